@@ -1,0 +1,121 @@
+//! Names of areas and objects: what `docs/format.md` section 1 draws.
+
+use std::fmt;
+
+use crate::format::{PackKind, RecordKey};
+use crate::id::{ClaimId, PackId, RevisionId, StreamId, TableId};
+
+/// A group of objects that can be listed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Area(String);
+
+impl Area {
+    /// The repository itself: header and damage list.
+    pub(crate) fn root() -> Self {
+        Self(String::new())
+    }
+
+    pub(crate) fn streams() -> Self {
+        Self("streams".into())
+    }
+
+    pub(crate) fn revisions(stream: StreamId) -> Self {
+        Self(format!("revisions/{stream}"))
+    }
+
+    pub(crate) fn labels(stream: StreamId) -> Self {
+        Self(format!("labels/{stream}"))
+    }
+
+    pub(crate) fn packs(kind: PackKind) -> Self {
+        Self(match kind {
+            PackKind::Data => "packs/data".into(),
+            PackKind::Metadata => "packs/metadata".into(),
+        })
+    }
+
+    pub(crate) fn index() -> Self {
+        Self("index".into())
+    }
+
+    pub(crate) fn sessions() -> Self {
+        Self("sessions".into())
+    }
+
+    pub(crate) fn pins() -> Self {
+        Self("pins".into())
+    }
+
+    pub(crate) fn locks() -> Self {
+        Self("locks".into())
+    }
+
+    /// Where objects are written before they become visible.
+    pub(crate) fn incoming() -> Self {
+        Self("incoming".into())
+    }
+
+    /// The path below the repository.
+    pub(crate) fn path(&self) -> &str {
+        &self.0
+    }
+
+    /// An object in this area.
+    pub(crate) fn key(&self, name: impl fmt::Display) -> Key {
+        Key { area: self.clone(), name: name.to_string() }
+    }
+}
+
+/// The name of an object.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    pub(crate) area: Area,
+    pub(crate) name: String,
+}
+
+impl Key {
+    pub(crate) fn header() -> Self {
+        Area::root().key("treering-repository")
+    }
+
+    pub(crate) fn damage() -> Self {
+        Area::root().key("damage")
+    }
+
+    pub(crate) fn stream(id: StreamId) -> Self {
+        Area::streams().key(id)
+    }
+
+    pub(crate) fn record(stream: StreamId, key: &RecordKey) -> Self {
+        Area::revisions(stream).key(key)
+    }
+
+    pub(crate) fn labels(stream: StreamId, revision: RevisionId) -> Self {
+        Area::labels(stream).key(revision)
+    }
+
+    pub(crate) fn pack(kind: PackKind, id: PackId) -> Self {
+        Area::packs(kind).key(id)
+    }
+
+    pub(crate) fn table(id: TableId) -> Self {
+        Area::index().key(id)
+    }
+
+    pub(crate) fn session(id: ClaimId) -> Self {
+        Area::sessions().key(id)
+    }
+
+    pub(crate) fn pin(id: ClaimId) -> Self {
+        Area::pins().key(id)
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.area.path() {
+            "" => f.write_str(&self.name),
+            area => write!(f, "{area}/{}", self.name),
+        }
+    }
+}

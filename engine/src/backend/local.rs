@@ -1,0 +1,309 @@
+//! A repository in a directory of this machine.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::disk::DiskFile;
+use super::{
+    Area, Backend, ClaimGuard, Disk, Key, Listed, LockGuard, ObjectReader, ObjectWriter, SystemDisk,
+};
+use crate::error::{Corrupt, Error, Result};
+
+/// Keeps objects as files below a directory.
+pub(crate) struct LocalBackend {
+    root: PathBuf,
+    disk: Arc<dyn Disk>,
+}
+
+impl LocalBackend {
+    /// A backend on this machine's disk.
+    pub(crate) fn new(root: PathBuf) -> Self {
+        Self::on_disk(root, Arc::new(SystemDisk))
+    }
+
+    /// A backend whose changes go through `disk`.
+    pub(crate) fn on_disk(root: PathBuf, disk: Arc<dyn Disk>) -> Self {
+        Self { root, disk }
+    }
+
+    fn area_path(&self, area: &Area) -> PathBuf {
+        match area.path() {
+            "" => self.root.clone(),
+            path => self.root.join(path),
+        }
+    }
+
+    fn path(&self, key: &Key) -> PathBuf {
+        self.area_path(&key.area).join(&key.name)
+    }
+
+    /// Makes an area's directories, and their names durable, the outermost first.
+    fn create_area(&self, area: &Area) -> Result<()> {
+        let mut path = self.root.clone();
+        for part in area.path().split('/').filter(|part| !part.is_empty()) {
+            let parent = path.clone();
+            path.push(part);
+            if path.is_dir() {
+                continue;
+            }
+            let create = self.disk.create_directory(&path);
+            create.map_err(Error::io("create directory", path.display()))?;
+            let sync = self.disk.sync_directory(&parent);
+            sync.map_err(Error::io("sync directory", parent.display()))?;
+        }
+        Ok(())
+    }
+
+    fn sync_directory(&self, area: &Area) -> Result<()> {
+        let path = self.area_path(area);
+        self.disk.sync_directory(&path).map_err(Error::io("sync directory", path.display()))
+    }
+
+    fn begin(&self, key: &Key) -> Result<LocalWriter> {
+        let area = Area::incoming();
+        self.create_area(&area)?;
+        let path = self.area_path(&area).join(uuid::Uuid::new_v4().to_string());
+        let file = self.disk.create(&path).map_err(Error::io("create", path.display()))?;
+        let writer = LocalWriter {
+            disk: Arc::clone(&self.disk),
+            target: self.path(key),
+            replace: false,
+            file: Some(file),
+            path,
+        };
+        // Tells gc that the maker of this file lives.
+        let locked = writer.file()?.lock();
+        locked.map_err(Error::io("lock", writer.path.display()))?;
+        Ok(writer)
+    }
+
+    fn put_object(&self, key: &Key, bytes: &[u8], replace: bool) -> Result<()> {
+        self.create_area(&key.area)?;
+        let mut writer = self.begin(key)?;
+        writer.replace = replace;
+        writer.append(bytes)?;
+        Box::new(writer).finish()?;
+        self.sync_directory(&key.area)
+    }
+
+    /// Writes a claim under its key, locked before it has its name: whoever finds the name finds the lock.
+    fn place_claim(&self, key: &Key, bytes: &[u8]) -> Result<File> {
+        let mut writer = self.begin(key)?;
+        writer.replace = true;
+        writer.append(bytes)?;
+        let file = writer.file()?;
+        writer.publish()?;
+        Ok(file)
+    }
+
+    /// Opens a lock file, made if need be.
+    fn open_lock_file(&self, name: &str) -> Result<File> {
+        let area = Area::locks();
+        let path = self.area_path(&area).join(name);
+        match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.create_area(&area)?;
+                let options = fs::OpenOptions::new().write(true).create(true).truncate(false).open(&path);
+                options.map_err(Error::io("create", path.display()))
+            }
+            other => other.map_err(Error::io("open", path.display())),
+        }
+    }
+}
+
+impl Backend for LocalBackend {
+    fn read(&self, key: &Key, limit: u64) -> Result<Vec<u8>> {
+        let path = self.path(key);
+        let failed = || Error::io("read", path.display());
+        let file = File::open(&path).map_err(failed())?;
+        let size = file.metadata().map_err(failed())?.len();
+        let mut bytes = Vec::with_capacity(usize::try_from(size.min(limit)).unwrap_or(0));
+        file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(failed())?;
+        if bytes.len() as u64 > limit {
+            return Err(
+                Corrupt::new(path.display().to_string(), format!("it is longer than {limit} bytes")).into()
+            );
+        }
+        Ok(bytes)
+    }
+
+    fn open(&self, key: &Key) -> Result<Arc<dyn ObjectReader>> {
+        let path = self.path(key);
+        let file = File::open(&path).map_err(Error::io("open", path.display()))?;
+        Ok(Arc::new(LocalReader { file, path }))
+    }
+
+    fn list(&self, area: &Area) -> Result<Vec<Listed>> {
+        let path = self.area_path(area);
+        let failed = || Error::io("list", path.display());
+        let entries = match fs::read_dir(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.map_err(failed())?,
+        };
+        let mut listed = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(failed())?;
+            // A name that is not UTF-8 is none of ours; a file that goes away meanwhile is not there.
+            let (Ok(name), Ok(metadata)) = (entry.file_name().into_string(), entry.metadata()) else {
+                continue;
+            };
+            if metadata.is_file() {
+                listed.push(Listed { name, size: metadata.len() });
+            }
+        }
+        Ok(listed)
+    }
+
+    fn put(&self, key: &Key, bytes: &[u8]) -> Result<()> {
+        self.put_object(key, bytes, true)
+    }
+
+    fn create(&self, key: &Key, bytes: &[u8]) -> Result<()> {
+        self.put_object(key, bytes, false)
+    }
+
+    fn write(&self, key: &Key) -> Result<Box<dyn ObjectWriter>> {
+        self.create_area(&key.area)?;
+        Ok(Box::new(self.begin(key)?))
+    }
+
+    fn sync_area(&self, area: &Area) -> Result<()> {
+        self.sync_directory(area)
+    }
+
+    fn remove(&self, key: &Key) -> Result<()> {
+        let path = self.path(key);
+        match self.disk.remove(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other.map_err(Error::io("remove", path.display())),
+        }
+    }
+
+    fn try_lock(&self, name: &str) -> Result<Option<LockGuard>> {
+        let file = self.open_lock_file(name)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(LockGuard::new(file))),
+            Err(fs::TryLockError::WouldBlock) => Ok(None),
+            Err(fs::TryLockError::Error(source)) => Err(Error::io("lock", name)(source)),
+        }
+    }
+
+    fn claim(&self, key: &Key, bytes: &[u8]) -> Result<Box<dyn ClaimGuard>> {
+        self.create_area(&key.area)?;
+        let file = self.place_claim(key, bytes)?;
+        Ok(Box::new(LocalClaim {
+            backend: Self::on_disk(self.root.clone(), Arc::clone(&self.disk)),
+            key: key.clone(),
+            file: Mutex::new(file),
+        }))
+    }
+
+    fn is_claimed(&self, key: &Key) -> Result<bool> {
+        let path = self.path(key);
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            other => other.map_err(Error::io("open", path.display()))?,
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(false),
+            Err(fs::TryLockError::WouldBlock) => Ok(true),
+            Err(fs::TryLockError::Error(source)) => Err(Error::io("lock", path.display())(source)),
+        }
+    }
+
+    fn location(&self) -> String {
+        self.root.display().to_string()
+    }
+
+    fn directory(&self) -> Option<&Path> {
+        Some(&self.root)
+    }
+}
+
+struct LocalReader {
+    file: File,
+    path: PathBuf,
+}
+
+impl ObjectReader for LocalReader {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        let read = self.file.read_exact_at(buffer, offset);
+        read.map_err(Error::io("read", self.path.display()))
+    }
+
+    fn size(&self) -> Result<u64> {
+        let metadata = self.file.metadata().map_err(Error::io("read", self.path.display()))?;
+        Ok(metadata.len())
+    }
+}
+
+struct LocalWriter {
+    disk: Arc<dyn Disk>,
+    file: Option<Box<dyn DiskFile>>,
+    path: PathBuf,
+    target: PathBuf,
+    replace: bool,
+}
+
+impl LocalWriter {
+    fn file(&self) -> Result<File> {
+        let file = self.file.as_ref().map(|file| file.file());
+        let file = file.unwrap_or_else(|| Err(io::ErrorKind::NotFound.into()));
+        file.map_err(Error::io("open", self.path.display()))
+    }
+
+    fn publish(mut self) -> Result<()> {
+        let renamed = self.disk.rename(&self.path, &self.target, self.replace);
+        renamed.map_err(Error::io("create", self.target.display()))?;
+        self.file = None;
+        Ok(())
+    }
+}
+
+impl ObjectWriter for LocalWriter {
+    fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        let Some(file) = &mut self.file else { return Ok(()) };
+        file.write(bytes).map_err(Error::io("write", self.path.display()))
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<()> {
+        if let Some(file) = &mut self.file {
+            file.sync().map_err(Error::io("sync", self.path.display()))?;
+        }
+        self.publish()
+    }
+}
+
+struct LocalClaim {
+    backend: LocalBackend,
+    key: Key,
+    /// Holds the lock of the file that has the claim's name.
+    file: Mutex<File>,
+}
+
+impl ClaimGuard for LocalClaim {
+    fn update(&self, bytes: &[u8]) -> Result<()> {
+        let file = self.backend.place_claim(&self.key, bytes)?;
+        *self.file.lock().unwrap_or_else(PoisonError::into_inner) = file;
+        Ok(())
+    }
+}
+
+impl Drop for LocalClaim {
+    fn drop(&mut self) {
+        // Left behind, it is a dead claim that gc takes.
+        let _ = self.backend.remove(&self.key);
+    }
+}
+
+impl Drop for LocalWriter {
+    fn drop(&mut self) {
+        if self.file.take().is_some() {
+            // Left behind, it is a leftover that gc takes.
+            let _ = self.disk.remove(&self.path);
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Keeps opaque bytes under keys. Knows no chunk, no pack and no revision.
+//!
+//! A [`Backend`] promises what `docs/format.md` section 4 asks for: an object that is visible under its key is
+//! whole and durable, except that names of objects made by [`ObjectWriter::finish`] become durable with the next
+//! [`Backend::sync_area`].
+
+mod disk;
+mod key;
+mod local;
+
+pub(crate) use disk::{Disk, SystemDisk};
+pub(crate) use key::{Area, Key};
+pub(crate) use local::LocalBackend;
+
+use std::sync::Arc;
+
+use crate::error::Result;
+
+/// An object's name within its area, and its size in bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Listed {
+    pub(crate) name: String,
+    pub(crate) size: u64,
+}
+
+/// Where the bytes of a repository lie.
+pub(crate) trait Backend: Send + Sync {
+    /// The whole object. Fails if it is longer than `limit` bytes.
+    fn read(&self, key: &Key, limit: u64) -> Result<Vec<u8>>;
+
+    /// Opens an object for reads at any place. It stays readable while it is open, also when it is removed.
+    fn open(&self, key: &Key) -> Result<Arc<dyn ObjectReader>>;
+
+    /// The objects of an area, in no order; none if there is no such area.
+    fn list(&self, area: &Area) -> Result<Vec<Listed>>;
+
+    /// Creates or replaces an object, atomically and durably.
+    fn put(&self, key: &Key, bytes: &[u8]) -> Result<()>;
+
+    /// Creates an object, atomically and durably; fails with `AlreadyExists` if there is one.
+    fn create(&self, key: &Key, bytes: &[u8]) -> Result<()>;
+
+    /// Begins an object that is written in pieces and seen by nobody before it is finished.
+    fn write(&self, key: &Key) -> Result<Box<dyn ObjectWriter>>;
+
+    /// Makes the names of an area durable.
+    fn sync_area(&self, area: &Area) -> Result<()>;
+
+    /// Removes an object; one that is not there is no error.
+    fn remove(&self, key: &Key) -> Result<()>;
+
+    /// Tries to lock a name against all other processes; `None` if another holds it.
+    fn try_lock(&self, name: &str) -> Result<Option<LockGuard>>;
+
+    /// Creates an object that is removed when the guard is dropped, and is known to be dead when its process is.
+    fn claim(&self, key: &Key, bytes: &[u8]) -> Result<Box<dyn ClaimGuard>>;
+
+    /// Whether the maker of a claim still lives. A claim that is gone is dead.
+    fn is_claimed(&self, key: &Key) -> Result<bool>;
+
+    /// What users call the place.
+    fn location(&self) -> String;
+
+    /// The directory, for backends that have one.
+    fn directory(&self) -> Option<&std::path::Path>;
+}
+
+/// An open object.
+pub(crate) trait ObjectReader: Send + Sync {
+    /// Fills `buffer` from `offset` on. An object that ends earlier is an error.
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()>;
+
+    /// Size in bytes, now.
+    fn size(&self) -> Result<u64>;
+}
+
+/// An object that is being written. Dropped without [`ObjectWriter::finish`] it leaves nothing.
+pub(crate) trait ObjectWriter: Send {
+    /// Appends bytes.
+    fn append(&mut self, bytes: &[u8]) -> Result<()>;
+
+    /// Makes the bytes durable and the object visible. Its name is durable after [`Backend::sync_area`].
+    fn finish(self: Box<Self>) -> Result<()>;
+}
+
+/// A lock that is held; it ends when this is dropped, or with the process.
+pub(crate) struct LockGuard {
+    _file: Box<dyn std::any::Any + Send + Sync>,
+}
+
+impl LockGuard {
+    fn new(file: impl std::any::Any + Send + Sync) -> Self {
+        Self { _file: Box::new(file) }
+    }
+}
+
+/// A claim that is held; dropped, it is removed.
+pub(crate) trait ClaimGuard: Send + Sync {
+    /// Replaces the claim's content atomically.
+    fn update(&self, bytes: &[u8]) -> Result<()>;
+}

@@ -1,0 +1,249 @@
+//! What can go wrong, told so that a person knows what failed, on what, and what to do next.
+
+use std::io;
+
+use crate::id::ObjectId;
+
+/// The result of everything in the engine.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error of the engine.
+///
+/// Mistakes of the caller have names of their own. [`Error::Corrupt`] means that stored bytes are wrong,
+/// [`Error::Incompatible`] that they are newer than this program.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An operation of the system failed.
+    #[error("cannot {action} {object}: {source}")]
+    Io {
+        /// What was tried, as a verb: `read`, `create`.
+        action: &'static str,
+        /// The path or name it was tried on.
+        object: String,
+        /// What the system said.
+        source: io::Error,
+    },
+
+    /// Stored bytes are not what they must be.
+    #[error(transparent)]
+    Corrupt(#[from] Corrupt),
+
+    /// Something was written by a newer version of the program.
+    #[error("{object} has {found}, but this program supports only {supported}")]
+    Incompatible {
+        /// What is too new.
+        object: String,
+        /// What it has: a version or a feature.
+        found: String,
+        /// What is known here.
+        supported: String,
+    },
+
+    /// No repository lies there.
+    #[error("{path} is not a repository")]
+    NotARepository {
+        /// Where it was looked for.
+        path: String,
+    },
+
+    /// `init` was asked to use a place that holds something.
+    #[error("{path} is not empty: it holds {found}")]
+    NotEmpty {
+        /// The place.
+        path: String,
+        /// One thing that lies there.
+        found: String,
+    },
+
+    /// A name has a form that is not allowed.
+    #[error("{what} '{name}' is not allowed: {rule}")]
+    BadName {
+        /// What is named: `stream name`, `tag`.
+        what: &'static str,
+        /// The name.
+        name: String,
+        /// The rule.
+        rule: &'static str,
+    },
+
+    /// A parameter has a value that is not allowed.
+    #[error("{what}: {reason}")]
+    BadParameter {
+        /// The parameter.
+        what: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// The repository has no stream of this name.
+    #[error("there is no stream '{name}' in the repository")]
+    NoSuchStream {
+        /// The name.
+        name: String,
+        /// The streams that there are.
+        streams: Vec<String>,
+    },
+
+    /// Nothing matches a revision's SPEC.
+    #[error("no revision of '{stream}' matches '{spec}'")]
+    NoSuchRevision {
+        /// The stream.
+        stream: String,
+        /// What was asked for.
+        spec: String,
+        /// Names of the newest revisions that there are.
+        candidates: Vec<String>,
+    },
+
+    /// More than one revision matches a SPEC.
+    #[error("'{spec}' matches {} revisions of '{stream}'", candidates.len())]
+    AmbiguousRevision {
+        /// The stream.
+        stream: String,
+        /// What was asked for.
+        spec: String,
+        /// The names and ids that match.
+        candidates: Vec<String>,
+    },
+
+    /// A stream has one kind for ever.
+    #[error("stream '{stream}' holds {stream_kind}s, and {object} is not one")]
+    WrongKind {
+        /// The stream.
+        stream: String,
+        /// What it holds.
+        stream_kind: &'static str,
+        /// What it was to hold.
+        object: String,
+    },
+
+    /// Another process holds what is needed.
+    #[error("{what} is in use by {holder}")]
+    Busy {
+        /// What is needed.
+        what: String,
+        /// Who has it.
+        holder: String,
+    },
+
+    /// The source could not be read, or is not what it must be.
+    #[error("cannot read source {path} at offset {offset}: {reason}")]
+    SourceRead {
+        /// The source.
+        path: String,
+        /// Where in it, in bytes.
+        offset: u64,
+        /// What was wrong.
+        reason: String,
+    },
+
+    /// Something that was named by the user can't be used as a source.
+    #[error("cannot back up {path}: {reason}")]
+    UnusableSource {
+        /// The source.
+        path: String,
+        /// Why not.
+        reason: String,
+    },
+
+    /// Hints are malformed or don't fit.
+    #[error("hints: {reason}")]
+    Hints {
+        /// What is wrong with them.
+        reason: String,
+    },
+
+    /// A target of a restore can't be used.
+    #[error("will not restore to {path}: {reason}")]
+    UnusableTarget {
+        /// The target.
+        path: String,
+        /// Why not.
+        reason: String,
+        /// What to do instead.
+        hint: &'static str,
+    },
+
+    /// Parts of a revision could not be read from the repository.
+    #[error("{revision} is damaged: {} could not be read: {detail}", ranges_text(ranges))]
+    Damaged {
+        /// The revision, as `stream@name`.
+        revision: String,
+        /// The ranges in bytes, as (offset, length).
+        ranges: Vec<(u64, u64)>,
+        /// What the first failure was.
+        detail: String,
+    },
+
+    /// What was written is not what was read back.
+    #[error("{path} differs from what was written to it, first at offset {offset}")]
+    VerifyFailed {
+        /// The target of a restore.
+        path: String,
+        /// First byte of the chunk that differs.
+        offset: u64,
+    },
+
+    /// The caller asked to stop.
+    #[error("interrupted")]
+    Cancelled,
+}
+
+/// An object whose bytes are wrong: what it is, and what was expected of it.
+#[derive(Debug, thiserror::Error)]
+#[error("{object} is damaged: {expected}")]
+pub struct Corrupt {
+    object: String,
+    expected: String,
+}
+
+impl Corrupt {
+    /// Tells that `object` does not meet an expectation.
+    pub(crate) fn new(object: impl Into<String>, expected: impl Into<String>) -> Self {
+        Self { object: object.into(), expected: expected.into() }
+    }
+
+    /// The object that is damaged.
+    pub fn object(&self) -> &str {
+        &self.object
+    }
+}
+
+impl Error {
+    /// Wraps an error of the system; to be used as `.map_err(Error::io("read", path))`.
+    pub(crate) fn io(
+        action: &'static str,
+        object: impl std::fmt::Display,
+    ) -> impl FnOnce(io::Error) -> Error {
+        move |source| Error::Io { action, object: object.to_string(), source }
+    }
+
+    /// An object that no table and no pack knows.
+    pub(crate) fn missing(id: &ObjectId) -> Self {
+        Corrupt::new(format!("object {id}"), "no readable copy of it is stored").into()
+    }
+
+    /// Whether stored bytes are missing or wrong, as against a mistake of the caller or a busy resource.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Error::Corrupt(_) | Error::Damaged { .. } | Error::VerifyFailed { .. })
+    }
+
+    /// Whether a file was not there.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+}
+
+/// Names a few ranges, as `bytes 0 to 65535 and 3 further ranges`.
+fn ranges_text(ranges: &[(u64, u64)]) -> String {
+    let text = |&(offset, length): &(u64, u64)| {
+        format!("bytes {offset} to {}", offset.saturating_add(length).saturating_sub(1))
+    };
+    let shown: Vec<String> = ranges.iter().take(8).map(text).collect();
+    let more = ranges.len().saturating_sub(shown.len());
+    match more {
+        0 => shown.join(", "),
+        _ => format!("{} and {more} further ranges", shown.join(", ")),
+    }
+}

@@ -1,0 +1,112 @@
+//! The mutable objects: streams, labels, the damage list; and claims, which live as long as a process.
+
+use serde::{Deserialize, Serialize};
+
+use super::hash::ObjectType;
+use super::record::Kind;
+use super::sealed::SealedKind;
+use super::time::Timestamp;
+use crate::id::{ClaimId, ObjectId, RevisionId, StreamId};
+
+/// A stream: its name, its kind, and what its revisions may not be called again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamObject {
+    /// The stream's id.
+    pub id: StreamId,
+    /// What users call it.
+    pub name: String,
+    /// What its revisions are, for ever.
+    pub kind: Kind,
+    /// When it was made.
+    pub created: Timestamp,
+    /// No new revision has this sequence or a lower one.
+    pub sequence_floor: u64,
+    /// Names of revisions that were forgotten.
+    pub retired_names: Vec<String>,
+}
+
+impl SealedKind for StreamObject {
+    const KIND: [u8; 4] = *b"STRM";
+    const NOUN: &'static str = "stream";
+}
+
+/// Tags and protection of one revision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Labels {
+    /// The revision.
+    pub revision: RevisionId,
+    /// Its tags, sorted, each once.
+    pub tags: Vec<String>,
+    /// Whether it is never to be forgotten.
+    pub protected: bool,
+}
+
+impl SealedKind for Labels {
+    const KIND: [u8; 4] = *b"LABL";
+    const NOUN: &'static str = "set of labels";
+}
+
+/// Objects of which no good copy was found, until they are stored anew.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Damage {
+    /// The objects, sorted by id, each once.
+    pub objects: Vec<BadObject>,
+}
+
+/// One entry of the damage list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BadObject {
+    /// The object.
+    pub id: ObjectId,
+    /// The code of its type.
+    pub type_code: u8,
+    /// When it was found to be bad.
+    pub found: Timestamp,
+    /// What was wrong.
+    pub reason: String,
+}
+
+impl BadObject {
+    /// The type of the object, where it is known here.
+    pub fn object_type(&self) -> Option<ObjectType> {
+        ObjectType::from_code(self.type_code)
+    }
+}
+
+impl SealedKind for Damage {
+    const KIND: [u8; 4] = *b"DAMG";
+    const NOUN: &'static str = "damage list";
+}
+
+/// What a running process holds on to: a backup's session, or a reader's pin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// The claim's id.
+    pub id: ClaimId,
+    /// When it was made.
+    pub created: Timestamp,
+    /// The host it runs on.
+    pub host: String,
+    /// Its process there.
+    pub process: u32,
+    /// What it does, for messages.
+    pub purpose: String,
+    /// The stream it is about.
+    pub stream: Option<StreamId>,
+    /// The revisions that must stay readable while it lives.
+    pub revisions: Vec<RevisionId>,
+    /// Their roots: what gc marks from, also when the records are gone.
+    pub roots: Vec<ObjectId>,
+}
+
+impl SealedKind for Claim {
+    const KIND: [u8; 4] = *b"SESS";
+    const NOUN: &'static str = "session or pin";
+}
+
+impl Claim {
+    /// Who holds it, as a message names them.
+    pub fn holder(&self) -> String {
+        format!("{} (process {} on {})", self.purpose, self.process, self.host)
+    }
+}

@@ -1,0 +1,40 @@
+//! Bytes to structs and back, without any I/O. `docs/format.md` is normative; each file here names its section,
+//! and its golden test holds the two together.
+//!
+//! No decoder panics, and none allocates by a number that it has not compared with the bytes at hand.
+
+mod blob;
+mod bytes;
+mod codec;
+mod filter;
+#[cfg(test)]
+mod golden;
+mod hash;
+mod header;
+mod labels;
+mod node;
+mod pack;
+mod record;
+mod sealed;
+mod table;
+mod time;
+
+pub(crate) use blob::{BlobEncoder, decode_blob_into};
+pub(crate) use filter::{Filter, FilterBuilder};
+pub use hash::ObjectType;
+pub(crate) use hash::{ChecksumContext, ObjectHasher};
+pub(crate) use header::validate_chunk_size;
+pub use header::{Compression, Header, MAX_CHUNK_SIZE, MIN_CHUNK_SIZE};
+pub use labels::{BadObject, Claim, Damage, Labels, StreamObject};
+pub use node::FAN_OUT;
+pub(crate) use node::{Child, Inner, Leaf, Root, Slot, Subtree};
+pub(crate) use pack::{MAX_PACK_SIZE, PackDirectory, PackEntry, PackHeader, PackKind, PackTrailer};
+pub use record::{
+    Content, Counters, FileEvidence, HintEvidence, ImageContent, Kind, Method, Record, RecordKey,
+};
+pub(crate) use sealed::{MAX_SEALED_SIZE, open, seal};
+pub(crate) use table::{
+    BLOCK_SIZE, ENTRIES_PER_BLOCK, TableEntry, TableHeader, TableLayout, TablePack, decode_entries,
+    decode_packs, seal_block, verify_block,
+};
+pub use time::Timestamp;

@@ -1,0 +1,103 @@
+//! Points in time as they are stored: labels for people, never the base of a decision.
+
+use std::fmt;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+/// Seconds and nanoseconds since 1970 UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Timestamp {
+    /// Whole seconds, negative before 1970.
+    pub seconds: i64,
+    /// The rest, 0 to 999,999,999.
+    pub nanoseconds: u32,
+}
+
+impl Timestamp {
+    /// The clock's time.
+    pub fn now() -> Self {
+        SystemTime::now().into()
+    }
+
+    /// The time as a revision is named by it: `2026-11-20T10-13-20Z`.
+    pub fn to_revision_name(self) -> String {
+        self.to_jiff().strftime("%Y-%m-%dT%H-%M-%SZ").to_string()
+    }
+
+    /// Nanoseconds since 1970; `None` when out of range.
+    pub fn as_nanoseconds(self) -> Option<i128> {
+        (self.nanoseconds < 1_000_000_000)
+            .then(|| i128::from(self.seconds) * 1_000_000_000 + i128::from(self.nanoseconds))
+    }
+
+    /// The time for the system's calls; the epoch when out of range.
+    pub fn to_system_time(self) -> SystemTime {
+        let fraction = std::time::Duration::from_nanos(u64::from(self.nanoseconds));
+        let whole = std::time::Duration::from_secs(self.seconds.unsigned_abs());
+        let base =
+            if self.seconds >= 0 { UNIX_EPOCH.checked_add(whole) } else { UNIX_EPOCH.checked_sub(whole) };
+        base.and_then(|base| base.checked_add(fraction)).unwrap_or(UNIX_EPOCH)
+    }
+
+    /// Seconds from `earlier` to this time, negative if it is later.
+    pub fn seconds_since(self, earlier: Self) -> f64 {
+        let whole = self.seconds.saturating_sub(earlier.seconds) as f64;
+        whole + (f64::from(self.nanoseconds) - f64::from(earlier.nanoseconds)) / 1e9
+    }
+
+    fn to_jiff(self) -> jiff::Timestamp {
+        let nanoseconds = i32::try_from(self.nanoseconds).unwrap_or(0);
+        jiff::Timestamp::new(self.seconds, nanoseconds).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
+    }
+}
+
+impl From<SystemTime> for Timestamp {
+    fn from(time: SystemTime) -> Self {
+        let (seconds, nanoseconds) = match time.duration_since(UNIX_EPOCH) {
+            Ok(after) => (i64::try_from(after.as_secs()), after.subsec_nanos()),
+            Err(before) => {
+                let before = before.duration();
+                let nanoseconds = before.subsec_nanos();
+                let borrow = i64::from(nanoseconds > 0);
+                let seconds = i64::try_from(before.as_secs()).map(|whole| -whole - borrow);
+                (seconds, (1_000_000_000 - nanoseconds) % 1_000_000_000)
+            }
+        };
+        Self { seconds: seconds.unwrap_or_default(), nanoseconds }
+    }
+}
+
+/// RFC 3339 in UTC.
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.to_jiff(), f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_revision_is_named_by_its_time_in_utc() {
+        let time = Timestamp { seconds: 1_795_169_600, nanoseconds: 999_999_999 };
+        assert_eq!(time.to_revision_name(), "2026-11-20T10-13-20Z");
+        assert_eq!(time.to_string(), "2026-11-20T10:13:20.999999999Z");
+    }
+
+    #[test]
+    fn system_times_survive_the_way_there_and_back() {
+        for (seconds, nanoseconds) in [(0, 0), (5, 7), (-3, 250_000_000), (-3, 0)] {
+            let time = Timestamp { seconds, nanoseconds };
+            assert_eq!(Timestamp::from(time.to_system_time()), time);
+        }
+    }
+
+    #[test]
+    fn absurd_times_are_shown_without_a_panic() {
+        let time = Timestamp { seconds: i64::MAX, nanoseconds: u32::MAX };
+        assert!(!time.to_string().is_empty());
+        assert_eq!(time.to_system_time(), UNIX_EPOCH);
+    }
+}

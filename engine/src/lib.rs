@@ -1,0 +1,44 @@
+//! The engine of Treering: a deduplicated repository of the history of disk images (and, later, directory trees).
+//!
+//! # Glossary
+//! *Repository*: where backups live. *Stream*: the named history of one source. *Revision*: one immutable state of a
+//! stream, described by its *record*. *Chunk*: a piece of data named by its content. *Map*: the Merkle tree of *nodes*
+//! that says which chunk lies where, and where holes are. *Pack*: a file of chunks or nodes. *Index table*: where each
+//! object lies. *Session*, *pin*: what a running backup or reader holds on to.
+//!
+//! # The write path
+//! [`operations::backup`] reads a [`Source`], cuts it into chunks, compares them with the parent's map, stores what is
+//! new through `store::StoreWriter`, builds the new map and commits by creating the record.
+//!
+//! # The read path
+//! [`Repository`] finds a revision, [`ImageReader`] walks its map, and `store::Store` reads and verifies each object.
+//!
+//! Layers, each importing only those above it: `id`, `error`, `monitor`; `format` (pure); `backend`; `store`;
+//! `repository`; `revision` and `source`; `operations`, which never call each other. The engine is synchronous, prints
+//! nothing, and reads neither environment nor terminal. On disk, everything is as `docs/format.md` says.
+
+mod backend;
+mod error;
+mod format;
+mod id;
+mod monitor;
+pub mod operations;
+mod repository;
+mod revision;
+mod source;
+mod store;
+
+pub use error::{Corrupt, Error, Result};
+pub use format::{
+    BadObject, Claim, Compression, Content, Counters, Damage, FAN_OUT, FileEvidence, Header, HintEvidence,
+    ImageContent, Kind, Labels, MAX_CHUNK_SIZE, MIN_CHUNK_SIZE, Method, ObjectType, Record, RecordKey,
+    Timestamp,
+};
+pub use id::{ClaimId, ObjectId, PackId, RepositoryId, RevisionId, StreamId, TableId};
+pub use monitor::{CollectingMonitor, Monitor, SilentMonitor};
+pub use repository::{
+    CreateOptions, DEFAULT_CACHE_BYTES, DEFAULT_CHUNK_SIZE, Repository, Stream, validate_label,
+    validate_stream_name,
+};
+pub use revision::{ImageReader, Spec, split_revision};
+pub use source::{FileSource, ImageSource, Source};

@@ -1,0 +1,79 @@
+//! The last step of a backup: the record, whose creation is the commit.
+
+use std::collections::HashSet;
+
+use super::{BackupReport, Made, Run};
+use crate::backend::Key;
+use crate::error::Result;
+use crate::format::{Content, Counters, Record, Timestamp, seal};
+use crate::id::{RevisionId, StreamId};
+use crate::repository::{Stream, host_name};
+
+const PROGRAM: &str = concat!("treering ", env!("CARGO_PKG_VERSION"));
+
+impl Run<'_> {
+    /// Writes labels and record. After that the revision is there, for ever and for all.
+    pub(super) fn commit(self, source: &str, made: Made) -> Result<BackupReport> {
+        let end = Timestamp::now();
+        let elapsed = end.seconds_since(self.start).max(0.0);
+        let mut record = Record {
+            stream: self.place.stream.as_ref().map_or_else(StreamId::random, |stream| stream.id),
+            sequence: 0,
+            id: RevisionId::random(),
+            name: self.start.to_revision_name(),
+            snapshot_time: None,
+            start: self.start,
+            end,
+            host: host_name(),
+            program: PROGRAM.to_owned(),
+            source: source.to_owned(),
+            source_snapshot: None,
+            evidence: made.evidence,
+            parent: self.place.parent.as_ref().map(|parent| parent.id),
+            method: made.method,
+            hints: made.hints,
+            counters: Counters {
+                bytes_read: made.bytes_read,
+                bytes_changed: made.bytes_changed,
+                bytes_stored: made.bytes_stored,
+                chunks_total: made.chunks_total,
+                chunks_new: made.chunks_new,
+                nanoseconds: (elapsed * 1e9) as u64,
+            },
+            warnings: self.warnings.clone(),
+            content: Content::Image(made.content),
+        };
+        if let Some(stream) = self.place.stream.as_ref().filter(|_| !self.options.dry_run) {
+            self.store_record(stream, &mut record)?;
+            self.repository.change_damage(Vec::new(), &made.healed)?;
+        }
+        Ok(BackupReport { stream: self.options.stream.clone(), record })
+    }
+
+    fn store_record(&self, stream: &Stream, record: &mut Record) -> Result<()> {
+        (record.sequence, record.name) = self.next_place(stream, &record.name)?;
+        // Fixed width: the length does not depend on the number that is put in.
+        record.counters.bytes_stored += seal(record)?.len() as u64;
+        if !self.options.tags.is_empty() {
+            self.repository.put_tags(stream, record.id, &self.options.tags)?;
+        }
+        let key = Key::record(stream.id, &record.key());
+        self.repository.backend().create(&key, &seal(record)?)
+    }
+
+    /// The sequence and name of the next revision: newest + 1, and a name that the stream never had.
+    fn next_place(&self, stream: &Stream, name: &str) -> Result<(u64, String)> {
+        let keys = self.repository.revisions(stream)?;
+        let object = self.repository.stream_object(stream.id)?;
+        let newest = keys.last().map_or(0, |key| key.sequence).max(object.sequence_floor);
+        let used: HashSet<&str> = keys
+            .iter()
+            .map(|key| key.name.as_str())
+            .chain(object.retired_names.iter().map(String::as_str))
+            .collect();
+        let free = |candidate: &String| !used.contains(candidate.as_str());
+        let candidates = std::iter::once(name.to_owned()).chain((2..).map(|n: u64| format!("{name}-{n}")));
+        let name = candidates.into_iter().find(free).unwrap_or_else(|| name.to_owned());
+        Ok((newest.saturating_add(1), name))
+    }
+}

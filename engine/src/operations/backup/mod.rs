@@ -1,0 +1,535 @@
+//! Backup of an image: from a source to a new revision.
+
+mod commit;
+mod hints;
+mod map_builder;
+mod pipeline;
+mod plan;
+mod sample;
+
+use std::collections::HashSet;
+use std::ops::Range;
+
+use hints::Hints;
+use pipeline::{Context, Outcome};
+use plan::{FullPlan, Piece, hinted_plan};
+
+use crate::error::{Error, Result};
+use crate::format::{
+    Content, Damage, FileEvidence, HintEvidence, ImageContent, Kind, Method, Record, Timestamp,
+};
+use crate::id::ObjectId;
+use crate::monitor::Monitor;
+use crate::repository::{Claimed, Repository, Stream, StreamLock, validate_label};
+use crate::revision::{MapPart, MapReader, diff_maps, span_of};
+use crate::source::{ImageSource, Source};
+use crate::store::StoreWriter;
+
+/// How a backup is to be done.
+#[derive(Clone, Debug, Default)]
+pub struct BackupOptions {
+    /// The stream, which is made if need be.
+    pub stream: String,
+    /// Which parts changed, as `rbd diff --format json` prints it.
+    pub hints: Option<Vec<u8>>,
+    /// What the hints are relative to.
+    pub hints_base: HintsBase,
+    /// Tags of the new revision.
+    pub tags: Vec<String>,
+    /// Ignore hints and parent: read everything.
+    pub force_read: bool,
+    /// Do everything but store.
+    pub dry_run: bool,
+    /// Wait for another backup of the stream instead of refusing.
+    pub wait: bool,
+}
+
+/// What hints are relative to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum HintsBase {
+    /// The stream's newest revision.
+    #[default]
+    Newest,
+    /// Nothing: they say which parts are in use.
+    Nothing,
+    /// The revision that this SPEC means.
+    Spec(String),
+}
+
+/// What a backup did.
+#[derive(Clone, Debug)]
+pub struct BackupReport {
+    /// The stream's name.
+    pub stream: String,
+    /// The new revision's record; not stored after a dry run.
+    pub record: Record,
+}
+
+/// Backs up an image.
+///
+/// # Errors
+/// Whatever goes wrong, no revision is left behind; [`Error::SourceRead`] names the place that could not be read.
+pub fn backup(
+    repository: &Repository,
+    source: Source,
+    options: &BackupOptions,
+    monitor: &dyn Monitor,
+) -> Result<BackupReport> {
+    options.tags.iter().try_for_each(|tag| validate_label(tag))?;
+    let start = Timestamp::now();
+    let name = source.name();
+    // Hints that can't be right are refused before anything is made.
+    let hints = read_hints(&source, options)?;
+    let place = Place::take(repository, options, &name)?;
+    let mut run = Run { repository, options, monitor, place, hints, start, warnings: Vec::new() };
+    let made = match source {
+        Source::Image(image) => run.back_up_image(image.as_ref())?,
+        Source::Stream { name, bytes } => run.back_up_stream(&name, bytes)?,
+    };
+    run.commit(&name, made)
+}
+
+fn read_hints(source: &Source, options: &BackupOptions) -> Result<Option<Hints>> {
+    let Some(json) = &options.hints else {
+        if options.hints_base != HintsBase::Newest {
+            return Err(Error::Hints { reason: "a base is of no use without hints".to_owned() });
+        }
+        return Ok(None);
+    };
+    match source {
+        Source::Image(image) => Hints::parse(json, image.size()).map(Some),
+        Source::Stream { .. } => Err(Error::Hints {
+            reason: "a stream of bytes can't be read in places, so hints are of no use".to_owned(),
+        }),
+    }
+}
+
+/// Where the new revision goes, and what it builds upon. Holds the session and the stream's lock.
+struct Place {
+    stream: Option<Stream>,
+    stream_name: String,
+    parent: Option<Record>,
+    hints_base: Option<Record>,
+    damage: Damage,
+    _lock: Option<StreamLock>,
+    _session: Option<Claimed>,
+}
+
+impl Place {
+    /// The order is that of `docs/format.md` section 5: claim, choose, name what was chosen, look again.
+    fn take(repository: &Repository, options: &BackupOptions, source: &str) -> Result<Self> {
+        let stream = match options.dry_run {
+            true => find_stream(repository, &options.stream)?,
+            false => Some(repository.stream_for_backup(&options.stream, Kind::Image, source)?),
+        };
+        let mut place = Self {
+            stream,
+            stream_name: options.stream.clone(),
+            parent: None,
+            hints_base: None,
+            damage: repository.damage()?,
+            _lock: None,
+            _session: None,
+        };
+        let Some(stream) = place.stream.clone() else {
+            place.hints_base = place.choose_hints_base(repository, options)?;
+            return Ok(place);
+        };
+        if options.dry_run {
+            place.choose(repository, options, &stream)?;
+            return Ok(place);
+        }
+        let purpose = format!("backup of {source} to stream '{}'", stream.name);
+        let mut session = repository.begin_session(&purpose, stream.id)?;
+        place._lock = Some(repository.lock_stream(stream.id, &stream.name, options.wait)?);
+        place.choose(repository, options, &stream)?;
+        let chosen: Vec<Record> = place.parent.iter().chain(&place.hints_base).cloned().collect();
+        session
+            .hold(chosen.iter().map(|record| record.id).collect(), chosen.iter().map(root_of).collect())?;
+        for record in &chosen {
+            repository.record(&stream, &record.key())?;
+        }
+        place._session = Some(session);
+        Ok(place)
+    }
+
+    fn choose(&mut self, repository: &Repository, options: &BackupOptions, stream: &Stream) -> Result<()> {
+        self.parent = newest_readable(repository, stream)?;
+        self.hints_base = self.choose_hints_base(repository, options)?;
+        Ok(())
+    }
+
+    fn choose_hints_base(&self, repository: &Repository, options: &BackupOptions) -> Result<Option<Record>> {
+        if options.hints.is_none() {
+            return Ok(None);
+        }
+        match (&options.hints_base, &self.stream, &self.parent) {
+            (HintsBase::Nothing, _, _) => Ok(None),
+            (HintsBase::Newest, _, Some(parent)) => Ok(Some(parent.clone())),
+            (HintsBase::Spec(spec), Some(stream), _) => {
+                let key = repository.find_revision(stream, spec)?;
+                repository.record(stream, &key).map(Some)
+            }
+            (HintsBase::Newest | HintsBase::Spec(_), _, _) => Err(Error::Hints {
+                reason: format!(
+                    "stream '{}' has no revision that they could be relative to; with --hints-base none they say which parts are in use",
+                    self.stream_name
+                ),
+            }),
+        }
+    }
+}
+
+fn find_stream(repository: &Repository, name: &str) -> Result<Option<Stream>> {
+    crate::repository::validate_stream_name(name)?;
+    match repository.stream(name) {
+        Ok(stream) => Ok(Some(stream)),
+        Err(Error::NoSuchStream { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The newest revision whose record can be read: a damaged one must not stop the next backup.
+fn newest_readable(repository: &Repository, stream: &Stream) -> Result<Option<Record>> {
+    for key in repository.revisions(stream)?.iter().rev() {
+        match repository.record(stream, key) {
+            Ok(record) => return Ok(Some(record)),
+            Err(error) if error.is_damage() || error.is_not_found() => {
+                log::warn!("{error}; an older revision is compared with")
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
+}
+
+fn root_of(record: &Record) -> ObjectId {
+    let Content::Image(content) = &record.content;
+    content.root
+}
+
+/// One backup on its way.
+struct Run<'a> {
+    repository: &'a Repository,
+    options: &'a BackupOptions,
+    monitor: &'a dyn Monitor,
+    place: Place,
+    hints: Option<Hints>,
+    start: Timestamp,
+    warnings: Vec<String>,
+}
+
+/// What was stored, before it is committed.
+struct Made {
+    content: ImageContent,
+    method: Method,
+    hints: Option<HintEvidence>,
+    evidence: Option<FileEvidence>,
+    bytes_read: u64,
+    chunks_new: u64,
+    chunks_total: u64,
+    bytes_stored: u64,
+    bytes_changed: u64,
+    /// Bad objects that have a good copy again.
+    healed: Vec<ObjectId>,
+}
+
+impl Run<'_> {
+    fn back_up_image(&mut self, source: &dyn ImageSource) -> Result<Made> {
+        let evidence = source.evidence()?;
+        if let Some(made) = self.take_over_unchanged(evidence.as_ref())? {
+            return Ok(made);
+        }
+        let read_at = Timestamp::now();
+        let mut made = match self.hints.take().filter(|_| !self.options.force_read) {
+            Some(hints) => self.read_hinted(source, &hints)?,
+            None => self.read_all(source, None)?,
+        };
+        made.evidence = self.settle(evidence, source.evidence()?, read_at);
+        Ok(made)
+    }
+
+    fn back_up_stream(&mut self, name: &str, mut bytes: Box<dyn std::io::Read + Send>) -> Result<Made> {
+        self.monitor.begin("reading", None);
+        let base = self.parent_map();
+        let mut source = |feeder: &pipeline::Feeder| feeder.feed_stream(bytes.as_mut(), name);
+        // A stream comes once: if the base turns out to be damaged half-way, there is no second try.
+        let (outcome, stored) = self.run_pipeline(None, base.as_ref(), &mut source)?;
+        self.made(outcome, stored, Method::Read, None)
+    }
+
+    /// The file's size and times stand as recorded, and all that the parent has is in order: nothing is read.
+    fn take_over_unchanged(&mut self, evidence: Option<&FileEvidence>) -> Result<Option<Made>> {
+        let (Some(evidence), Some(parent)) = (evidence, &self.place.parent) else { return Ok(None) };
+        let wanted = !self.options.force_read && self.hints.is_none();
+        if !wanted || parent.evidence.as_ref() != Some(evidence) {
+            return Ok(None);
+        }
+        let Content::Image(content) = &parent.content;
+        let Some(map) = self.usable_map(parent) else { return Ok(None) };
+        let parents = std::slice::from_ref(parent);
+        if !self.repository.damaged_revisions(&self.place.damage, parents)?.is_empty() {
+            self.monitor.warn("the newest revision is damaged: the source is read to heal it");
+            return Ok(None);
+        }
+        Ok(Some(Made {
+            content: content.clone(),
+            method: Method::Unchanged,
+            hints: None,
+            evidence: Some(evidence.clone()),
+            bytes_read: 0,
+            chunks_new: 0,
+            chunks_total: map.root().top.map_or(0, |top| top.chunk_count),
+            bytes_stored: 0,
+            bytes_changed: 0,
+            healed: Vec::new(),
+        }))
+    }
+
+    /// Reads all data of the source.
+    fn read_all(&mut self, source: &dyn ImageSource, hints: Option<HintEvidence>) -> Result<Made> {
+        self.monitor.begin("reading", Some(source.size()));
+        let chunk_size = self.repository.header().chunk_size;
+        let base = self.parent_map().filter(|_| !self.options.force_read);
+        let mut feed =
+            |feeder: &pipeline::Feeder| feeder.feed_plan(FullPlan::new(source, chunk_size), source);
+        let (outcome, stored) = match self.run_pipeline(Some(source), base.as_ref(), &mut feed) {
+            Err(error) if error.is_damage() && base.is_some() => {
+                self.warn(format!("{error}; the parent is not relied upon, everything is read"));
+                self.monitor.begin("reading", Some(source.size()));
+                self.run_pipeline(Some(source), None, &mut feed)?
+            }
+            other => other?,
+        };
+        self.made(outcome, stored, Method::Read, hints)
+    }
+
+    /// Reads what the hints name, after a sample of the rest was found to be as in the base.
+    fn read_hinted(&mut self, source: &dyn ImageSource, hints: &Hints) -> Result<Made> {
+        match self.try_hinted(source, hints) {
+            Ok(Hinted::Made(made)) => Ok(*made),
+            Ok(Hinted::NotBelieved(evidence)) => self.read_all(source, Some(evidence)),
+            Err(error) if error.is_damage() => {
+                self.warn(format!("{error}; the hints' base is damaged, everything is read"));
+                self.place.parent = None;
+                self.read_all(source, None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn try_hinted(&mut self, source: &dyn ImageSource, hints: &Hints) -> Result<Hinted> {
+        let chunk_size = self.repository.header().chunk_size;
+        let slot_count = source.size().div_ceil(chunk_size.into());
+        let base = match self.place.hints_base.clone() {
+            Some(record) => Some(self.open_base(&record)?),
+            None => None,
+        };
+        let mut also_read = base.as_ref().map_or_else(Vec::new, |base| boundary(base, source.size()));
+        if let Some(base) = &base {
+            also_read.extend(self.bad_slots(base)?);
+        }
+        also_read.retain_mut(|range| {
+            range.end = range.end.min(slot_count);
+            !range.is_empty()
+        });
+        let pieces = hinted_plan(hints, &also_read, chunk_size, slot_count, source.size(), base.is_some());
+        let named: Vec<Range<u64>> =
+            pieces.iter().filter(|piece| !is_rest(piece, base.is_some())).map(Piece::range).collect();
+        let named = plan::joined(named);
+        let sampled =
+            sample::sample(source, base.as_ref(), &named, chunk_size, self.repository.store().hasher())?;
+        let evidence = HintEvidence {
+            base: self.place.hints_base.as_ref().map(|record| record.id),
+            range_count: hints.ranges.len() as u64,
+            range_bytes: hints.byte_count(),
+            sampled_chunks: sampled.chunk_count,
+            differing_offset: sampled.differing_offset,
+        };
+        if let Some(offset) = sampled.differing_offset {
+            self.warn(format!(
+                "the hints are wrong: the chunk at offset {offset} is not named by them, but differs from their base; everything is read"
+            ));
+            return Ok(Hinted::NotBelieved(evidence));
+        }
+        self.monitor.begin("reading", Some(source.size()));
+        let mut feed = |feeder: &pipeline::Feeder| feeder.feed_plan(pieces.iter().cloned().map(Ok), source);
+        let (outcome, stored) = self.run_pipeline(Some(source), base.as_ref(), &mut feed)?;
+        self.made(outcome, stored, Method::Hints, Some(evidence)).map(|made| Hinted::Made(Box::new(made)))
+    }
+
+    /// The map of a hints' base, which must have the chunk size of now.
+    fn open_base(&self, record: &Record) -> Result<MapReader> {
+        let map = MapReader::open(self.repository.store(), &root_of(record))?;
+        if map.root().chunk_size != self.repository.header().chunk_size {
+            return Err(Error::Hints {
+                reason: format!("their base {} has another chunk size", record.name),
+            });
+        }
+        Ok(map)
+    }
+
+    /// Slots of the base that can't be relied upon: known damage, and all below nodes that can't be read.
+    fn bad_slots(&self, base: &MapReader) -> Result<Vec<Range<u64>>> {
+        let bad = self.bad_objects();
+        let mut slots = Vec::new();
+        if bad.is_empty() {
+            return Ok(slots);
+        }
+        base.walk(&mut |part| {
+            Ok(match part {
+                MapPart::Node { id, level, first_slot } if bad.contains(id) => {
+                    slots.push(first_slot..first_slot.saturating_add(span_of(level)));
+                    false
+                }
+                MapPart::Unreadable { level, first_slot, .. } => {
+                    slots.push(first_slot..first_slot.saturating_add(span_of(level)));
+                    false
+                }
+                MapPart::Chunk { id, slot } => {
+                    if bad.contains(id) {
+                        slots.push(slot..slot + 1);
+                    }
+                    true
+                }
+                MapPart::Node { .. } => true,
+            })
+        })?;
+        Ok(slots)
+    }
+
+    fn bad_objects(&self) -> HashSet<ObjectId> {
+        self.place.damage.objects.iter().map(|object| object.id).collect()
+    }
+
+    /// The parent's map, if there is one to compare with.
+    fn parent_map(&self) -> Option<MapReader> {
+        self.place.parent.as_ref().and_then(|parent| self.usable_map(parent))
+    }
+
+    fn usable_map(&self, record: &Record) -> Option<MapReader> {
+        match MapReader::open(self.repository.store(), &root_of(record)) {
+            Ok(map) => Some(map).filter(|map| map.root().chunk_size == self.repository.header().chunk_size),
+            Err(error) => {
+                self.monitor.warn(&format!("{error}; the parent is not relied upon"));
+                None
+            }
+        }
+    }
+
+    fn run_pipeline(
+        &self,
+        source: Option<&dyn ImageSource>,
+        base: Option<&MapReader>,
+        feed: &mut (dyn FnMut(&pipeline::Feeder) -> Result<u64> + Send),
+    ) -> Result<(Outcome, crate::store::Stored)> {
+        let store = self.repository.store();
+        let bad = self.bad_objects();
+        let mut writer = StoreWriter::new(store, bad.clone(), self.options.dry_run)?;
+        let context = Context {
+            hasher: store.hasher().clone(),
+            compression: store.header().compression,
+            chunk_size: store.header().chunk_size,
+            base,
+            bad,
+            presence: writer.presence(),
+            source,
+        };
+        match pipeline::run(&context, feed, &mut writer, self.monitor) {
+            Ok(outcome) => Ok((outcome, writer.finish()?)),
+            Err(Error::Cancelled) => {
+                // What was done so far is kept for the next run.
+                writer.finish()?;
+                Err(Error::Cancelled)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn made(
+        &self,
+        outcome: Outcome,
+        stored: crate::store::Stored,
+        method: Method,
+        hints: Option<HintEvidence>,
+    ) -> Result<Made> {
+        let root = outcome.root;
+        let (data_bytes, chunks_total) = root.top.map_or((0, 0), |top| (top.data_bytes, top.chunk_count));
+        let bytes_changed = match self.parent_map().filter(|_| !self.options.dry_run) {
+            Some(parent) => {
+                changed_bytes(&parent, &MapReader::open(self.repository.store(), &outcome.root_id)?)
+            }
+            None => data_bytes,
+        };
+        Ok(Made {
+            content: ImageContent { root: outcome.root_id, size: root.size, data_bytes },
+            method,
+            hints,
+            evidence: None,
+            bytes_read: outcome.bytes_read,
+            chunks_new: outcome.chunks_new,
+            chunks_total,
+            bytes_stored: stored.bytes,
+            bytes_changed,
+            healed: stored.healed,
+        })
+    }
+
+    /// What is recorded of the file: whether a later change could show the same times.
+    fn settle(
+        &mut self,
+        before: Option<FileEvidence>,
+        after: Option<FileEvidence>,
+        read_at: Timestamp,
+    ) -> Option<FileEvidence> {
+        let mut evidence = before?;
+        let changed = after.as_ref() != Some(&evidence);
+        if changed {
+            self.warn(
+                "the file changed while it was read: the revision may hold parts of two states".to_owned(),
+            );
+        }
+        // DESIGN: a write in the same tick of the clock must not be lost. Some file systems have whole seconds only.
+        let fractions = evidence.ctime.nanoseconds != 0 || evidence.mtime.nanoseconds != 0;
+        let margin = if fractions { 0.02 } else { 2.0 };
+        evidence.unsettled = changed || read_at.seconds_since(evidence.ctime) < margin;
+        Some(evidence)
+    }
+
+    fn warn(&mut self, message: String) {
+        self.monitor.warn(&message);
+        self.warnings.push(message);
+    }
+}
+
+enum Hinted {
+    Made(Box<Made>),
+    NotBelieved(HintEvidence),
+}
+
+/// Whether a piece is what the hints left out.
+fn is_rest(piece: &Piece, has_base: bool) -> bool {
+    match piece {
+        Piece::Base(_) => true,
+        Piece::Holes(_) => !has_base,
+        Piece::Read(_) => false,
+    }
+}
+
+/// Slots that hints need not name, but that differ because the size does: from the end of the shorter one on.
+fn boundary(base: &MapReader, size: u64) -> Vec<Range<u64>> {
+    let (chunk_size, base_size) = (u64::from(base.root().chunk_size), base.root().size);
+    if base_size == size {
+        return Vec::new();
+    }
+    let first = base_size.min(size) / chunk_size;
+    vec![first..size.div_ceil(chunk_size)]
+}
+
+/// Bytes of the chunks in which two maps differ. Nodes that can't be read are for scrub to find.
+fn changed_bytes(parent: &MapReader, map: &MapReader) -> u64 {
+    let size = map.root().size.max(parent.root().size);
+    let chunk_size = u64::from(map.root().chunk_size);
+    let bytes = |range: &Range<u64>| (range.end * chunk_size).min(size) - range.start * chunk_size;
+    diff_maps(parent, map).map_or(0, |ranges| ranges.iter().map(bytes).sum())
+}

@@ -1,0 +1,3 @@
+//! What users do. An operation may use everything below it, and never another operation.
+
+pub mod backup;

@@ -1,0 +1,118 @@
+//! Locks, sessions and pins. All are flocks: they die with their process, and a stale one needs nobody.
+
+use std::time::Duration;
+
+use super::Repository;
+use crate::backend::{Area, ClaimGuard, Key, LockGuard};
+use crate::error::{Error, Result};
+use crate::format::{Claim, MAX_SEALED_SIZE, Timestamp, open, seal};
+use crate::id::{ClaimId, ObjectId, RevisionId, StreamId};
+
+/// How often a lock that is awaited is tried.
+const RETRY: Duration = Duration::from_millis(50);
+
+/// The lock of one stream: one backup at a time.
+pub(crate) struct StreamLock {
+    _lock: LockGuard,
+}
+
+/// A session or a pin that is held.
+pub(crate) struct Claimed {
+    claim: Claim,
+    guard: Box<dyn ClaimGuard>,
+}
+
+impl Claimed {
+    /// Names what must stay readable while this lives. The caller then looks again whether it is there.
+    pub(crate) fn hold(&mut self, revisions: Vec<RevisionId>, roots: Vec<ObjectId>) -> Result<()> {
+        self.claim.revisions = revisions;
+        self.claim.roots = roots;
+        self.guard.update(&seal(&self.claim)?)
+    }
+}
+
+impl Repository {
+    /// Begins a session: from now on gc keeps what this process relies on.
+    pub(crate) fn begin_session(&self, purpose: &str, stream: StreamId) -> Result<Claimed> {
+        let claim = new_claim(purpose, Some(stream));
+        let guard = self.backend().claim(&Key::session(claim.id), &seal(&claim)?)?;
+        Ok(Claimed { claim, guard })
+    }
+
+    /// Pins a revision, so that gc keeps it while the pin lives; `None` where no pin can be written.
+    pub(crate) fn pin(&self, purpose: &str, revision: RevisionId, root: ObjectId) -> Option<Claimed> {
+        let mut claim = new_claim(purpose, None);
+        claim.revisions.push(revision);
+        claim.roots.push(root);
+        let sealed = seal(&claim).ok()?;
+        let guard = self.backend().claim(&Key::pin(claim.id), &sealed).ok()?;
+        Some(Claimed { claim, guard })
+    }
+
+    /// Locks a stream for a backup; `wait` until another backup is done.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] names the other backup.
+    pub(crate) fn lock_stream(&self, stream: StreamId, name: &str, wait: bool) -> Result<StreamLock> {
+        let lock = self.lock(&format!("stream-{stream}"), &format!("stream '{name}'"), wait);
+        match lock {
+            Ok(lock) => Ok(StreamLock { _lock: lock }),
+            Err(Error::Busy { what, holder }) => {
+                Err(Error::Busy { what, holder: self.session_on(stream).unwrap_or(holder) })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes a lock of the repository.
+    pub(crate) fn lock(&self, name: &str, what: &str, wait: bool) -> Result<LockGuard> {
+        loop {
+            if let Some(lock) = self.backend().try_lock(name)? {
+                return Ok(lock);
+            }
+            if !wait {
+                return Err(Error::Busy { what: what.to_owned(), holder: "another process".to_owned() });
+            }
+            std::thread::sleep(RETRY);
+        }
+    }
+
+    /// Who runs a backup of this stream, if their session can be read.
+    fn session_on(&self, stream: StreamId) -> Option<String> {
+        let claims = self.living_claims(&Area::sessions()).ok()?;
+        claims.iter().find(|claim| claim.stream == Some(stream)).map(Claim::holder)
+    }
+
+    /// The sessions or pins whose processes live.
+    fn living_claims(&self, area: &Area) -> Result<Vec<Claim>> {
+        let mut claims = Vec::new();
+        for listed in self.backend().list(area)? {
+            let Some(key) = ClaimId::parse(&listed.name).map(|id| area.key(id)) else { continue };
+            if !self.backend().is_claimed(&key)? {
+                continue;
+            }
+            if let Ok(bytes) = self.backend().read(&key, MAX_SEALED_SIZE) {
+                claims.extend(open::<Claim>(&key.to_string(), &bytes).ok());
+            }
+        }
+        Ok(claims)
+    }
+}
+
+fn new_claim(purpose: &str, stream: Option<StreamId>) -> Claim {
+    Claim {
+        id: ClaimId::random(),
+        created: Timestamp::now(),
+        host: host_name(),
+        process: std::process::id(),
+        purpose: purpose.to_owned(),
+        stream,
+        revisions: Vec::new(),
+        roots: Vec::new(),
+    }
+}
+
+/// The name of this host.
+pub(crate) fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}

@@ -1,0 +1,50 @@
+//! The damage list: objects of which no good copy is known.
+
+use std::collections::BTreeMap;
+
+use super::Repository;
+use crate::backend::Key;
+use crate::error::Result;
+use crate::format::{BadObject, Damage, MAX_SEALED_SIZE, open, seal};
+use crate::id::ObjectId;
+
+impl Repository {
+    /// The objects that were found to be bad and were not stored anew since.
+    pub fn damage(&self) -> Result<Damage> {
+        match self.backend().read(&Key::damage(), MAX_SEALED_SIZE) {
+            Err(error) if error.is_not_found() => Ok(Damage::default()),
+            // What was bad will be found again; a list that is bad itself must not stop anybody.
+            Ok(bytes) => match open("the damage list", &bytes) {
+                Err(error) if error.is_damage() => {
+                    log::warn!("{error}; run a full scrub to make it anew");
+                    Ok(Damage::default())
+                }
+                other => other,
+            },
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Adds objects to the list and takes others off it.
+    pub(crate) fn change_damage(&self, add: Vec<BadObject>, remove: &[ObjectId]) -> Result<()> {
+        if add.is_empty() && remove.is_empty() {
+            return Ok(());
+        }
+        let _lock = self.lock("damage", "the damage list", true)?;
+        let before = self.damage()?;
+        let mut objects: BTreeMap<ObjectId, BadObject> =
+            before.objects.iter().map(|object| (object.id, object.clone())).collect();
+        for id in remove {
+            objects.remove(id);
+        }
+        for object in add {
+            // The first time at which it was found is the one that tells something.
+            objects.entry(object.id).or_insert(object);
+        }
+        let after = Damage { objects: objects.into_values().collect() };
+        if after == before {
+            return Ok(());
+        }
+        self.backend().put(&Key::damage(), &seal(&after)?)
+    }
+}

@@ -1,0 +1,164 @@
+//! A repository as a whole: making and opening it, its streams, claims and damage list.
+//!
+//! Who may run beside whom, and why, is the table of `docs/format.md` section 5. What of it lies here:
+//!
+//! | operation | takes | before |
+//! | --- | --- | --- |
+//! | backup | [`Claimed`] under `sessions/`, then the stream's lock | it lists revisions to choose a parent |
+//! | mount, restore, dump, scrub | [`Claimed`] under `pins/`, where one can be written | it looks again whether the record is there |
+//! | making a stream | the lock `streams` | it lists the streams |
+//! | changing the damage list | the lock `damage` | it reads the list |
+//! | merging tables | the lock `index`, or leaves it to the holder | it lists the tables |
+
+mod claims;
+mod damage;
+mod streams;
+
+pub(crate) use claims::{Claimed, StreamLock, host_name};
+pub use streams::{Stream, validate_label, validate_stream_name};
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::backend::{Area, Backend, Key, LocalBackend};
+use crate::error::{Error, Result};
+use crate::format::{
+    Compression, Header, MAX_SEALED_SIZE, PackKind, Timestamp, open, seal, validate_chunk_size,
+};
+use crate::id::RepositoryId;
+use crate::store::Store;
+
+/// Memory for decoded chunks and nodes where the caller says nothing else.
+pub const DEFAULT_CACHE_BYTES: u64 = 64 << 20;
+
+/// Chunk size of images where the caller says nothing else; measured, see `docs/decisions.md`.
+pub const DEFAULT_CHUNK_SIZE: u32 = 64 << 10;
+
+/// What a new repository is to be like.
+#[derive(Clone, Debug)]
+pub struct CreateOptions {
+    /// Chunk size of images in bytes: a power of two from 4 KiB to 8 MiB.
+    pub chunk_size: u32,
+    /// Compression of chunks.
+    pub compression: Compression,
+}
+
+impl Default for CreateOptions {
+    fn default() -> Self {
+        Self { chunk_size: DEFAULT_CHUNK_SIZE, compression: Compression::Zstd(3) }
+    }
+}
+
+/// An open repository of kind `chunks`. Cheap to clone.
+#[derive(Clone)]
+pub struct Repository {
+    store: Arc<Store>,
+}
+
+impl Repository {
+    /// Makes a repository in a directory that is empty or not there.
+    ///
+    /// # Errors
+    /// [`Error::NotEmpty`] if anything lies there, [`Error::BadParameter`] for options that can't be.
+    pub fn create(path: &Path, options: &CreateOptions) -> Result<Self> {
+        validate_chunk_size(options.chunk_size)?;
+        let header = Header {
+            id: RepositoryId::random(),
+            created: Timestamp::now(),
+            chunk_size: options.chunk_size,
+            compression: options.compression,
+            features: Vec::new(),
+        };
+        header.validate()?;
+        std::fs::create_dir_all(path).map_err(Error::io("create directory", path.display()))?;
+        refuse_occupied(path)?;
+        let backend = LocalBackend::new(absolute(path)?);
+        match backend.create(&Key::header(), &seal(&header)?) {
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::AlreadyExists => {
+                return Err(Error::NotEmpty {
+                    path: path.display().to_string(),
+                    found: "a repository".into(),
+                });
+            }
+            other => other?,
+        }
+        Ok(Self { store: Arc::new(Store::new(Arc::new(backend), header, DEFAULT_CACHE_BYTES)) })
+    }
+
+    /// Opens a repository; `cache_bytes` bounds the memory for decoded chunks and nodes.
+    ///
+    /// # Errors
+    /// [`Error::NotARepository`], [`Error::Incompatible`] for one of a newer program.
+    pub fn open(path: &Path, cache_bytes: u64) -> Result<Self> {
+        Self::open_backend(Arc::new(LocalBackend::new(absolute(path)?)), cache_bytes)
+    }
+
+    fn open_backend(backend: Arc<dyn Backend>, cache_bytes: u64) -> Result<Self> {
+        let bytes = match backend.read(&Key::header(), MAX_SEALED_SIZE) {
+            Err(error) if error.is_not_found() => {
+                return Err(Error::NotARepository { path: backend.location() });
+            }
+            other => other?,
+        };
+        let header: Header = open("the repository header", &bytes)?;
+        header.validate()?;
+        Ok(Self { store: Arc::new(Store::new(backend, header, cache_bytes)) })
+    }
+
+    /// Id, version and defaults.
+    pub fn header(&self) -> &Header {
+        self.store.header()
+    }
+
+    /// What users call the place.
+    pub fn location(&self) -> String {
+        self.backend().location()
+    }
+
+    /// The repository's directory, for one that lies in a file system.
+    pub fn directory(&self) -> Option<PathBuf> {
+        self.backend().directory().map(Path::to_owned)
+    }
+
+    /// Bytes of all packs and tables.
+    pub fn size_bytes(&self) -> Result<u64> {
+        let areas = PackKind::ALL.map(Area::packs).into_iter().chain([Area::index()]);
+        areas.map(|area| self.sizes_in(&area)).sum()
+    }
+
+    fn sizes_in(&self, area: &Area) -> Result<u64> {
+        Ok(self.backend().list(area)?.iter().map(|listed| listed.size).sum())
+    }
+
+    /// Files of runs that were killed, and their bytes.
+    pub fn leftovers(&self) -> Result<(u64, u64)> {
+        let listed = self.backend().list(&Area::incoming())?;
+        Ok((listed.len() as u64, listed.iter().map(|file| file.size).sum()))
+    }
+
+    pub(crate) fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    pub(crate) fn backend(&self) -> &Arc<dyn Backend> {
+        self.store.backend()
+    }
+}
+
+/// The path from the root of the file system, so that a later change of directory does no harm.
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).map_err(Error::io("find", path.display()))
+}
+
+fn refuse_occupied(path: &Path) -> Result<()> {
+    let failed = || Error::io("list", path.display());
+    for entry in std::fs::read_dir(path).map_err(failed())? {
+        let name = entry.map_err(failed())?.file_name();
+        // A fresh ext4 has this directory.
+        if name != "lost+found" {
+            let found = name.to_string_lossy().into_owned();
+            return Err(Error::NotEmpty { path: path.display().to_string(), found });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,142 @@
+//! Reads the image of a revision at any place, verified.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::MapReader;
+use super::map_reader::Sought;
+use crate::error::{Corrupt, Result};
+use crate::format::{ImageContent, ObjectType, Record, Slot};
+use crate::repository::{Claimed, Repository};
+use crate::store::Store;
+
+/// An open image. Cheap to clone, and shared between threads; while one lives, gc keeps what it reads.
+#[derive(Clone)]
+pub struct ImageReader {
+    store: Arc<Store>,
+    map: MapReader,
+    _pin: Option<Arc<Claimed>>,
+}
+
+impl ImageReader {
+    pub(super) fn open(repository: &Repository, record: &Record, content: &ImageContent) -> Result<Self> {
+        let pin = repository.pin("reader", record.id, content.root).map(Arc::new);
+        let store = Arc::clone(repository.store());
+        let map = MapReader::open(&store, &content.root)?;
+        let root = map.root();
+        let data_bytes = root.top.map_or(0, |top| top.data_bytes);
+        if (root.size, data_bytes) != (content.size, content.data_bytes) {
+            let object = format!("the record of {}", record.name);
+            return Err(Corrupt::new(object, "its size is not that of its map").into());
+        }
+        Ok(Self { store, map, _pin: pin })
+    }
+
+    /// Size in bytes.
+    pub fn size(&self) -> u64 {
+        self.map.root().size
+    }
+
+    /// Bytes that are not holes.
+    pub fn data_bytes(&self) -> u64 {
+        self.map.root().top.map_or(0, |top| top.data_bytes)
+    }
+
+    /// Chunk size in bytes.
+    pub fn chunk_size(&self) -> u32 {
+        self.map.root().chunk_size
+    }
+
+    pub(crate) fn map(&self) -> &MapReader {
+        &self.map
+    }
+
+    /// Fills `buffer` from `offset` on, and returns how many bytes there were before the end.
+    ///
+    /// # Errors
+    /// The first chunk that has no intact copy; nothing in `buffer` counts then.
+    pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
+        let length = self.size().saturating_sub(offset).min(buffer.len() as u64) as usize;
+        let Some(mut rest) = buffer.get_mut(..length).filter(|rest| !rest.is_empty()) else { return Ok(0) };
+        let chunk_size = u64::from(self.chunk_size());
+        let end = offset + length as u64;
+        let first = offset / chunk_size;
+        let slots = self.map.slots(first..end.div_ceil(chunk_size))?;
+        for (index, slot) in (first..).zip(slots) {
+            let chunk_start = index * chunk_size;
+            let from = offset.max(chunk_start);
+            let part = (chunk_start + chunk_size).min(end) - from;
+            let (target, after) = rest.split_at_mut(part as usize);
+            rest = after;
+            self.read_part(index, slot, (from - chunk_start) as usize, target)?;
+        }
+        Ok(length)
+    }
+
+    /// Fills `target` with a part of one chunk.
+    fn read_part(&self, index: u64, slot: Slot, from: usize, target: &mut [u8]) -> Result<()> {
+        let Slot::Chunk(id) = slot else {
+            target.fill(0);
+            return Ok(());
+        };
+        let chunk_len = self.map.chunk_len(index) as usize;
+        let whole = target.len() == chunk_len;
+        let chunk = match self.store.cached_chunk(&id) {
+            Some(chunk) => chunk,
+            // Whole chunks go straight to the reader: who reads all of one does not come back for it.
+            None if whole => return self.store.read_into(ObjectType::Chunk, &id, target),
+            None => self.store.chunk(&id)?,
+        };
+        let part = chunk.get(from..from + target.len()).filter(|_| chunk.len() == chunk_len);
+        let part =
+            part.ok_or_else(|| Corrupt::new(format!("chunk {id}"), "its length is not that of its place"))?;
+        target.copy_from_slice(part);
+        Ok(())
+    }
+
+    /// Loads a chunk into the cache, so that a later read finds it. Failures are left to that read.
+    pub fn prefetch(&self, chunk_index: u64) {
+        if let Ok(Slot::Chunk(id)) = self.map.slot(chunk_index) {
+            let _ = self.store.chunk(&id);
+        }
+    }
+
+    /// The first byte from `offset` on that is data; `None` if there are only holes up to the end.
+    pub fn next_data(&self, offset: u64) -> Result<Option<u64>> {
+        let found = self.map.next(offset / u64::from(self.chunk_size()), Sought::Data)?;
+        Ok(self.byte_of(found, offset))
+    }
+
+    /// The first byte from `offset` on that is a hole; the end of the image counts as one.
+    pub fn next_hole(&self, offset: u64) -> Result<u64> {
+        let found = self.map.next(offset / u64::from(self.chunk_size()), Sought::Hole)?;
+        Ok(self.byte_of(found, offset).unwrap_or_else(|| self.size().max(offset)))
+    }
+
+    fn byte_of(&self, slot: Option<u64>, offset: u64) -> Option<u64> {
+        let byte = slot? * u64::from(self.chunk_size());
+        Some(byte.max(offset)).filter(|&byte| byte < self.size())
+    }
+
+    /// The ranges of data, in order, neighbours joined.
+    pub fn data_ranges(&self) -> impl Iterator<Item = Result<Range<u64>>> + '_ {
+        let mut offset = 0;
+        std::iter::from_fn(move || {
+            let next = self.next_data(offset).and_then(|start| match start {
+                Some(start) => self.next_hole(start).map(|end| Some(start..end)),
+                None => Ok(None),
+            });
+            match next {
+                Ok(Some(range)) => {
+                    offset = range.end;
+                    Some(Ok(range))
+                }
+                Ok(None) => None,
+                Err(error) => {
+                    offset = u64::MAX;
+                    Some(Err(error))
+                }
+            }
+        })
+    }
+}

@@ -1,0 +1,54 @@
+//! Tags and protection of revisions.
+
+use std::collections::HashMap;
+
+use crate::backend::{Area, Key};
+use crate::error::{Corrupt, Result};
+use crate::format::{Labels, MAX_SEALED_SIZE, open, seal};
+use crate::id::RevisionId;
+use crate::repository::{Repository, Stream};
+
+impl Repository {
+    /// A revision's labels; none are the same as an empty set.
+    pub fn labels(&self, stream: &Stream, revision: RevisionId) -> Result<Labels> {
+        let bytes = match self.backend().read(&Key::labels(stream.id, revision), MAX_SEALED_SIZE) {
+            Err(error) if error.is_not_found() => return Ok(none(revision)),
+            other => other?,
+        };
+        let name = format!("the set of labels of revision {revision}");
+        let labels: Labels = open(&name, &bytes)?;
+        if labels.revision != revision {
+            return Err(Corrupt::new(name, "it belongs to another revision").into());
+        }
+        Ok(labels)
+    }
+
+    /// The labels of all revisions of a stream that have any. Damaged ones are reported and left out.
+    pub fn all_labels(&self, stream: &Stream) -> Result<HashMap<RevisionId, Labels>> {
+        let mut all = HashMap::new();
+        for listed in self.backend().list(&Area::labels(stream.id))? {
+            let Some(revision) = RevisionId::parse(&listed.name) else { continue };
+            match self.labels(stream, revision) {
+                Ok(labels) => {
+                    all.insert(revision, labels);
+                }
+                Err(error) if error.is_damage() => log::error!("{error}"),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(all)
+    }
+
+    /// Gives a revision its tags before it is committed.
+    pub(crate) fn put_tags(&self, stream: &Stream, revision: RevisionId, tags: &[String]) -> Result<()> {
+        let mut labels = none(revision);
+        labels.tags = tags.to_vec();
+        labels.tags.sort();
+        labels.tags.dedup();
+        self.backend().put(&Key::labels(stream.id, revision), &seal(&labels)?)
+    }
+}
+
+fn none(revision: RevisionId) -> Labels {
+    Labels { revision, tags: Vec::new(), protected: false }
+}

@@ -1,0 +1,52 @@
+//! Revisions: their records, labels and SPECs, and readers of what they hold.
+
+mod damaged;
+mod image_reader;
+mod labels;
+mod map_diff;
+mod map_reader;
+mod spec;
+
+pub use image_reader::ImageReader;
+pub(crate) use map_diff::diff_maps;
+pub(crate) use map_reader::{MapPart, MapReader, Sought, span_of};
+pub use spec::{Spec, split_revision};
+
+use crate::backend::{Area, Key};
+use crate::error::{Corrupt, Result};
+use crate::format::{Content, MAX_SEALED_SIZE, Record, RecordKey, open};
+use crate::repository::{Repository, Stream};
+
+impl Repository {
+    /// The revisions of a stream in the order of their commits, the oldest first. Opens no record.
+    pub fn revisions(&self, stream: &Stream) -> Result<Vec<RecordKey>> {
+        let listed = self.backend().list(&Area::revisions(stream.id))?;
+        let mut keys: Vec<RecordKey> =
+            listed.iter().filter_map(|file| RecordKey::parse(&file.name)).collect();
+        keys.sort();
+        Ok(keys)
+    }
+
+    /// Reads a revision's record.
+    pub fn record(&self, stream: &Stream, key: &RecordKey) -> Result<Record> {
+        let bytes = self.backend().read(&Key::record(stream.id, key), MAX_SEALED_SIZE)?;
+        let name = format!("the record of {}@{}", stream.name, key.name);
+        let record: Record = open(&name, &bytes)?;
+        if record.key() == *key && record.stream == stream.id {
+            return Ok(record);
+        }
+        Err(Corrupt::new(name, "it is the record of another revision").into())
+    }
+
+    /// The newest revision of a stream, if it has one.
+    pub fn latest(&self, stream: &Stream) -> Result<Option<Record>> {
+        let keys = self.revisions(stream)?;
+        keys.last().map(|key| self.record(stream, key)).transpose()
+    }
+
+    /// Opens the image of a revision for reading.
+    pub fn open_image(&self, record: &Record) -> Result<ImageReader> {
+        let Content::Image(content) = &record.content;
+        ImageReader::open(self, record, content)
+    }
+}

@@ -1,0 +1,128 @@
+//! Image files and block devices.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Advice, SeekFrom, fadvise, seek};
+
+use super::ImageSource;
+use crate::error::{Error, Result};
+use crate::format::{FileEvidence, Timestamp};
+
+/// An image file or a block device, open for reading.
+pub struct FileSource {
+    file: File,
+    path: PathBuf,
+    size: u64,
+    is_device: bool,
+}
+
+impl FileSource {
+    /// Opens a file or block device.
+    ///
+    /// # Errors
+    /// [`Error::UnusableSource`] for anything that is not one of the two.
+    pub fn open(path: &Path) -> Result<Self> {
+        let unusable = |reason: String| Error::UnusableSource { path: path.display().to_string(), reason };
+        // Opening a fifo would wait for a writer, so look first.
+        let kind = std::fs::metadata(path).map_err(|error| unusable(error.to_string()))?.file_type();
+        let is_device = kind.is_block_device();
+        if !kind.is_file() && !is_device {
+            let noun = if kind.is_dir() { "a directory" } else { "neither a file nor a block device" };
+            return Err(unusable(format!(
+                "it is {noun}; this version backs up image files and block devices"
+            )));
+        }
+        let file = File::open(path).map_err(|error| unusable(error.to_string()))?;
+        let size = seek(&file, SeekFrom::End(0)).map_err(|error| unusable(error.to_string()))?;
+        // Only a hint to the system.
+        let _ = fadvise(&file, 0, None, Advice::Sequential);
+        Ok(Self { file, path: path.to_owned(), size, is_device })
+    }
+
+    fn failed(&self, offset: u64, error: &io::Error) -> Error {
+        let reason = match error.kind() {
+            io::ErrorKind::UnexpectedEof => {
+                format!("it ends there, but had {} bytes when the backup began", self.size)
+            }
+            _ => error.to_string(),
+        };
+        Error::SourceRead { path: self.path.display().to_string(), offset, reason }
+    }
+
+    fn seek(&self, to: SeekFrom) -> io::Result<u64> {
+        Ok(seek(&self.file, to)?)
+    }
+}
+
+impl ImageSource for FileSource {
+    fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        let mut done = 0;
+        while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            let at = offset + done as u64;
+            match self.file.read_at(rest, at) {
+                Ok(0) => return Err(self.failed(at, &io::ErrorKind::UnexpectedEof.into())),
+                Ok(read) => done += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.failed(at, &error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn next_data(&self, offset: u64) -> Result<Option<Range<u64>>> {
+        if offset >= self.size {
+            return Ok(None);
+        }
+        let all = Ok(Some(offset..self.size));
+        let start = match self.seek(SeekFrom::Data(offset)) {
+            Ok(start) => start,
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NXIO.raw_os_error()) => {
+                return Ok(None);
+            }
+            // The file system does not tell holes: everything counts as data.
+            Err(_) => return all,
+        };
+        if start >= self.size {
+            return Ok(None);
+        }
+        match self.seek(SeekFrom::Hole(start)) {
+            Ok(end) => Ok(Some(start..end.min(self.size))),
+            Err(_) => all,
+        }
+    }
+
+    fn will_read(&self, range: Range<u64>) {
+        let length = std::num::NonZeroU64::new(range.end.saturating_sub(range.start));
+        let _ = fadvise(&self.file, range.start, length, Advice::WillNeed);
+    }
+
+    fn evidence(&self) -> Result<Option<FileEvidence>> {
+        if self.is_device {
+            return Ok(None);
+        }
+        let metadata = self.file.metadata().map_err(Error::io("stat", self.path.display()))?;
+        let time = |seconds, nanoseconds: i64| Timestamp {
+            seconds,
+            nanoseconds: u32::try_from(nanoseconds).unwrap_or(0),
+        };
+        Ok(Some(FileEvidence {
+            size: metadata.size(),
+            mtime: time(metadata.mtime(), metadata.mtime_nsec()),
+            ctime: time(metadata.ctime(), metadata.ctime_nsec()),
+            inode: metadata.ino(),
+            unsettled: false,
+        }))
+    }
+}

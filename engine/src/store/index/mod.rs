@@ -1,0 +1,265 @@
+//! Where objects lie: the tables, what packs say of themselves where a table is damaged, and neighbours.
+//!
+//! Tables are immutable files that are read block by block, each block verified after it was read. So a table that
+//! is truncated or rots under a living mount is noticed and put aside, never believed.
+
+mod merge;
+mod neighbours;
+mod table_reader;
+mod table_writer;
+
+pub(super) use merge::merge_tables;
+pub(super) use table_writer::write_table;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use neighbours::Neighbours;
+use table_reader::Table;
+
+use super::pack_reader::read_pack_directory;
+use crate::backend::{Area, Backend};
+use crate::error::Result;
+use crate::format::PackKind;
+use crate::id::{ObjectId, PackId, RepositoryId, TableId};
+
+/// Where a copy of an object lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Location {
+    pub(crate) pack: PackId,
+    pub(crate) kind: PackKind,
+    pub(crate) offset: u32,
+    pub(crate) stored_len: u32,
+    pub(crate) plain_len: u32,
+}
+
+/// The index of a repository. Opens nothing before the first look-up.
+pub(crate) struct Index {
+    backend: Arc<dyn Backend>,
+    repository: RepositoryId,
+    tables: RwLock<Option<Arc<TableSet>>>,
+    neighbours: Mutex<Neighbours>,
+}
+
+/// The tables as they were listed at one moment.
+struct TableSet {
+    /// Newest first.
+    tables: Vec<Arc<Table>>,
+    /// Objects of packs that only damaged tables name, from the packs' own directories. For reading alone: such a
+    /// pack may be of a run that was cut off, so nothing new may rely on it.
+    salvaged: HashMap<ObjectId, Vec<Location>>,
+}
+
+impl Index {
+    pub(super) fn new(backend: Arc<dyn Backend>, repository: RepositoryId) -> Self {
+        Self { backend, repository, tables: RwLock::new(None), neighbours: Mutex::default() }
+    }
+
+    /// All known places of an object, the newest first.
+    pub(crate) fn locate(&self, id: &ObjectId) -> Result<Vec<Location>> {
+        if let Some(location) = self.neighbours().get(id) {
+            // One place is enough for nearly every read; if it fails, the caller asks for all of them.
+            return Ok(vec![location]);
+        }
+        let locations = self.locate_in_tables(id)?;
+        if let Some(first) = locations.first() {
+            self.bring_neighbours(first);
+        }
+        Ok(locations)
+    }
+
+    /// All known places of an object from the tables, past the neighbours.
+    pub(crate) fn locate_in_tables(&self, id: &ObjectId) -> Result<Vec<Location>> {
+        loop {
+            let set = self.tables()?;
+            let Some(mut locations) = set.look_up(id) else {
+                self.put_aside_damaged(&set)?;
+                continue;
+            };
+            locations.extend(set.salvaged.get(id).into_iter().flatten());
+            return Ok(locations);
+        }
+    }
+
+    /// Whether an object lies in a published pack, so that something new may rely on it.
+    pub(crate) fn contains(&self, id: &ObjectId) -> Result<bool> {
+        if self.neighbours().get(id).is_some() {
+            return Ok(true);
+        }
+        loop {
+            let set = self.tables()?;
+            if let Some(location) = set.look_up_filtered(id) {
+                if let Some(location) = &location {
+                    self.bring_neighbours(location);
+                }
+                return Ok(location.is_some());
+            }
+            self.put_aside_damaged(&set)?;
+        }
+    }
+
+    /// Lists the tables anew; what neighbours said is forgotten.
+    pub(crate) fn reload(&self) -> Result<()> {
+        self.neighbours().clear();
+        let known = self.read_set();
+        let set = self.load(known.as_deref())?;
+        self.replace_set(set);
+        Ok(())
+    }
+
+    /// The packs that some healthy table names.
+    pub(crate) fn packs(&self) -> Result<HashMap<PackId, (PackKind, u64)>> {
+        let set = self.tables()?;
+        let packs = set.tables.iter().filter(|table| !table.is_damaged()).flat_map(|table| table.packs());
+        Ok(packs.map(|pack| (pack.pack, (pack.kind, pack.size))).collect())
+    }
+
+    /// Reads every block of every table. Names those that are damaged.
+    pub(crate) fn verify_tables(
+        &self,
+        mut read: impl FnMut(u64) -> Result<()>,
+    ) -> Result<Vec<(String, String)>> {
+        let mut damaged = Vec::new();
+        for listed in self.backend.list(&Area::index())? {
+            let Some(id) = TableId::parse(&listed.name) else { continue };
+            let name = Area::index().key(id).to_string();
+            let table = Table::open(self.backend.as_ref(), self.repository, id);
+            if let Err(error) = table.and_then(|table| table.verify(&mut read)) {
+                if !error.is_damage() {
+                    return Err(error);
+                }
+                damaged.push((name, error.to_string()));
+            }
+        }
+        Ok(damaged)
+    }
+
+    fn tables(&self) -> Result<Arc<TableSet>> {
+        if let Some(set) = self.read_set() {
+            return Ok(set);
+        }
+        let set = Arc::new(self.load(None)?);
+        *self.tables.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&set));
+        Ok(set)
+    }
+
+    fn read_set(&self) -> Option<Arc<TableSet>> {
+        self.tables.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn replace_set(&self, set: TableSet) {
+        *self.tables.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(set));
+    }
+
+    fn neighbours(&self) -> std::sync::MutexGuard<'_, Neighbours> {
+        self.neighbours.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens the tables that are listed now. Open ones of `known` are kept: a table never changes.
+    fn load(&self, known: Option<&TableSet>) -> Result<TableSet> {
+        let mut tables = Vec::new();
+        let mut damaged = false;
+        for listed in self.backend.list(&Area::index())? {
+            let Some(id) = TableId::parse(&listed.name) else { continue };
+            let open = known.and_then(|set| set.tables.iter().find(|table| table.id() == id));
+            if let Some(table) = open.filter(|table| !table.is_damaged()) {
+                tables.push(Arc::clone(table));
+                continue;
+            }
+            match Table::open(self.backend.as_ref(), self.repository, id) {
+                Ok(table) => tables.push(Arc::new(table)),
+                // Merged or dropped since it was listed.
+                Err(error) if error.is_not_found() => {}
+                Err(error) if error.is_damage() => {
+                    log::warn!("{error}; the packs' own directories are used in its place");
+                    damaged = true;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        tables.sort_by_key(|table| std::cmp::Reverse(table.created()));
+        let salvaged = if damaged { self.salvage(&tables)? } else { HashMap::new() };
+        Ok(TableSet { tables, salvaged })
+    }
+
+    /// Replaces the set by one without the tables that were found to be damaged while reading.
+    fn put_aside_damaged(&self, set: &TableSet) -> Result<()> {
+        let (damaged, tables): (Vec<_>, Vec<_>) =
+            set.tables.iter().cloned().partition(|table| table.is_damaged());
+        for table in damaged {
+            log::warn!(
+                "index table {} is damaged; the packs' own directories are used in its place",
+                table.id()
+            );
+        }
+        self.neighbours().clear();
+        let salvaged = self.salvage(&tables)?;
+        self.replace_set(TableSet { tables, salvaged });
+        Ok(())
+    }
+
+    /// The objects of all packs that no healthy table names.
+    fn salvage(&self, healthy: &[Arc<Table>]) -> Result<HashMap<ObjectId, Vec<Location>>> {
+        let named: HashSet<PackId> =
+            healthy.iter().flat_map(|table| table.packs()).map(|pack| pack.pack).collect();
+        let mut salvaged: HashMap<ObjectId, Vec<Location>> = HashMap::new();
+        for kind in PackKind::ALL {
+            for listed in self.backend.list(&Area::packs(kind))? {
+                let Some(pack) = PackId::parse(&listed.name).filter(|pack| !named.contains(pack)) else {
+                    continue;
+                };
+                let entries = match read_pack_directory(self.backend.as_ref(), kind, pack) {
+                    Ok(entries) => entries,
+                    Err(error) => {
+                        log::warn!("{error}");
+                        continue;
+                    }
+                };
+                for entry in entries {
+                    salvaged.entry(entry.id).or_default().push(Location {
+                        pack,
+                        kind,
+                        offset: entry.offset,
+                        stored_len: entry.stored_len,
+                        plain_len: entry.plain_len,
+                    });
+                }
+            }
+        }
+        Ok(salvaged)
+    }
+
+    /// What was stored together is asked for together: after two hits in one pack its directory is loaded.
+    fn bring_neighbours(&self, location: &Location) {
+        if !self.neighbours().wants(location.pack) {
+            return;
+        }
+        // Only a help: where the pack's directory can't be read, the tables serve.
+        if let Ok(entries) = read_pack_directory(self.backend.as_ref(), location.kind, location.pack) {
+            self.neighbours().insert(location.kind, location.pack, &entries);
+        }
+    }
+}
+
+impl TableSet {
+    /// The places in all tables; `None` if a table turned out to be damaged.
+    fn look_up(&self, id: &ObjectId) -> Option<Vec<Location>> {
+        let mut locations = Vec::new();
+        for table in &self.tables {
+            locations.extend(table.look_up(id)?);
+        }
+        Some(locations)
+    }
+
+    /// A place in some table, asked only where a filter lets the id pass; `None` if a table is damaged.
+    fn look_up_filtered(&self, id: &ObjectId) -> Option<Option<Location>> {
+        for table in &self.tables {
+            if table.may_contain(id)?
+                && let Some(location) = table.look_up(id)?.first()
+            {
+                return Some(Some(*location));
+            }
+        }
+        Some(None)
+    }
+}

@@ -1,0 +1,177 @@
+//! Objects by their names: verified reads, packs, the index, the cache.
+//!
+//! Invariant: no byte leaves this module that was not verified against its object's id after it was read.
+
+mod cache;
+mod index;
+mod pack_reader;
+mod pack_writer;
+mod writer;
+
+pub(crate) use index::{Index, Location};
+pub(crate) use pack_reader::{PackCheck, read_pack_directory};
+pub(crate) use writer::{Presence, StoreWriter, Stored};
+
+use std::sync::Arc;
+
+use cache::{Cache, Cached};
+use pack_reader::PackReaders;
+
+use crate::backend::Backend;
+use crate::error::{Corrupt, Error, Result};
+use crate::format::{Header, Inner, Leaf, MAX_CHUNK_SIZE, ObjectHasher, ObjectType, Root, decode_blob_into};
+use crate::id::ObjectId;
+
+/// Reads objects of one repository. Shared by all readers of a process.
+pub(crate) struct Store {
+    backend: Arc<dyn Backend>,
+    header: Header,
+    hasher: ObjectHasher,
+    index: Arc<Index>,
+    packs: PackReaders,
+    cache: Cache,
+}
+
+/// No object is longer than the longest chunk.
+const MAX_OBJECT_SIZE: u32 = MAX_CHUNK_SIZE;
+
+impl Store {
+    /// A store on an open repository; `cache_bytes` bounds what it keeps in memory.
+    pub(crate) fn new(backend: Arc<dyn Backend>, header: Header, cache_bytes: u64) -> Self {
+        let index = Arc::new(Index::new(Arc::clone(&backend), header.id));
+        Self {
+            packs: PackReaders::new(Arc::clone(&backend)),
+            hasher: ObjectHasher::new(b""),
+            cache: Cache::new(cache_bytes),
+            backend,
+            header,
+            index,
+        }
+    }
+
+    pub(crate) fn header(&self) -> &Header {
+        &self.header
+    }
+
+    pub(crate) fn backend(&self) -> &Arc<dyn Backend> {
+        &self.backend
+    }
+
+    pub(crate) fn hasher(&self) -> &ObjectHasher {
+        &self.hasher
+    }
+
+    pub(crate) fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// A chunk's content, through the cache.
+    pub(crate) fn chunk(&self, id: &ObjectId) -> Result<Arc<Vec<u8>>> {
+        let cached = self.cache.get_or_load(id, || {
+            let content = self.read_object(ObjectType::Chunk, id)?;
+            Ok(Cached::Chunk(Arc::new(content)))
+        })?;
+        match cached {
+            Cached::Chunk(content) => Ok(content),
+            _ => Err(not_a(id, "chunk")),
+        }
+    }
+
+    /// A chunk's content if the cache has it.
+    pub(crate) fn cached_chunk(&self, id: &ObjectId) -> Option<Arc<Vec<u8>>> {
+        match self.cache.get(id) {
+            Some(Cached::Chunk(content)) => Some(content),
+            _ => None,
+        }
+    }
+
+    /// A leaf, through the cache.
+    pub(crate) fn leaf(&self, id: &ObjectId) -> Result<Arc<Leaf>> {
+        let cached = self.cache.get_or_load(id, || {
+            let leaf = Leaf::decode(&self.read_object(ObjectType::Node, id)?);
+            leaf.map(|leaf| Cached::Leaf(Arc::new(leaf))).ok_or_else(|| not_a(id, "leaf"))
+        })?;
+        match cached {
+            Cached::Leaf(leaf) => Ok(leaf),
+            _ => Err(not_a(id, "leaf")),
+        }
+    }
+
+    /// An inner node, through the cache.
+    pub(crate) fn inner(&self, id: &ObjectId) -> Result<Arc<Inner>> {
+        let cached = self.cache.get_or_load(id, || {
+            let inner = Inner::decode(&self.read_object(ObjectType::Node, id)?);
+            inner.map(|inner| Cached::Inner(Arc::new(inner))).ok_or_else(|| not_a(id, "inner node"))
+        })?;
+        match cached {
+            Cached::Inner(inner) => Ok(inner),
+            _ => Err(not_a(id, "inner node")),
+        }
+    }
+
+    /// A map's root.
+    pub(crate) fn root(&self, id: &ObjectId) -> Result<Root> {
+        let bytes = self.read_object(ObjectType::Node, id)?;
+        Root::decode(&bytes).ok_or_else(|| not_a(id, "map root"))
+    }
+
+    /// Fills `content` with an object that is exactly as long; past the cache.
+    pub(crate) fn read_into(&self, object_type: ObjectType, id: &ObjectId, content: &mut [u8]) -> Result<()> {
+        self.try_places(id, |location| {
+            if location.plain_len as usize != content.len() {
+                return Err(Corrupt::new(describe(object_type, id), "its length is another").into());
+            }
+            self.read_place(object_type, id, location, content)
+        })
+    }
+
+    /// Reads an object past the cache.
+    pub(crate) fn read_object(&self, object_type: ObjectType, id: &ObjectId) -> Result<Vec<u8>> {
+        self.try_places(id, |location| {
+            let mut content = vec![0; location.plain_len.min(MAX_OBJECT_SIZE) as usize];
+            self.read_place(object_type, id, location, &mut content)?;
+            Ok(content)
+        })
+    }
+
+    /// Reads and verifies one copy of an object.
+    pub(crate) fn read_place(
+        &self,
+        object_type: ObjectType,
+        id: &ObjectId,
+        location: &Location,
+        content: &mut [u8],
+    ) -> Result<()> {
+        let decoded = self.packs.with_blob(location, |blob| decode_blob_into(blob, content))?;
+        if decoded.is_some() && self.hasher.id(object_type, content) == *id {
+            return Ok(());
+        }
+        let expected = format!("its copy in pack {} does not have the content of its name", location.pack);
+        Err(Corrupt::new(describe(object_type, id), expected).into())
+    }
+
+    /// Tries all known places of an object, the newest first; then those that the tables name when listed anew.
+    fn try_places<T>(&self, id: &ObjectId, mut read: impl FnMut(&Location) -> Result<T>) -> Result<T> {
+        let mut failure = None;
+        for attempt in 0..2 {
+            if attempt > 0 {
+                self.index.reload()?;
+            }
+            for location in self.index.locate(id)? {
+                match read(&location) {
+                    Ok(value) => return Ok(value),
+                    Err(error) => failure = Some(error),
+                }
+            }
+        }
+        Err(failure.unwrap_or_else(|| Error::missing(id)))
+    }
+}
+
+fn not_a(id: &ObjectId, noun: &str) -> Error {
+    Corrupt::new(format!("node {id}"), format!("it is not a {noun}")).into()
+}
+
+fn describe(object_type: ObjectType, id: &ObjectId) -> String {
+    format!("{} {id}", object_type.noun())
+}

@@ -1,0 +1,126 @@
+//! Reads blobs from packs by `pread`, and the packs' own directories.
+
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use lru::LruCache;
+
+use super::Location;
+use crate::backend::{Backend, Key, ObjectReader};
+use crate::error::{Corrupt, Error, Result};
+use crate::format::{
+    ChecksumContext, MAX_PACK_SIZE, PackDirectory, PackEntry, PackHeader, PackKind, PackTrailer,
+};
+use crate::id::{PackId, RepositoryId};
+
+/// Packs that are kept open: enough for the readers of a few revisions, few enough for the limit of open files.
+const OPEN_PACKS: NonZeroUsize = NonZeroUsize::new(128).unwrap();
+
+/// Opens packs and keeps the latest ones open.
+pub(super) struct PackReaders {
+    backend: Arc<dyn Backend>,
+    open: Mutex<LruCache<PackId, Arc<dyn ObjectReader>>>,
+}
+
+thread_local! {
+    static BLOB: std::cell::RefCell<Vec<u8>> = const { std::cell::RefCell::new(Vec::new()) };
+}
+
+impl PackReaders {
+    pub(super) fn new(backend: Arc<dyn Backend>) -> Self {
+        Self { backend, open: Mutex::new(LruCache::new(OPEN_PACKS)) }
+    }
+
+    /// Reads a blob into the thread's own buffer and hands it on.
+    pub(super) fn with_blob<T>(&self, location: &Location, use_blob: impl FnOnce(&[u8]) -> T) -> Result<T> {
+        let end = u64::from(location.offset) + u64::from(location.stored_len);
+        if end > MAX_PACK_SIZE || location.stored_len > super::MAX_OBJECT_SIZE + 1 {
+            return Err(Corrupt::new("an index entry", "its place is beyond a pack's end").into());
+        }
+        let reader = self.open(location)?;
+        let length = location.stored_len as usize;
+        BLOB.with_borrow_mut(|buffer| {
+            if buffer.len() < length {
+                buffer.resize(length, 0);
+            }
+            let blob = buffer.get_mut(..length).unwrap_or_default();
+            reader.read_at(location.offset.into(), blob)?;
+            Ok(use_blob(blob))
+        })
+    }
+
+    fn open(&self, location: &Location) -> Result<Arc<dyn ObjectReader>> {
+        if let Some(reader) = self.lock().get(&location.pack) {
+            return Ok(Arc::clone(reader));
+        }
+        let reader = self.backend.open(&Key::pack(location.kind, location.pack))?;
+        self.lock().put(location.pack, Arc::clone(&reader));
+        Ok(reader)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, LruCache<PackId, Arc<dyn ObjectReader>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Reads and verifies a pack's own directory.
+pub(crate) fn read_pack_directory(
+    backend: &dyn Backend,
+    kind: PackKind,
+    pack: PackId,
+) -> Result<Vec<PackEntry>> {
+    let key = Key::pack(kind, pack);
+    let reader = backend.open(&key)?;
+    let size = reader.size()?;
+    let corrupt = |expected: &str| Error::from(Corrupt::new(key.to_string(), expected));
+    let short = || corrupt("it is truncated");
+    let mut trailer = [0; PackTrailer::SIZE];
+    let trailer_offset = size.checked_sub(trailer.len() as u64).ok_or_else(short)?;
+    reader.read_at(trailer_offset, &mut trailer)?;
+    let trailer = PackTrailer::decode(pack, size, &trailer);
+    let trailer = trailer.ok_or_else(|| corrupt("its trailer is not intact"))?;
+    // Bounded: a trailer that was accepted describes a directory that lies within the pack's size.
+    let mut directory = vec![0; usize::try_from(trailer.directory_size()).map_err(|_| short())?];
+    reader.read_at(trailer.directory_offset, &mut directory)?;
+    PackDirectory::decode(&trailer, &directory).ok_or_else(|| corrupt("its directory is not intact"))
+}
+
+/// Checks all that a pack says of itself: header, directory, trailer, and the checksum of each blob.
+pub(crate) struct PackCheck {
+    /// Entries whose blobs are not what was written.
+    pub(crate) bad: Vec<PackEntry>,
+    /// All entries.
+    pub(crate) entries: Vec<PackEntry>,
+}
+
+impl PackCheck {
+    /// Reads a whole pack, a few MiB at a time; `read` is told of the bytes.
+    pub(crate) fn run(
+        backend: &dyn Backend,
+        repository: RepositoryId,
+        kind: PackKind,
+        pack: PackId,
+        mut read: impl FnMut(u64) -> Result<()>,
+    ) -> Result<Self> {
+        let key = Key::pack(kind, pack);
+        let entries = read_pack_directory(backend, kind, pack)?;
+        let reader = backend.open(&key)?;
+        let mut header = [0; PackHeader::SIZE];
+        reader.read_at(0, &mut header)?;
+        if PackHeader::decode(&header) != Some(PackHeader { kind, pack, repository }) {
+            return Err(Corrupt::new(key.to_string(), "its header is not intact").into());
+        }
+        let mut bad = Vec::new();
+        let mut blob = Vec::new();
+        for entry in &entries {
+            blob.resize(entry.stored_len as usize, 0);
+            let sum =
+                reader.read_at(entry.offset.into(), &mut blob).map(|()| ChecksumContext::PackBlob.sum(&blob));
+            if sum.ok() != Some(entry.checksum) {
+                bad.push(*entry);
+            }
+            read(entry.stored_len.into())?;
+        }
+        Ok(Self { bad, entries })
+    }
+}
