@@ -23,6 +23,7 @@ mod format;
 mod id;
 mod monitor;
 pub mod operations;
+mod parallel;
 mod repository;
 mod revision;
 mod source;

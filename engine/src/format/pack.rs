@@ -33,6 +33,14 @@ impl PackKind {
         }
     }
 
+    /// The type of the objects in such packs.
+    pub(crate) fn object_type(self) -> ObjectType {
+        match self {
+            Self::Data => ObjectType::Chunk,
+            Self::Metadata => ObjectType::Node,
+        }
+    }
+
     /// The kind of pack that objects of this type go to.
     pub(crate) fn of(object_type: ObjectType) -> Self {
         match object_type {

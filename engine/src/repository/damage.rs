@@ -1,11 +1,11 @@
 //! The damage list: objects of which no good copy is known.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::Repository;
 use crate::backend::Key;
 use crate::error::Result;
-use crate::format::{BadObject, Damage, MAX_SEALED_SIZE, open, seal};
+use crate::format::{BadObject, Damage, MAX_SEALED_SIZE, Timestamp, open, seal};
 use crate::id::ObjectId;
 
 impl Repository {
@@ -23,6 +23,26 @@ impl Repository {
             },
             Err(error) => Err(error),
         }
+    }
+
+    /// The damage list, with the objects of packs that are gone or truncated: those are found by listing alone.
+    pub(crate) fn damage_now(&self) -> Result<Damage> {
+        let mut damage = self.damage()?;
+        let missing = self.store().index().missing_packs()?;
+        let listed: HashSet<ObjectId> = damage.objects.iter().map(|object| object.id).collect();
+        for (id, location) in self.store().index().entries_of(&missing)? {
+            let others = self.store().index().locate_in_tables(&id)?;
+            if listed.contains(&id) || others.iter().any(|other| !missing.contains_key(&other.pack)) {
+                continue;
+            }
+            damage.objects.push(BadObject {
+                id,
+                type_code: location.kind.object_type().code(),
+                found: Timestamp::now(),
+                reason: format!("pack {} is gone or truncated", location.pack),
+            });
+        }
+        Ok(damage)
     }
 
     /// Adds objects to the list and takes others off it.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::MapReader;
 use super::map_reader::Sought;
 use crate::error::{Corrupt, Result};
-use crate::format::{ImageContent, ObjectType, Record, Slot};
+use crate::format::{ImageContent, ObjectHasher, ObjectType, Record, Slot};
 use crate::repository::{Claimed, Repository};
 use crate::store::Store;
 
@@ -45,6 +45,10 @@ impl ImageReader {
     /// Chunk size in bytes.
     pub fn chunk_size(&self) -> u32 {
         self.map.root().chunk_size
+    }
+
+    pub(crate) fn hasher(&self) -> &ObjectHasher {
+        self.store.hasher()
     }
 
     pub(crate) fn map(&self) -> &MapReader {

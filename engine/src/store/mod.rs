@@ -9,7 +9,7 @@ mod pack_writer;
 mod writer;
 
 pub(crate) use index::{Index, Location};
-pub(crate) use pack_reader::{PackCheck, read_pack_directory};
+pub(crate) use pack_reader::PackCheck;
 pub(crate) use writer::{Presence, StoreWriter, Stored};
 
 use std::sync::Arc;
@@ -135,7 +135,7 @@ impl Store {
     }
 
     /// Reads and verifies one copy of an object.
-    pub(crate) fn read_place(
+    fn read_place(
         &self,
         object_type: ObjectType,
         id: &ObjectId,
@@ -148,6 +148,17 @@ impl Store {
         }
         let expected = format!("its copy in pack {} does not have the content of its name", location.pack);
         Err(Corrupt::new(describe(object_type, id), expected).into())
+    }
+
+    /// Verifies one copy of an object.
+    pub(crate) fn verify_place(
+        &self,
+        object_type: ObjectType,
+        id: &ObjectId,
+        location: &Location,
+    ) -> Result<()> {
+        let mut content = vec![0; location.plain_len.min(MAX_OBJECT_SIZE) as usize];
+        self.read_place(object_type, id, location, &mut content)
     }
 
     /// Tries all known places of an object, the newest first; then those that the tables name when listed anew.

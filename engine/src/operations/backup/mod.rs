@@ -84,7 +84,7 @@ pub fn backup(
     let mut run = Run { repository, options, monitor, place, hints, start, warnings: Vec::new() };
     let made = match source {
         Source::Image(image) => run.back_up_image(image.as_ref())?,
-        Source::Stream { name, bytes } => run.back_up_stream(&name, bytes)?,
+        Source::Stream { name, bytes } => run.back_up_stream(name, bytes)?,
     };
     run.commit(&name, made)
 }
@@ -127,7 +127,7 @@ impl Place {
             stream_name: options.stream.clone(),
             parent: None,
             hints_base: None,
-            damage: repository.damage()?,
+            damage: repository.damage_now()?,
             _lock: None,
             _session: None,
         };
@@ -249,12 +249,12 @@ impl Run<'_> {
         Ok(made)
     }
 
-    fn back_up_stream(&mut self, name: &str, mut bytes: Box<dyn std::io::Read + Send>) -> Result<Made> {
+    fn back_up_stream(&mut self, name: String, bytes: Box<dyn std::io::Read + Send>) -> Result<Made> {
         self.monitor.begin("reading", None);
         let base = self.parent_map();
-        let mut source = |feeder: &pipeline::Feeder| feeder.feed_stream(bytes.as_mut(), name);
+        let steps = pipeline::steps_of_stream(bytes, name, self.repository.header().chunk_size);
         // A stream comes once: if the base turns out to be damaged half-way, there is no second try.
-        let (outcome, stored) = self.run_pipeline(None, base.as_ref(), &mut source)?;
+        let (outcome, stored) = self.run_pipeline(None, base.as_ref(), steps)?;
         self.made(outcome, stored, Method::Read, None)
     }
 
@@ -291,13 +291,12 @@ impl Run<'_> {
         self.monitor.begin("reading", Some(source.size()));
         let chunk_size = self.repository.header().chunk_size;
         let base = self.parent_map().filter(|_| !self.options.force_read);
-        let mut feed =
-            |feeder: &pipeline::Feeder| feeder.feed_plan(FullPlan::new(source, chunk_size), source);
-        let (outcome, stored) = match self.run_pipeline(Some(source), base.as_ref(), &mut feed) {
+        let steps = || pipeline::steps_of_plan(FullPlan::new(source, chunk_size), source, chunk_size);
+        let (outcome, stored) = match self.run_pipeline(Some(source), base.as_ref(), steps()) {
             Err(error) if error.is_damage() && base.is_some() => {
                 self.warn(format!("{error}; the parent is not relied upon, everything is read"));
                 self.monitor.begin("reading", Some(source.size()));
-                self.run_pipeline(Some(source), None, &mut feed)?
+                self.run_pipeline(Some(source), None, steps())?
             }
             other => other?,
         };
@@ -353,8 +352,8 @@ impl Run<'_> {
             return Ok(Hinted::NotBelieved(evidence));
         }
         self.monitor.begin("reading", Some(source.size()));
-        let mut feed = |feeder: &pipeline::Feeder| feeder.feed_plan(pieces.iter().cloned().map(Ok), source);
-        let (outcome, stored) = self.run_pipeline(Some(source), base.as_ref(), &mut feed)?;
+        let steps = pipeline::steps_of_plan(pieces.into_iter().map(Ok), source, chunk_size);
+        let (outcome, stored) = self.run_pipeline(Some(source), base.as_ref(), steps)?;
         self.made(outcome, stored, Method::Hints, Some(evidence)).map(|made| Hinted::Made(Box::new(made)))
     }
 
@@ -421,7 +420,7 @@ impl Run<'_> {
         &self,
         source: Option<&dyn ImageSource>,
         base: Option<&MapReader>,
-        feed: &mut (dyn FnMut(&pipeline::Feeder) -> Result<u64> + Send),
+        steps: impl Iterator<Item = Result<pipeline::Step>> + Send,
     ) -> Result<(Outcome, crate::store::Stored)> {
         let store = self.repository.store();
         let bad = self.bad_objects();
@@ -435,7 +434,7 @@ impl Run<'_> {
             presence: writer.presence(),
             source,
         };
-        match pipeline::run(&context, feed, &mut writer, self.monitor) {
+        match pipeline::run(&context, steps, source.map(ImageSource::size), &mut writer, self.monitor) {
             Ok(outcome) => Ok((outcome, writer.finish()?)),
             Err(Error::Cancelled) => {
                 // What was done so far is kept for the next run.

@@ -1,12 +1,11 @@
 //! The way of the bytes: reader, hash, comparison with the base, look-up, compression, pack.
 //!
-//! A feeder says in order what is to be done; workers read, hash and compress batches side by side; the calling thread
-//! takes the results in the feeder's order, so packs and maps are the same whatever the workers' timing. Every
-//! channel is bounded, and with them the memory.
+//! Workers read, hash and compress batches side by side; the calling thread takes the results in the order of the
+//! slots, so packs and maps are the same whatever the workers' timing.
 
+use std::collections::HashSet;
+use std::io::Read;
 use std::ops::Range;
-
-use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::map_builder::MapBuilder;
 use super::plan::Piece;
@@ -14,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::format::{BlobEncoder, Compression, ObjectHasher, ObjectType, Root, Slot};
 use crate::id::ObjectId;
 use crate::monitor::Monitor;
+use crate::parallel;
 use crate::revision::MapReader;
 use crate::source::ImageSource;
 use crate::store::{Presence, StoreWriter};
@@ -29,7 +29,7 @@ pub(super) struct Context<'a> {
     /// What is compared with: a chunk that equals the one at its place needs no look-up.
     pub(super) base: Option<&'a MapReader>,
     /// Chunks that must be stored anew though the base has them.
-    pub(super) bad: std::collections::HashSet<ObjectId>,
+    pub(super) bad: HashSet<ObjectId>,
     pub(super) presence: Presence<'a>,
     /// Where batches without bytes of their own are read; `None` for streams.
     pub(super) source: Option<&'a dyn ImageSource>,
@@ -43,36 +43,30 @@ pub(super) struct Outcome {
     pub(super) chunks_new: u64,
 }
 
-/// Takes what is to be done, in the order of the slots.
-pub(super) struct Feeder {
-    work: Sender<Work>,
-    events: Sender<Event>,
-    batch_slots: u64,
-    chunk_size: u64,
+/// One thing to do, in the order of the slots.
+pub(super) enum Step {
+    /// Bytes of the source, or given bytes, become slots.
+    Batch { slots: Range<u64>, input: Input },
+    /// Holes up to this slot.
+    Holes(u64),
+    /// What the base has, up to this slot.
+    Base(u64),
 }
 
-/// A batch for a worker.
-struct Work {
-    slots: Range<u64>,
-    bytes: Input,
-    reply: Sender<Result<Batch>>,
-}
-
-enum Input {
+pub(super) enum Input {
     /// So many bytes are read from the source.
     Read(usize),
     /// These are the bytes.
     Given(Vec<u8>),
 }
 
-/// What the calling thread does next.
-enum Event {
-    Batch(Receiver<Result<Batch>>),
+/// A step that a worker is done with.
+enum Done {
+    Batch(Batch),
     Holes(u64),
     Base(u64),
 }
 
-/// A batch that a worker is done with.
 struct Batch {
     bytes: u64,
     slots: Vec<(Slot, u32)>,
@@ -86,206 +80,204 @@ struct NewChunk {
     blob: Vec<u8>,
 }
 
-impl Feeder {
-    /// Does what a plan says of a source of `size` bytes.
-    pub(super) fn feed_plan(
-        &self,
-        plan: impl Iterator<Item = Result<Piece>>,
-        source: &dyn ImageSource,
-    ) -> Result<u64> {
-        let size = source.size();
-        for piece in plan {
-            match piece? {
-                Piece::Read(slots) => self.feed_read(slots, source, size)?,
-                Piece::Holes(slots) => self.event(Event::Holes(slots.end))?,
-                Piece::Base(slots) => self.event(Event::Base(slots.end))?,
-            }
-        }
-        Ok(size)
-    }
-
-    fn feed_read(&self, slots: Range<u64>, source: &dyn ImageSource, size: u64) -> Result<()> {
-        let mut start = slots.start;
-        while start < slots.end {
-            let end = (start + self.batch_slots).min(slots.end);
-            let bytes = start * self.chunk_size..(end * self.chunk_size).min(size);
-            source.will_read(bytes.clone());
-            self.batch(start..end, Input::Read((bytes.end - bytes.start) as usize))?;
-            start = end;
-        }
-        Ok(())
-    }
-
-    /// Reads a stream to its end; returns its size.
-    pub(super) fn feed_stream(&self, stream: &mut dyn std::io::Read, name: &str) -> Result<u64> {
-        let batch_bytes = (self.batch_slots * self.chunk_size) as usize;
-        let mut size = 0;
-        loop {
-            let mut bytes = vec![0; batch_bytes];
-            let length = read_full(stream, &mut bytes).map_err(|error| Error::SourceRead {
-                path: name.to_owned(),
-                offset: size,
-                reason: error.to_string(),
-            })?;
-            bytes.truncate(length);
-            let first = size / self.chunk_size;
-            size += length as u64;
-            if length > 0 {
-                self.batch(first..size.div_ceil(self.chunk_size), Input::Given(bytes))?;
-            }
-            if length < batch_bytes {
-                return Ok(size);
-            }
-        }
-    }
-
-    fn batch(&self, slots: Range<u64>, bytes: Input) -> Result<()> {
-        let (reply, result) = bounded(1);
-        self.event(Event::Batch(result))?;
-        self.work.send(Work { slots, bytes, reply }).map_err(|_| Error::Cancelled)
-    }
-
-    /// Fails when the calling thread has given up; its own error is the one that counts.
-    fn event(&self, event: Event) -> Result<()> {
-        self.events.send(event).map_err(|_| Error::Cancelled)
-    }
+fn batch_slots(chunk_size: u32) -> u64 {
+    (BATCH_BYTES / u64::from(chunk_size)).max(1)
 }
 
-/// Runs `feed` and does what it says. `feed` returns the size of the image.
-pub(super) fn run(
-    context: &Context<'_>,
-    feed: impl FnOnce(&Feeder) -> Result<u64> + Send,
-    writer: &mut StoreWriter<'_>,
-    monitor: &dyn Monitor,
-) -> Result<Outcome> {
-    let workers = std::thread::available_parallelism().map_or(2, usize::from).max(2);
-    let (work, work_queue) = bounded::<Work>(workers);
-    let (events, event_queue) = bounded::<Event>(workers * 4);
-    let chunk_size = u64::from(context.chunk_size);
-    let batch_slots = (BATCH_BYTES / chunk_size).max(1);
-    let feeder = Feeder { work, events, batch_slots, chunk_size };
-    std::thread::scope(|scope| {
-        for _ in 0..workers {
-            let queue = work_queue.clone();
-            scope.spawn(move || work_off(context, &queue));
+/// The steps of a plan: what is read is cut into batches.
+pub(super) fn steps_of_plan<'a>(
+    plan: impl Iterator<Item = Result<Piece>> + 'a,
+    source: &'a dyn ImageSource,
+    chunk_size: u32,
+) -> impl Iterator<Item = Result<Step>> + 'a {
+    let batch_slots = batch_slots(chunk_size);
+    let chunk_size = u64::from(chunk_size);
+    let mut plan = plan;
+    let mut reading: Range<u64> = 0..0;
+    std::iter::from_fn(move || {
+        if reading.is_empty() {
+            match plan.next()? {
+                Ok(Piece::Holes(slots)) => return Some(Ok(Step::Holes(slots.end))),
+                Ok(Piece::Base(slots)) => return Some(Ok(Step::Base(slots.end))),
+                Ok(Piece::Read(slots)) => reading = slots,
+                Err(error) => return Some(Err(error)),
+            }
         }
-        drop(work_queue);
-        let feeding = scope.spawn(move || feed(&feeder));
-        let taken = take_results(context, event_queue, writer, monitor);
-        let size = feeding.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        // An error of the calling thread is the cause of the feeder's.
-        let (builder, bytes_read, chunks_new) = taken?;
-        let (root_id, root) = builder.finish(size?, writer)?;
-        Ok(Outcome { root_id, root, bytes_read, chunks_new })
+        let slots = reading.start..(reading.start + batch_slots).min(reading.end);
+        reading.start = slots.end;
+        let bytes = slots.start * chunk_size..(slots.end * chunk_size).min(source.size());
+        source.will_read(bytes.clone());
+        Some(Ok(Step::Batch { slots, input: Input::Read((bytes.end - bytes.start) as usize) }))
     })
 }
 
-fn take_results(
+/// The steps of a stream, which is read to its end.
+pub(super) fn steps_of_stream(
+    stream: Box<dyn Read + Send>,
+    name: String,
+    chunk_size: u32,
+) -> impl Iterator<Item = Result<Step>> + Send {
+    let batch_bytes = (batch_slots(chunk_size) * u64::from(chunk_size)) as usize;
+    let mut stream = Some(stream);
+    let mut offset = 0;
+    std::iter::from_fn(move || {
+        let mut bytes = vec![0; batch_bytes];
+        let length = match read_full(stream.as_mut()?, &mut bytes) {
+            Ok(length) => length,
+            Err(error) => {
+                let reason = error.to_string();
+                return Some(Err(Error::SourceRead { path: name.clone(), offset, reason }));
+            }
+        };
+        bytes.truncate(length);
+        if length < batch_bytes {
+            stream = None;
+        }
+        let first = offset / u64::from(chunk_size);
+        offset += length as u64;
+        let slots = first..offset.div_ceil(chunk_size.into());
+        (length > 0).then_some(Ok(Step::Batch { slots, input: Input::Given(bytes) }))
+    })
+}
+
+/// Does all steps. `size` is that of the image; a stream's is known at its end.
+pub(super) fn run(
     context: &Context<'_>,
-    events: Receiver<Event>,
+    steps: impl Iterator<Item = Result<Step>> + Send,
+    size: Option<u64>,
     writer: &mut StoreWriter<'_>,
     monitor: &dyn Monitor,
-) -> Result<(MapBuilder, u64, u64)> {
-    let mut builder = MapBuilder::new(context.chunk_size);
-    let (mut bytes_read, mut chunks_new) = (0, 0);
-    for event in events {
-        if monitor.is_cancelled() {
+) -> Result<Outcome> {
+    let mut assembly = Assembly {
+        context,
+        builder: MapBuilder::new(context.chunk_size),
+        writer,
+        monitor,
+        bytes_read: 0,
+        chunks_new: 0,
+    };
+    let state = || Worker { encoder: BlobEncoder::new(context.compression), buffer: Vec::new() };
+    parallel::ordered(steps, state, |worker, step| worker.work(context, step), |done| assembly.take(done))?;
+    let size = size.unwrap_or(assembly.bytes_read);
+    let Assembly { builder, writer, bytes_read, chunks_new, .. } = assembly;
+    let (root_id, root) = builder.finish(size, writer)?;
+    Ok(Outcome { root_id, root, bytes_read, chunks_new })
+}
+
+/// Where the results go, in order.
+struct Assembly<'a, 'w, 's> {
+    context: &'a Context<'a>,
+    builder: MapBuilder,
+    writer: &'w mut StoreWriter<'s>,
+    monitor: &'a dyn Monitor,
+    bytes_read: u64,
+    chunks_new: u64,
+}
+
+impl Assembly<'_, '_, '_> {
+    fn take(&mut self, done: Done) -> Result<()> {
+        if self.monitor.is_cancelled() {
             return Err(Error::Cancelled);
         }
-        match event {
-            Event::Holes(end) => {
-                let bytes = (end - builder.position()) * u64::from(context.chunk_size);
-                builder.push_holes(end, writer)?;
-                monitor.advance(bytes);
-            }
-            Event::Base(end) => {
-                let bytes = (end - builder.position()) * u64::from(context.chunk_size);
-                match context.base {
-                    Some(base) => builder.push_base(end, base, writer)?,
-                    None => builder.push_holes(end, writer)?,
-                }
-                monitor.advance(bytes);
-            }
-            Event::Batch(result) => {
-                let batch = result.recv().map_err(|_| Error::Cancelled)??;
-                for chunk in batch.new {
-                    let added = writer.add(ObjectType::Chunk, chunk.id, chunk.plain_len, &chunk.blob)?;
-                    chunks_new += u64::from(added);
-                }
-                for (slot, length) in batch.slots {
-                    builder.push_slot(slot, length, writer)?;
-                }
-                bytes_read += batch.bytes;
-                monitor.advance(batch.bytes);
+        let from = self.builder.position();
+        match done {
+            Done::Holes(end) => self.builder.push_holes(end, self.writer)?,
+            Done::Base(end) => match self.context.base {
+                Some(base) => self.builder.push_base(end, base, self.writer)?,
+                None => self.builder.push_holes(end, self.writer)?,
+            },
+            Done::Batch(batch) => self.take_batch(batch)?,
+        }
+        self.monitor.advance((self.builder.position() - from) * u64::from(self.context.chunk_size));
+        Ok(())
+    }
+
+    fn take_batch(&mut self, batch: Batch) -> Result<()> {
+        for chunk in batch.new {
+            let added = self.writer.add(ObjectType::Chunk, chunk.id, chunk.plain_len, &chunk.blob)?;
+            self.chunks_new += u64::from(added);
+        }
+        for (slot, length) in batch.slots {
+            self.builder.push_slot(slot, length, self.writer)?;
+        }
+        self.bytes_read += batch.bytes;
+        Ok(())
+    }
+}
+
+/// What a thread keeps between batches.
+struct Worker {
+    encoder: Result<BlobEncoder>,
+    buffer: Vec<u8>,
+}
+
+impl Worker {
+    fn work(&mut self, context: &Context<'_>, step: Step) -> Result<Done> {
+        match step {
+            Step::Holes(end) => Ok(Done::Holes(end)),
+            Step::Base(end) => Ok(Done::Base(end)),
+            Step::Batch { slots, input } => self.batch(context, slots, input).map(Done::Batch),
+        }
+    }
+
+    fn batch(&mut self, context: &Context<'_>, slots: Range<u64>, input: Input) -> Result<Batch> {
+        let offset = slots.start * u64::from(context.chunk_size);
+        let in_base = match context.base {
+            Some(base) => base.slots(slots)?,
+            None => Vec::new(),
+        };
+        match input {
+            Input::Given(bytes) => self.chunks(context, &bytes, &in_base),
+            Input::Read(length) => {
+                let mut buffer = std::mem::take(&mut self.buffer);
+                buffer.resize(length.max(buffer.len()), 0);
+                let bytes = buffer.get_mut(..length).unwrap_or_default();
+                let read = context.source.map_or(Ok(()), |source| source.read_at(offset, bytes));
+                let batch = read.and_then(|()| self.chunks(context, bytes, &in_base));
+                self.buffer = buffer;
+                batch
             }
         }
     }
-    Ok((builder, bytes_read, chunks_new))
-}
 
-/// A worker: takes batches until there are no more.
-fn work_off(context: &Context<'_>, queue: &Receiver<Work>) {
-    let mut encoder = BlobEncoder::new(context.compression);
-    let mut buffer = Vec::new();
-    for work in queue {
-        let batch = match &mut encoder {
-            Ok(encoder) => work_on(context, work.slots, work.bytes, encoder, &mut buffer),
+    fn chunks(&mut self, context: &Context<'_>, bytes: &[u8], in_base: &[Slot]) -> Result<Batch> {
+        let mut batch = Batch { bytes: bytes.len() as u64, slots: Vec::new(), new: Vec::new() };
+        for (index, content) in bytes.chunks(context.chunk_size as usize).enumerate() {
+            let plain_len = content.len() as u32;
+            let slot = slot_of(content, &context.hasher);
+            batch.slots.push((slot, plain_len));
+            let Slot::Chunk(id) = slot else { continue };
+            let known = in_base.get(index) == Some(&slot) && !context.bad.contains(&id);
+            if !known && !context.presence.contains(&id)? {
+                batch.new.push(NewChunk { id, plain_len, blob: self.encode(content)? });
+            }
+        }
+        Ok(batch)
+    }
+
+    fn encode(&mut self, content: &[u8]) -> Result<Vec<u8>> {
+        match &mut self.encoder {
+            Ok(encoder) => Ok(encoder.encode(content)),
             Err(error) => Err(Error::BadParameter { what: "compression", reason: error.to_string() }),
-        };
-        // Nobody waits for it any more when the run was given up.
-        let _ = work.reply.send(batch);
+        }
     }
 }
 
-fn work_on(
-    context: &Context<'_>,
-    slots: Range<u64>,
-    input: Input,
-    encoder: &mut BlobEncoder,
-    buffer: &mut Vec<u8>,
-) -> Result<Batch> {
-    let bytes = match &input {
-        Input::Given(bytes) => bytes.as_slice(),
-        Input::Read(length) => {
-            if buffer.len() < *length {
-                buffer.resize(*length, 0);
-            }
-            let bytes = buffer.get_mut(..*length).unwrap_or_default();
-            if let Some(source) = context.source {
-                source.read_at(slots.start * u64::from(context.chunk_size), bytes)?;
-            }
-            bytes
-        }
-    };
-    let in_base = match context.base {
-        Some(base) => base.slots(slots)?,
-        None => Vec::new(),
-    };
-    let mut batch =
-        Batch { bytes: bytes.len() as u64, slots: Vec::with_capacity(in_base.len()), new: Vec::new() };
-    for (index, content) in bytes.chunks(context.chunk_size as usize).enumerate() {
-        let plain_len = content.len() as u32;
-        let slot = match is_zero(content) {
-            true => Slot::Hole,
-            false => Slot::Chunk(context.hasher.id(ObjectType::Chunk, content)),
-        };
-        batch.slots.push((slot, plain_len));
-        let Slot::Chunk(id) = slot else { continue };
-        let known = in_base.get(index) == Some(&slot) && !context.bad.contains(&id);
-        if !known && !context.presence.contains(&id)? {
-            batch.new.push(NewChunk { id, plain_len, blob: encoder.encode(content) });
-        }
+/// What a map says of a chunk with this content.
+pub(super) fn slot_of(content: &[u8], hasher: &ObjectHasher) -> Slot {
+    match is_zero(content) {
+        true => Slot::Hole,
+        false => Slot::Chunk(hasher.id(ObjectType::Chunk, content)),
     }
-    Ok(batch)
 }
 
-/// Whether all bytes are zero. Reads whole words; data is left at its first block that is not.
-pub(super) fn is_zero(bytes: &[u8]) -> bool {
+/// Whether all bytes are zero. Data is left at its first block that is not.
+fn is_zero(bytes: &[u8]) -> bool {
     let zero_block = |block: &[u8]| block.iter().fold(0, |any, &byte| any | byte) == 0;
     bytes.chunks(256).all(zero_block)
 }
 
-fn read_full(stream: &mut dyn std::io::Read, buffer: &mut [u8]) -> std::io::Result<usize> {
+fn read_full(stream: &mut dyn Read, buffer: &mut [u8]) -> std::io::Result<usize> {
     let mut done = 0;
     while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
         match stream.read(rest) {

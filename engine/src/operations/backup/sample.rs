@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use super::pipeline::is_zero;
+use super::pipeline::slot_of;
 use crate::error::Result;
-use crate::format::{ObjectHasher, ObjectType, Slot};
+use crate::format::{ObjectHasher, Slot};
 use crate::revision::{MapReader, Sought};
 use crate::source::ImageSource;
 
@@ -109,10 +109,7 @@ fn compare(
         let length = (source.size() - offset).min(chunk_size.into()) as usize;
         let content = buffer.get_mut(..length).unwrap_or_default();
         source.read_at(offset, content)?;
-        let found = match is_zero(content) {
-            true => Slot::Hole,
-            false => Slot::Chunk(hasher.id(ObjectType::Chunk, content)),
-        };
+        let found = slot_of(content, hasher);
         let expected = match base {
             Some(base) => base.slot(slot)?,
             None => Slot::Hole,

@@ -107,11 +107,38 @@ impl Index {
         Ok(())
     }
 
-    /// The packs that some healthy table names.
-    pub(crate) fn packs(&self) -> Result<HashMap<PackId, (PackKind, u64)>> {
+    /// The packs that healthy tables name, but that are gone or have another size than they had when they were written.
+    pub(crate) fn missing_packs(&self) -> Result<HashMap<PackId, PackKind>> {
+        let mut sizes = HashMap::new();
+        for kind in PackKind::ALL {
+            let listed = self.backend.list(&Area::packs(kind))?;
+            sizes.extend(listed.iter().filter_map(|file| Some((PackId::parse(&file.name)?, file.size))));
+        }
         let set = self.tables()?;
         let packs = set.tables.iter().filter(|table| !table.is_damaged()).flat_map(|table| table.packs());
-        Ok(packs.map(|pack| (pack.pack, (pack.kind, pack.size))).collect())
+        Ok(packs
+            .filter(|pack| sizes.get(&pack.pack) != Some(&pack.size))
+            .map(|pack| (pack.pack, pack.kind))
+            .collect())
+    }
+
+    /// All that the tables say of some packs. Reads every table.
+    pub(crate) fn entries_of(&self, packs: &HashMap<PackId, PackKind>) -> Result<Vec<(ObjectId, Location)>> {
+        let mut found = Vec::new();
+        if packs.is_empty() {
+            return Ok(found);
+        }
+        let set = self.tables()?;
+        for table in
+            set.tables.iter().filter(|table| table.packs().iter().any(|pack| packs.contains_key(&pack.pack)))
+        {
+            for block in 0..table.entry_block_count() {
+                let Some(entries) = table.entries(block) else { break };
+                let places = entries.iter().filter_map(|entry| Some((entry.id, table.location(entry)?)));
+                found.extend(places.filter(|(_, location)| packs.contains_key(&location.pack)));
+            }
+        }
+        Ok(found)
     }
 
     /// Reads every block of every table. Names those that are damaged.

@@ -125,7 +125,7 @@ impl Table {
         all.iter().filter(|entry| entry.id == *id).map(|entry| self.location(entry)).collect()
     }
 
-    fn location(&self, entry: &TableEntry) -> Option<Location> {
+    pub(super) fn location(&self, entry: &TableEntry) -> Option<Location> {
         let Some(pack) = self.packs.get(entry.pack as usize) else {
             self.damaged.store(true, Ordering::Relaxed);
             return None;

@@ -1,0 +1,263 @@
+//! What an image is restored to, and why it may not be.
+
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Advice, SeekFrom, fadvise, seek};
+
+use super::RestoreOptions;
+use super::write::{Before, Writer};
+use crate::error::{Error, Result};
+use crate::monitor::Monitor;
+use crate::repository::Repository;
+
+/// Stands behind a target's name while it is written.
+const PARTIAL_SUFFIX: &str = ".treering-partial";
+
+/// An open target.
+pub(super) struct Target {
+    path: PathBuf,
+    /// Where a new file is written until it is complete.
+    partial: Option<PathBuf>,
+    replace: bool,
+    writer: Writer,
+    tail_bytes: u64,
+}
+
+impl Target {
+    /// Opens a target for an image of `size` bytes, after all that speaks against it was looked for.
+    pub(super) fn open(
+        path: &Path,
+        repository: &Repository,
+        size: u64,
+        options: &RestoreOptions,
+    ) -> Result<Self> {
+        let path = resolve(path)?;
+        let refuse = |reason: &str, hint| refuse(&path, reason, hint);
+        if let Some(directory) = repository.directory()
+            && let Ok(directory) = directory.canonicalize()
+            && path.starts_with(directory)
+        {
+            return Err(refuse("it lies in the repository", "choose a place outside of it"));
+        }
+        let metadata = match fs::metadata(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            other => Some(other.map_err(Error::io("look at", path.display()))?),
+        };
+        let Some(metadata) = metadata else {
+            return Self::open_new(path, size, options, None);
+        };
+        let kind = metadata.file_type();
+        if kind.is_dir() {
+            return Err(refuse("it is a directory", "name a file in it: an image is restored to one file"));
+        }
+        if kind.is_block_device() {
+            return Self::open_device(path, metadata.rdev(), size, options);
+        }
+        if !kind.is_file() {
+            return Err(refuse(
+                "it is neither a file nor a block device",
+                "choose another target, or use dump",
+            ));
+        }
+        if let Some(user) = loop_device_on(&metadata) {
+            return Err(refuse(
+                &format!("it is in use by {user}"),
+                "detach the loop device first (losetup -d)",
+            ));
+        }
+        match (options.in_place, options.overwrite) {
+            (true, _) => Self::open_existing(path, size),
+            (false, true) => Self::open_new(path, size, options, Some(&metadata)),
+            (false, false) => Err(refuse(
+                "it exists",
+                "--overwrite replaces it; --in-place writes only what differs, also after an interrupted restore",
+            )),
+        }
+    }
+
+    /// A file that is not there, or is to be replaced as a whole.
+    fn open_new(
+        path: PathBuf,
+        size: u64,
+        options: &RestoreOptions,
+        old: Option<&fs::Metadata>,
+    ) -> Result<Self> {
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(PARTIAL_SUFFIX);
+        let partial = path.with_file_name(name);
+        let failed = || Error::io("create", partial.display());
+        let mut open = OpenOptions::new();
+        open.read(true).write(true).create(true).truncate(false);
+        // As private as what it holds may be; an existing file's mode is kept.
+        open.mode(old.map_or(0o600, |old| old.mode() & 0o7777));
+        let file = open.open(&partial).map_err(failed())?;
+        if file.try_lock().is_err() {
+            let reason = "another restore to it is running";
+            return Err(refuse(&path, reason, "wait for it, or choose another target"));
+        }
+        // What an interrupted restore has written is used again only on request.
+        let continues = options.in_place && file.metadata().map_err(failed())?.len() > 0;
+        if !continues {
+            file.set_len(0).map_err(failed())?;
+        }
+        file.set_len(size).map_err(failed())?;
+        let before = if continues { Before::Compare } else { Before::Empty };
+        let writer = Writer::file(file, partial.clone(), before);
+        Ok(Self { path, partial: Some(partial), replace: old.is_some(), writer, tail_bytes: 0 })
+    }
+
+    fn open_existing(path: PathBuf, size: u64) -> Result<Self> {
+        let failed = || Error::io("open", path.display());
+        let file = OpenOptions::new().read(true).write(true).open(&path).map_err(failed())?;
+        file.set_len(size).map_err(failed())?;
+        let writer = Writer::file(file, path.clone(), Before::Compare);
+        Ok(Self { path, partial: None, replace: false, writer, tail_bytes: 0 })
+    }
+
+    fn open_device(path: PathBuf, device: u64, size: u64, options: &RestoreOptions) -> Result<Self> {
+        let refuse = |reason: &str, hint| refuse(&path, reason, hint);
+        if let Some(mountpoint) = mountpoint_of(device) {
+            let reason = format!("it is mounted on {mountpoint}");
+            return Err(refuse(&reason, "unmount it first"));
+        }
+        // For block devices O_EXCL means: fail if a file system, a partition of it or another driver has it.
+        let exclusive = rustix::fs::OFlags::EXCL.bits() as i32;
+        let file = OpenOptions::new().read(true).write(true).custom_flags(exclusive).open(&path);
+        let file = match file {
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::BUSY.raw_os_error()) => {
+                return Err(refuse(
+                    "it is in use",
+                    "unmount its partitions, and end what has it open (lsblk shows it)",
+                ));
+            }
+            other => other.map_err(Error::io("open", path.display()))?,
+        };
+        let device_size = seek(&file, SeekFrom::End(0))
+            .map_err(|error| Error::io("look at", path.display())(error.into()))?;
+        if device_size < size {
+            let reason = format!("it has {device_size} bytes, and the image needs {size}");
+            return Err(refuse(&reason, "choose a larger device"));
+        }
+        let untouched = !options.overwrite && !options.in_place;
+        if untouched && !looks_empty(&file, device_size).map_err(Error::io("read", path.display()))? {
+            return Err(refuse(
+                "there is something on it",
+                "--overwrite writes it whole; --in-place only what differs",
+            ));
+        }
+        let before = if options.in_place { Before::Compare } else { Before::Stale };
+        let writer = Writer::device(file, path.clone(), before);
+        Ok(Self { path, partial: None, replace: false, writer, tail_bytes: device_size - size })
+    }
+
+    /// Whether what is there is compared first.
+    pub(super) fn compares(&self) -> bool {
+        self.writer.before() == Before::Compare
+    }
+
+    /// Bytes of a device behind the image.
+    pub(super) fn tail_bytes(&self) -> u64 {
+        self.tail_bytes
+    }
+
+    pub(super) fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    pub(super) fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.writer.write_at(offset, bytes)
+    }
+
+    pub(super) fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<()> {
+        self.writer.read_at(offset, bytes)
+    }
+
+    /// Makes a range read as zeros: a hole where that can be.
+    pub(super) fn make_zero(&self, offset: u64, length: u64, monitor: &dyn Monitor) -> Result<()> {
+        self.writer.make_zero(offset, length, monitor)
+    }
+
+    /// Makes what was written durable.
+    pub(super) fn sync(&self) -> Result<()> {
+        self.writer.sync()
+    }
+
+    /// Lets later reads come from the medium instead of from memory.
+    pub(super) fn forget_cached(&self) {
+        let _ = fadvise(self.writer.handle(), 0, None, Advice::DontNeed);
+    }
+
+    /// Gives a new file its name.
+    pub(super) fn publish(self) -> Result<()> {
+        let Some(partial) = &self.partial else { return Ok(()) };
+        let failed = || Error::io("create", self.path.display());
+        if self.replace {
+            fs::rename(partial, &self.path).map_err(failed())?;
+        } else {
+            let here = rustix::fs::CWD;
+            let flags = rustix::fs::RenameFlags::NOREPLACE;
+            match rustix::fs::renameat_with(here, partial, here, &self.path, flags) {
+                Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
+                    fs::hard_link(partial, &self.path)
+                        .and_then(|()| fs::remove_file(partial))
+                        .map_err(failed())?;
+                }
+                other => other.map_err(|error| failed()(error.into()))?,
+            }
+        }
+        let directory = self.path.parent().unwrap_or(Path::new("/"));
+        let sync = File::open(directory).and_then(|directory| directory.sync_all());
+        sync.map_err(Error::io("sync directory", directory.display()))
+    }
+}
+
+/// The path with links followed; its last part need not exist.
+fn resolve(path: &Path) -> Result<PathBuf> {
+    if let Ok(resolved) = path.canonicalize() {
+        return Ok(resolved);
+    }
+    let absolute = std::path::absolute(path).map_err(Error::io("find", path.display()))?;
+    let (Some(parent), Some(name)) = (absolute.parent(), absolute.file_name()) else { return Ok(absolute) };
+    let parent = parent.canonicalize().map_err(Error::io("find directory", parent.display()))?;
+    Ok(parent.join(name))
+}
+
+fn refuse(path: &Path, reason: &str, hint: &'static str) -> Error {
+    Error::UnusableTarget { path: path.display().to_string(), reason: reason.to_owned(), hint }
+}
+
+/// Where a block device is mounted.
+fn mountpoint_of(device: u64) -> Option<String> {
+    let wanted = format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let line = mounts.lines().find(|line| line.split(' ').nth(2) == Some(wanted.as_str()))?;
+    line.split(' ').nth(4).map(str::to_owned)
+}
+
+/// The loop device that serves a file.
+fn loop_device_on(file: &fs::Metadata) -> Option<String> {
+    for entry in fs::read_dir("/sys/block").ok()?.flatten() {
+        let backing = fs::read_to_string(entry.path().join("loop/backing_file")).unwrap_or_default();
+        let same = |other: fs::Metadata| (other.dev(), other.ino()) == (file.dev(), file.ino());
+        if !backing.is_empty() && fs::metadata(backing.trim_end()).is_ok_and(same) {
+            return Some(format!("/dev/{}", entry.file_name().to_string_lossy()));
+        }
+    }
+    None
+}
+
+/// Whether the first and last MiB of a device are zero: partition tables and file systems leave marks there.
+fn looks_empty(file: &File, size: u64) -> std::io::Result<bool> {
+    use std::os::unix::fs::FileExt;
+    const LOOKED_AT: u64 = 1 << 20;
+    let mut bytes = vec![0; LOOKED_AT.min(size) as usize];
+    for offset in [0, size - bytes.len() as u64] {
+        file.read_exact_at(&mut bytes, offset)?;
+        if bytes.iter().any(|&byte| byte != 0) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}

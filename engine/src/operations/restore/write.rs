@@ -1,0 +1,148 @@
+//! Writes to a target, and makes ranges of it zero in the way that it supports.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+
+use rustix::fs::{FallocateFlags, SeekFrom, fallocate, seek};
+
+use crate::error::{Error, Result};
+use crate::monitor::Monitor;
+
+/// What lies in a target before it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Before {
+    /// Only zeros: a hole needs no work.
+    Empty,
+    /// Anything: all is written, and holes are made zero.
+    Stale,
+    /// Perhaps what is wanted: it is compared, and only what differs is written.
+    Compare,
+}
+
+/// A target that is open for writing; used by several threads at once.
+pub(super) struct Writer {
+    file: File,
+    path: PathBuf,
+    before: Before,
+    is_device: bool,
+}
+
+/// Bytes that are looked at or zeroed at a time.
+const STEP: u64 = 1 << 20;
+
+impl Writer {
+    pub(super) fn file(file: File, path: PathBuf, before: Before) -> Self {
+        Self { file, path, before, is_device: false }
+    }
+
+    pub(super) fn device(file: File, path: PathBuf, before: Before) -> Self {
+        Self { file, path, before, is_device: true }
+    }
+
+    pub(super) fn before(&self) -> Before {
+        self.before
+    }
+
+    pub(super) fn handle(&self) -> &File {
+        &self.file
+    }
+
+    pub(super) fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.file.write_all_at(bytes, offset).map_err(self.failed("write"))
+    }
+
+    pub(super) fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<()> {
+        self.file.read_exact_at(bytes, offset).map_err(self.failed("read"))
+    }
+
+    pub(super) fn sync(&self) -> Result<()> {
+        self.file.sync_all().map_err(self.failed("sync"))
+    }
+
+    fn failed(&self, action: &'static str) -> impl FnOnce(io::Error) -> Error {
+        Error::io(action, self.path.display())
+    }
+
+    /// Makes a range read as zeros.
+    pub(super) fn make_zero(&self, offset: u64, length: u64, monitor: &dyn Monitor) -> Result<()> {
+        match (self.before, self.is_device) {
+            (Before::Empty, _) => Ok(()),
+            (_, false) => self.punch_data(offset, length, monitor),
+            (Before::Stale, true) => self.zero_steps(offset, length, monitor, |_, _| Ok(true)),
+            (Before::Compare, true) => self.zero_steps(offset, length, monitor, |from, length| {
+                let mut bytes = vec![0; length as usize];
+                self.read_at(from, &mut bytes)?;
+                Ok(bytes.iter().any(|&byte| byte != 0))
+            }),
+        }
+    }
+
+    /// Zeroes a range of a device step by step, where `wanted` says so.
+    fn zero_steps(
+        &self,
+        offset: u64,
+        length: u64,
+        monitor: &dyn Monitor,
+        wanted: impl Fn(u64, u64) -> Result<bool>,
+    ) -> Result<()> {
+        let end = offset + length;
+        let mut from = offset;
+        while from < end {
+            if monitor.is_cancelled() {
+                return Err(Error::Cancelled);
+            }
+            let step = STEP.min(end - from);
+            if wanted(from, step)? {
+                self.zero(from, step)?;
+            }
+            from += step;
+        }
+        Ok(())
+    }
+
+    /// Punches out what data a file has in a range.
+    fn punch_data(&self, offset: u64, length: u64, monitor: &dyn Monitor) -> Result<()> {
+        let end = offset + length;
+        let mut from = offset;
+        while from < end {
+            if monitor.is_cancelled() {
+                return Err(Error::Cancelled);
+            }
+            let start = match seek(&self.file, SeekFrom::Data(from)) {
+                Ok(start) if start < end => start,
+                Ok(_) | Err(rustix::io::Errno::NXIO) => return Ok(()),
+                // The file system does not tell where data is.
+                Err(_) => from,
+            };
+            let stop = seek(&self.file, SeekFrom::Hole(start)).unwrap_or(end).clamp(start, end);
+            // A large extent goes in steps only where zeros must be written.
+            self.zero(start, stop - start)?;
+            from = stop.max(start + 1);
+        }
+        Ok(())
+    }
+
+    /// Makes a range zero: a hole, or else whatever the target does fastest.
+    fn zero(&self, offset: u64, length: u64) -> Result<()> {
+        // On devices the kernel makes BLKZEROOUT of it, with leave to discard.
+        let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        let zero = FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE;
+        for flags in [punch, zero] {
+            match fallocate(&self.file, flags, offset, length) {
+                Ok(()) => return Ok(()),
+                Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::INVAL | rustix::io::Errno::NODEV) => {}
+                Err(error) => return Err(self.failed("zero")(error.into())),
+            }
+        }
+        let zeros = vec![0; STEP.min(length) as usize];
+        let mut done = 0;
+        while done < length {
+            let step = STEP.min(length - done);
+            self.write_at(offset + done, zeros.get(..step as usize).unwrap_or_default())?;
+            done += step;
+        }
+        Ok(())
+    }
+}
