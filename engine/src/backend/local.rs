@@ -121,7 +121,9 @@ impl Backend for LocalBackend {
         let file = File::open(&path).map_err(failed())?;
         let size = file.metadata().map_err(failed())?.len();
         let mut bytes = Vec::with_capacity(usize::try_from(size.min(limit)).unwrap_or(0));
-        file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(failed())?;
+        file.take(limit.saturating_add(1))
+            .read_to_end(&mut bytes)
+            .map_err(|error| read_failed(&path, error))?;
         if bytes.len() as u64 > limit {
             return Err(
                 Corrupt::new(path.display().to_string(), format!("it is longer than {limit} bytes")).into()
@@ -223,6 +225,21 @@ impl Backend for LocalBackend {
     }
 }
 
+/// What a medium can't give back is lost like what rotted: a bad sector must not stop a scrub.
+fn read_failed(path: &Path, error: io::Error) -> Error {
+    use rustix::io::Errno;
+    let media_errors = [Errno::IO, Errno::UCLEAN, Errno::BADMSG, Errno::REMOTEIO, Errno::NODATA];
+    let lost = error
+        .raw_os_error()
+        .is_some_and(|code| media_errors.iter().any(|errno| errno.raw_os_error() == code));
+    let expected = match error.kind() {
+        io::ErrorKind::UnexpectedEof => "it is truncated".to_owned(),
+        _ if lost => format!("the medium does not give it back: {error}"),
+        _ => return Error::io("read", path.display())(error),
+    };
+    Corrupt::new(path.display().to_string(), expected).into()
+}
+
 struct LocalReader {
     file: File,
     path: PathBuf,
@@ -230,8 +247,7 @@ struct LocalReader {
 
 impl ObjectReader for LocalReader {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        let read = self.file.read_exact_at(buffer, offset);
-        read.map_err(Error::io("read", self.path.display()))
+        self.file.read_exact_at(buffer, offset).map_err(|error| read_failed(&self.path, error))
     }
 
     fn size(&self) -> Result<u64> {

@@ -53,7 +53,13 @@ impl PackReaders {
         if let Some(reader) = self.lock().get(&location.pack) {
             return Ok(Arc::clone(reader));
         }
-        let reader = self.backend.open(&Key::pack(location.kind, location.pack))?;
+        let key = Key::pack(location.kind, location.pack);
+        let reader = match self.backend.open(&key) {
+            Err(error) if error.is_not_found() => {
+                return Err(Corrupt::new(key.to_string(), "it is gone").into());
+            }
+            other => other?,
+        };
         self.lock().put(location.pack, Arc::clone(&reader));
         Ok(reader)
     }

@@ -1,0 +1,304 @@
+//! Damage of each kind of stored file: a clear error or the right bytes, never a wrong one; found by scrub, healed by
+//! the next backup.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use treering_engine::operations::backup::{BackupOptions, backup};
+use treering_engine::operations::scrub::{ScrubOptions, ScrubReport, ScrubScope, scrub};
+use treering_engine::{
+    CollectingMonitor, CreateOptions, Error, FileSource, Record, Repository, Result, SilentMonitor, Source,
+};
+
+const CHUNK: usize = 4096;
+/// Chunks of the image: more than one leaf.
+const CHUNKS: usize = 600;
+
+struct World {
+    directory: tempfile::TempDir,
+    /// What the revisions hold, the oldest first.
+    contents: Vec<Vec<u8>>,
+}
+
+impl World {
+    /// Two revisions: the second differs in one chunk.
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let options = CreateOptions { chunk_size: CHUNK as u32, ..CreateOptions::default() };
+        Repository::create(&directory.path().join("repository"), &options).unwrap();
+        let mut world = Self { directory, contents: Vec::new() };
+        let mut content: Vec<u8> = (0..CHUNKS).flat_map(|chunk| noise(chunk as u64)).collect();
+        world.back_up(&content).unwrap();
+        content[300 * CHUNK..301 * CHUNK].copy_from_slice(&noise(9999));
+        world.back_up(&content).unwrap();
+        world
+    }
+
+    fn repository(&self) -> Repository {
+        Repository::open(&self.root(), 1 << 20).unwrap()
+    }
+
+    fn root(&self) -> PathBuf {
+        self.directory.path().join("repository")
+    }
+
+    fn back_up(&mut self, content: &[u8]) -> Result<Record> {
+        let image = self.directory.path().join("image");
+        fs::write(&image, content).unwrap();
+        let record = back_up_as_it_is(&self.repository(), &image)?;
+        self.contents.push(content.to_vec());
+        Ok(record)
+    }
+
+    /// Files of one kind, by the directory that they lie in.
+    fn files(&self, area: &str) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        let mut directories = vec![self.root().join(area)];
+        while let Some(directory) = directories.pop() {
+            if directory.is_file() {
+                found.push(directory);
+                continue;
+            }
+            for entry in fs::read_dir(&directory).into_iter().flatten() {
+                directories.push(entry.unwrap().path());
+            }
+        }
+        found.sort();
+        found
+    }
+
+    /// Reads every revision whose record can be read. Panics on a wrong byte; counts what could not be read.
+    fn read_all(&self) -> usize {
+        let repository = match Repository::open(&self.root(), 1 << 20) {
+            Ok(repository) => repository,
+            Err(error) => return expect_damage(&error),
+        };
+        let Ok(stream) = repository.stream("vm") else { return 1 };
+        let keys = repository.revisions(&stream).unwrap();
+        let mut failures = self.contents.len() - keys.len();
+        for key in keys {
+            let content = &self.contents[key.sequence as usize - 1];
+            let image = repository.record(&stream, &key).and_then(|record| repository.open_image(&record));
+            let image = match image {
+                Ok(image) => image,
+                Err(error) => {
+                    failures += expect_damage(&error);
+                    continue;
+                }
+            };
+            assert_eq!(image.size(), content.len() as u64);
+            for chunk in 0..CHUNKS {
+                let mut bytes = vec![0; CHUNK];
+                match image.read_at((chunk * CHUNK) as u64, &mut bytes) {
+                    Ok(_) => assert!(
+                        bytes == content[chunk * CHUNK..(chunk + 1) * CHUNK],
+                        "a wrong byte in {chunk}"
+                    ),
+                    Err(error) => failures += expect_damage(&error),
+                }
+            }
+        }
+        failures
+    }
+
+    fn scrub(&self) -> ScrubReport {
+        let options = ScrubOptions { percent: 100.0, source: None };
+        scrub(&self.repository(), &ScrubScope::Everything, &options, &SilentMonitor).unwrap()
+    }
+}
+
+fn back_up_as_it_is(repository: &Repository, image: &Path) -> Result<Record> {
+    let options = BackupOptions { stream: "vm".to_owned(), ..BackupOptions::default() };
+    let source = Source::Image(Box::new(FileSource::open(image)?));
+    backup(repository, source, &options, &CollectingMonitor::default()).map(|report| report.record)
+}
+
+/// Half noise, half text: stored compressed.
+fn noise(seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut bytes = vec![b'x'; CHUNK];
+    for byte in bytes.iter_mut().take(CHUNK / 2) {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        *byte = (state >> 33) as u8;
+    }
+    bytes
+}
+
+fn expect_damage(error: &Error) -> usize {
+    assert!(
+        error.is_damage() || error.is_not_found() || matches!(error, Error::NotARepository { .. }),
+        "{error}"
+    );
+    1
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Action {
+    Flip,
+    Truncate,
+    TruncateToNothing,
+    Delete,
+}
+
+const ACTIONS: [Action; 4] = [Action::Flip, Action::Truncate, Action::TruncateToNothing, Action::Delete];
+
+impl Action {
+    fn apply(self, path: &Path, seed: u64) {
+        let length = fs::metadata(path).unwrap().len();
+        let file = fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
+        match self {
+            Self::Flip => {
+                let offset = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) % length;
+                let mut byte = [0];
+                file.read_exact_at(&mut byte, offset).unwrap();
+                file.write_all_at(&[byte[0] ^ (1 << (seed % 8))], offset).unwrap();
+            }
+            Self::Truncate => file.set_len(length / 2).unwrap(),
+            Self::TruncateToNothing => file.set_len(0).unwrap(),
+            Self::Delete => fs::remove_file(path).unwrap(),
+        }
+    }
+}
+
+#[test]
+fn no_damage_of_any_file_gives_a_wrong_byte_or_a_panic() {
+    for area in
+        ["packs/data", "packs/metadata", "index", "revisions", "streams", "labels", "treering-repository"]
+    {
+        for action in ACTIONS {
+            for seed in 0..6 {
+                let world = World::new();
+                let files = world.files(area);
+                if area == "labels" {
+                    continue;
+                }
+                action.apply(&files[seed as usize % files.len()], seed + 1);
+                world.read_all();
+                if area != "treering-repository" {
+                    world.scrub();
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_damaged_or_lost_index_table_costs_nothing_but_time() {
+    for action in ACTIONS {
+        for seed in 0..8 {
+            let world = World::new();
+            let tables = world.files("index");
+            action.apply(&tables[seed as usize % tables.len()], seed);
+            let lost = matches!(action, Action::Delete);
+            if !lost {
+                assert_eq!(world.read_all(), 0, "{action:?} {seed}: the packs know all that the table knew");
+                assert!(!world.scrub().damaged_files.is_empty(), "{action:?} {seed} was not found by scrub");
+            }
+        }
+    }
+}
+
+#[test]
+fn damaged_packs_are_found_by_scrub_and_healed_by_the_next_backup() {
+    for area in ["packs/data", "packs/metadata"] {
+        for action in ACTIONS {
+            for seed in 0..4 {
+                let mut world = World::new();
+                // The pack of the first revision: it has nearly all of the second one, too.
+                let packs = world.files(area);
+                let largest = packs.iter().max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap();
+                action.apply(largest, seed);
+                let unreadable = world.read_all();
+                let found = world.scrub();
+                assert!(!found.is_clean(), "{area} {action:?} {seed} was not found");
+                assert_eq!(
+                    unreadable > 0,
+                    !found.bad.is_empty(),
+                    "{area} {action:?} {seed}: {:?}",
+                    found.damaged_files
+                );
+                if found.bad.is_empty() {
+                    continue;
+                }
+                let listed = world.repository().damage().unwrap().objects.len();
+                assert_eq!(listed, found.bad.len());
+                let affected: BTreeSet<&String> = found.bad.iter().flat_map(|bad| &bad.revisions).collect();
+                assert!(!affected.is_empty(), "{area} {action:?} {seed}");
+
+                let content = world.contents[1].clone();
+                world.back_up(&content).unwrap();
+                let repository = world.repository();
+                let stream = repository.stream("vm").unwrap();
+                let newest = repository.latest(&stream).unwrap().unwrap();
+                let mut bytes = vec![0; content.len()];
+                repository.open_image(&newest).unwrap().read_at(0, &mut bytes).unwrap();
+                assert!(bytes == content);
+                // The second revision had the same bytes: it is whole again. Of the first, one chunk may be lost.
+                assert!(world.read_all() <= 1 + CHUNKS, "{area} {action:?} {seed}");
+                let bad = world.scrub().bad;
+                let still_named = |name: &str| {
+                    bad.iter().any(|bad| bad.revisions.iter().any(|revision| revision.ends_with(name)))
+                };
+                assert!(!still_named(&newest.name), "{area} {action:?} {seed}: {bad:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_unchanged_file_is_read_again_where_its_revision_is_damaged() {
+    let mut world = World::new();
+    let image = world.directory.path().join("image");
+    // Long settled: the next backup would take it over unread.
+    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    fs::File::options().write(true).open(&image).unwrap().set_modified(old).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    back_up_as_it_is(&world.repository(), &image).unwrap();
+    let untouched = back_up_as_it_is(&world.repository(), &image).unwrap();
+    assert_eq!(untouched.counters.bytes_read, 0);
+    world.contents.extend([world.contents[1].clone(), world.contents[1].clone()]);
+
+    let packs = world.files("packs/data");
+    let largest = packs.iter().max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap();
+    Action::Flip.apply(largest, 1);
+    assert!(!world.scrub().bad.is_empty());
+    let healed = back_up_as_it_is(&world.repository(), &image).unwrap();
+    assert_eq!(healed.counters.bytes_read, (CHUNKS * CHUNK) as u64);
+    assert_eq!(healed.counters.chunks_new, 1);
+    world.contents.push(world.contents[1].clone());
+    assert_eq!(world.read_all(), 0);
+    assert!(world.repository().damage().unwrap().objects.is_empty());
+}
+
+#[test]
+fn hints_do_not_keep_a_damaged_chunk_from_being_healed() {
+    let mut world = World::new();
+    let packs = world.files("packs/data");
+    let largest = packs.iter().max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap();
+    Action::Flip.apply(largest, 1);
+    assert!(!world.scrub().bad.is_empty());
+    let options =
+        BackupOptions { stream: "vm".to_owned(), hints: Some(b"[]".to_vec()), ..BackupOptions::default() };
+    let image = world.directory.path().join("image");
+    let source = Source::Image(Box::new(FileSource::open(&image).unwrap()));
+    backup(&world.repository(), source, &options, &SilentMonitor).unwrap();
+    world.contents.push(world.contents[1].clone());
+    assert_eq!(world.read_all(), 0);
+}
+
+#[test]
+fn a_pack_that_is_gone_is_noticed_without_a_scrub() {
+    let mut world = World::new();
+    let packs = world.files("packs/data");
+    let largest = packs.iter().max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap();
+    fs::remove_file(largest).unwrap();
+    let content = world.contents[1].clone();
+    let record = world.back_up(&content).unwrap();
+    assert_eq!(record.counters.chunks_new, CHUNKS as u64 - 1);
+    let repository = world.repository();
+    let mut bytes = vec![0; content.len()];
+    repository.open_image(&record).unwrap().read_at(0, &mut bytes).unwrap();
+    assert!(bytes == content);
+}
