@@ -1,1 +1,41 @@
+//! The mount of Treering: every revision of a repository as a file, served read-only through FUSE.
+//!
+//! ```text
+//! MOUNTPOINT/STREAM/latest.img -> NAME.img          the newest revision
+//! MOUNTPOINT/STREAM/NAME.img                        a revision as a sparse file
+//! MOUNTPOINT/STREAM/by-id/ID.img -> ../NAME.img
+//! MOUNTPOINT/STREAM/by-tag/TAG/NAME.img -> ../../NAME.img
+//! ```
+//!
+//! # Layers
+//! Pure: `namespace` (which names exist), `inode` (their numbers), `readahead` (who reads sequentially), `errno`.
+//! On the engine's public readers: `catalogue` (what the repository lists now), `image`, `handle`, and [`FileSystem`],
+//! which is everything that the mount does, without a kernel. On the system: `mountinfo`, `mountpoint`, `attach`. On
+//! `fuser`: `adapter` and `session`, and no other file.
+//!
+//! # What is promised
+//! Every byte is verified before it is served; what is damaged gives EIO for its range alone. Mounting opens nothing, and
+//! names are listed without opening records. An open file stays readable whatever is added or forgotten.
 
+mod adapter;
+mod attach;
+mod catalogue;
+mod errno;
+mod error;
+mod fs;
+mod handle;
+mod image;
+mod inode;
+mod mountinfo;
+mod mountpoint;
+mod namespace;
+mod readahead;
+mod session;
+
+pub use errno::Errno;
+pub use error::MountError;
+pub use fs::{Attributes, DirectoryEntry, FileSystem, NAME_LIFETIME, Owner, Room, UNLIMITED};
+pub use handle::HandleId;
+pub use inode::Ino;
+pub use namespace::FileKind;
+pub use session::{Detacher, Mount, MountOptions, mount, unmount};

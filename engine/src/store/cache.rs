@@ -56,9 +56,13 @@ impl Cache {
         }
     }
 
-    /// What the cache has under this id.
+    /// What the cache has under this id, or will have in a moment, as another thread is loading it.
     pub(crate) fn get(&self, id: &ObjectId) -> Option<Cached> {
-        self.lock().entries.get(id).cloned()
+        let mut state = self.lock();
+        while state.loading.contains(id) {
+            state = self.loaded.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.entries.get(id).cloned()
     }
 
     /// What the cache has, or else what `load` gives; of several threads one loads. Failures are not kept.

@@ -7,8 +7,8 @@
 mod target;
 mod write;
 
+use std::ops::Range;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
 
 use target::Target;
 
@@ -50,6 +50,9 @@ pub struct RestoreReport {
 /// Slots that one thread restores at a time: about a MiB.
 const BATCH_BYTES: u64 = 1 << 20;
 
+/// So many bytes are written before they are sent on to the medium.
+const SYNC_BYTES: u64 = 64 << 20;
+
 /// Restores an image. `revision` names it in messages.
 ///
 /// # Errors
@@ -64,15 +67,15 @@ pub fn restore(
     monitor: &dyn Monitor,
 ) -> Result<RestoreReport> {
     let target = Target::open(target, repository, image.size(), options)?;
-    let restoring = Restoring { image, target: &target, monitor, state: Mutex::default() };
+    let (report, damaged, detail) = (RestoreReport::default(), Vec::new(), String::new());
+    let mut restoring = Restoring { image, target: &target, monitor, report, damaged, detail };
     monitor.begin("restoring", Some(image.size()));
     restoring.write_all()?;
-    let state = restoring.state.into_inner().unwrap_or_else(PoisonError::into_inner);
-    if !state.damaged.is_empty() {
-        return Err(damaged(revision, state));
+    let Restoring { mut report, damaged, detail, .. } = restoring;
+    if !damaged.is_empty() {
+        return Err(Error::Damaged { revision: revision.to_owned(), ranges: joined(damaged), detail });
     }
     target.sync()?;
-    let mut report = state.report;
     if options.verify {
         monitor.begin("verifying", Some(image.size()));
         report.bytes_verified = verify(image, &target, monitor)?;
@@ -84,16 +87,12 @@ pub fn restore(
     Ok(report)
 }
 
-/// A restore on its way.
+/// A restore on its way. Workers read and compare; the calling thread alone writes, since a file system lets one
+/// writer at a time into a file anyway.
 struct Restoring<'a> {
     image: &'a ImageReader,
     target: &'a Target,
     monitor: &'a dyn Monitor,
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
     report: RestoreReport,
     /// Ranges without an intact copy, as (offset, length), and what the first failure was.
     damaged: Vec<(u64, u64)>,
@@ -102,135 +101,173 @@ struct State {
 
 /// A range of slots that are all data or all holes.
 enum Part {
-    Data(std::ops::Range<u64>),
-    Holes(std::ops::Range<u64>),
+    Data(Range<u64>),
+    Holes(Range<u64>),
+}
+
+/// A part that is ready to be written.
+enum Ready {
+    Data(Batch),
+    Holes(Range<u64>),
+}
+
+#[derive(Default)]
+struct Batch {
+    bytes_done: u64,
+    bytes_compared: u64,
+    /// Runs of bytes, and where they go.
+    runs: Vec<(u64, Vec<u8>)>,
+    damaged: Vec<(u64, u64, Error)>,
 }
 
 impl Restoring<'_> {
-    fn write_all(&self) -> Result<()> {
-        parallel::unordered(self.parts(), |part| {
-            if self.monitor.is_cancelled() {
-                return Err(Error::Cancelled);
-            }
-            let slots = match part {
-                Part::Data(slots) => {
-                    for slot in slots.clone() {
-                        self.write_chunk(slot)?;
+    fn write_all(&mut self) -> Result<()> {
+        let (image, target) = (self.image, self.target);
+        let read = |(): &mut (), part| match part {
+            Part::Data(slots) => read_batch(image, target, slots).map(Ready::Data),
+            Part::Holes(slots) => Ok(Ready::Holes(slots)),
+        };
+        // What is written goes to the medium meanwhile, so that the sync at the end has little left to wait for.
+        let (written, to_sync) = crossbeam_channel::bounded::<()>(1);
+        std::thread::scope(move |scope| {
+            scope.spawn(move || to_sync.into_iter().for_each(|()| target.start_sync()));
+            let mut unsynced = 0;
+            parallel::ordered(
+                parts(image),
+                || (),
+                read,
+                |ready| {
+                    let before = self.report.bytes_written;
+                    self.take(ready)?;
+                    unsynced += self.report.bytes_written - before;
+                    if unsynced >= SYNC_BYTES && written.try_send(()).is_ok() {
+                        unsynced = 0;
                     }
-                    slots
-                }
-                Part::Holes(slots) => {
-                    self.write_hole(&slots)?;
-                    slots
-                }
-            };
-            self.monitor.advance(self.bytes(&slots).1);
-            Ok(())
+                    Ok(())
+                },
+            )
         })
     }
 
-    /// The image in pieces of a thread's size; holes as long as they are.
-    fn parts(&self) -> impl Iterator<Item = Result<Part>> + '_ {
-        let map = self.image.map();
-        let batch = (BATCH_BYTES / u64::from(self.image.chunk_size())).max(1);
-        let count = map.slot_count();
-        let (mut position, mut data_end) = (0, 0);
-        std::iter::from_fn(move || {
-            if position >= count {
-                return None;
+    fn take(&mut self, ready: Ready) -> Result<()> {
+        if self.monitor.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
+        match ready {
+            Ready::Holes(slots) => {
+                let (offset, length) = bytes_of(self.image, &slots);
+                self.target.make_zero(offset, length, self.monitor)?;
+                self.monitor.advance(length);
             }
-            let mut next = || {
-                if position < data_end {
-                    let slots = position..(position + batch).min(data_end);
-                    position = slots.end;
-                    return Ok(Part::Data(slots));
+            Ready::Data(batch) => {
+                for (offset, bytes) in &batch.runs {
+                    self.target.write_at(*offset, bytes)?;
+                    self.report.bytes_written += bytes.len() as u64;
                 }
-                let start = map.next(position, Sought::Data)?.unwrap_or(count);
-                let hole = position..start;
-                data_end = map.next(start, Sought::Hole)?.unwrap_or(count);
-                if hole.is_empty() {
-                    let slots = start..(start + batch).min(data_end);
-                    position = slots.end;
-                    return Ok(Part::Data(slots));
+                self.report.bytes_compared += batch.bytes_compared;
+                for (offset, length, error) in batch.damaged {
+                    if self.damaged.is_empty() {
+                        self.detail = error.to_string();
+                    }
+                    self.damaged.push((offset, length));
                 }
-                position = start;
-                Ok(Part::Holes(hole))
-            };
-            let part = next();
-            if part.is_err() {
-                position = u64::MAX;
+                self.monitor.advance(batch.bytes_done);
             }
-            Some(part)
-        })
-    }
-
-    /// Offset and length in bytes.
-    fn bytes(&self, slots: &std::ops::Range<u64>) -> (u64, u64) {
-        let chunk_size = u64::from(self.image.chunk_size());
-        let start = slots.start * chunk_size;
-        (start, (slots.end * chunk_size).min(self.image.size()) - start)
-    }
-
-    fn write_chunk(&self, slot: u64) -> Result<()> {
-        let (offset, length) = self.bytes(&(slot..slot + 1));
-        let content = self.image.map().slot(slot)?;
-        if self.target.compares() && self.is_there_already(offset, length, content)? {
-            return Ok(());
         }
-        let mut bytes = vec![0; length as usize];
-        if let Err(error) = self.image.read_at(offset, &mut bytes) {
-            return self.note_damage(offset, length, error);
-        }
-        self.target.write_at(offset, &bytes)?;
-        self.count(|report| report.bytes_written += length);
         Ok(())
-    }
-
-    /// Whether the target has the chunk: its hash tells, so nothing is read from the repository.
-    fn is_there_already(&self, offset: u64, length: u64, content: Slot) -> Result<bool> {
-        let Slot::Chunk(id) = content else { return Ok(false) };
-        let mut bytes = vec![0; length as usize];
-        self.target.read_at(offset, &mut bytes)?;
-        self.count(|report| report.bytes_compared += length);
-        Ok(self.image.hasher().id(ObjectType::Chunk, &bytes) == id)
-    }
-
-    fn write_hole(&self, slots: &std::ops::Range<u64>) -> Result<()> {
-        let (offset, length) = self.bytes(slots);
-        self.target.make_zero(offset, length, self.monitor)
-    }
-
-    fn note_damage(&self, offset: u64, length: u64, error: Error) -> Result<()> {
-        if !error.is_damage() && !error.is_not_found() {
-            return Err(error);
-        }
-        let mut state = self.lock();
-        if state.damaged.is_empty() {
-            state.detail = error.to_string();
-        }
-        state.damaged.push((offset, length));
-        Ok(())
-    }
-
-    fn count(&self, change: impl FnOnce(&mut RestoreReport)) {
-        change(&mut self.lock().report);
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn damaged(revision: &str, mut state: State) -> Error {
-    state.damaged.sort_unstable();
+/// The image in pieces of a thread's size; holes as long as they are.
+fn parts(image: &ImageReader) -> impl Iterator<Item = Result<Part>> + '_ {
+    let map = image.map();
+    let batch = (BATCH_BYTES / u64::from(image.chunk_size())).max(1);
+    let count = map.slot_count();
+    let (mut position, mut data_end) = (0, 0);
+    std::iter::from_fn(move || {
+        if position >= count {
+            return None;
+        }
+        let mut next = || {
+            if position >= data_end {
+                let start = map.next(position, Sought::Data)?.unwrap_or(count);
+                data_end = map.next(start, Sought::Hole)?.unwrap_or(count);
+                if position < start {
+                    let hole = position..start;
+                    position = start;
+                    return Ok(Part::Holes(hole));
+                }
+            }
+            let slots = position..(position + batch).min(data_end);
+            position = slots.end;
+            Ok(Part::Data(slots))
+        };
+        let part = next();
+        if part.is_err() {
+            position = u64::MAX;
+        }
+        Some(part)
+    })
+}
+
+/// Offset and length in bytes.
+fn bytes_of(image: &ImageReader, slots: &Range<u64>) -> (u64, u64) {
+    let chunk_size = u64::from(image.chunk_size());
+    let start = slots.start * chunk_size;
+    (start, (slots.end * chunk_size).min(image.size()) - start)
+}
+
+/// Reads what must be written of some slots.
+fn read_batch(image: &ImageReader, target: &Target, slots: Range<u64>) -> Result<Batch> {
+    let (offset, length) = bytes_of(image, &slots);
+    let mut batch = Batch { bytes_done: length, ..Batch::default() };
+    if !target.compares() {
+        let mut bytes = vec![0; length as usize];
+        if image.read_at(offset, &mut bytes).is_ok() {
+            batch.runs.push((offset, bytes));
+            return Ok(batch);
+        }
+    }
+    // Piece by piece, where only what differs is written, or some piece is damaged.
+    for slot in slots {
+        read_chunk(image, target, slot, &mut batch)?;
+    }
+    Ok(batch)
+}
+
+fn read_chunk(image: &ImageReader, target: &Target, slot: u64, batch: &mut Batch) -> Result<()> {
+    let (offset, length) = bytes_of(image, &(slot..slot + 1));
+    let mut bytes = vec![0; length as usize];
+    if target.compares()
+        && let Slot::Chunk(id) = image.map().slot(slot)?
+    {
+        // The hash tells whether the target has it already: nothing is read from the repository.
+        target.read_at(offset, &mut bytes)?;
+        batch.bytes_compared += length;
+        if image.hasher().id(ObjectType::Chunk, &bytes) == id {
+            return Ok(());
+        }
+    }
+    match image.read_at(offset, &mut bytes) {
+        Ok(_) => batch.runs.push((offset, bytes)),
+        Err(error) if error.is_damage() || error.is_not_found() => {
+            batch.damaged.push((offset, length, error))
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}
+
+/// Neighbours joined; the parts come in order.
+fn joined(damaged: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
     let mut ranges: Vec<(u64, u64)> = Vec::new();
-    for (offset, length) in state.damaged {
+    for (offset, length) in damaged {
         match ranges.last_mut() {
             Some(last) if last.0 + last.1 == offset => last.1 += length,
             _ => ranges.push((offset, length)),
         }
     }
-    Error::Damaged { revision: revision.to_owned(), ranges, detail: state.detail }
+    ranges
 }
 
 /// Reads the whole target back and compares it with the image: data by hash, holes with zero.

@@ -179,6 +179,11 @@ impl Target {
         self.writer.make_zero(offset, length, monitor)
     }
 
+    /// Sends what was written so far to the medium. Only [`Target::sync`] tells whether it arrived.
+    pub(super) fn start_sync(&self) {
+        self.writer.start_sync();
+    }
+
     /// Makes what was written durable.
     pub(super) fn sync(&self) -> Result<()> {
         self.writer.sync()

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{FallocateFlags, SeekFrom, fallocate, seek};
 
@@ -27,6 +28,7 @@ pub(super) struct Writer {
     path: PathBuf,
     before: Before,
     is_device: bool,
+    sync_failure: Mutex<Option<io::Error>>,
 }
 
 /// Bytes that are looked at or zeroed at a time.
@@ -34,11 +36,11 @@ const STEP: u64 = 1 << 20;
 
 impl Writer {
     pub(super) fn file(file: File, path: PathBuf, before: Before) -> Self {
-        Self { file, path, before, is_device: false }
+        Self { file, path, before, is_device: false, sync_failure: Mutex::new(None) }
     }
 
     pub(super) fn device(file: File, path: PathBuf, before: Before) -> Self {
-        Self { file, path, before, is_device: true }
+        Self { file, path, before, is_device: true, sync_failure: Mutex::new(None) }
     }
 
     pub(super) fn before(&self) -> Before {
@@ -57,8 +59,19 @@ impl Writer {
         self.file.read_exact_at(bytes, offset).map_err(self.failed("read"))
     }
 
+    /// Makes what was written durable; fails also if an earlier [`Writer::start_sync`] did.
     pub(super) fn sync(&self) -> Result<()> {
-        self.file.sync_all().map_err(self.failed("sync"))
+        match self.sync_failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(error) => Err(self.failed("sync")(error)),
+            None => self.file.sync_all().map_err(self.failed("sync")),
+        }
+    }
+
+    /// Sends what was written so far to the medium. The system tells of a failure only once, so it is kept.
+    pub(super) fn start_sync(&self) {
+        if let Err(error) = self.file.sync_data() {
+            *self.sync_failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        }
     }
 
     fn failed(&self, action: &'static str) -> impl FnOnce(io::Error) -> Error {

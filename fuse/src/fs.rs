@@ -1,0 +1,442 @@
+//! The file system on our own types: no FUSE, no libc, no kernel. `adapter.rs` puts it on the wire.
+//!
+//! What it promises: names are listed without opening a record; attributes are those of the record; every byte that is
+//! read has been verified; an open handle stays readable whatever happens to the repository's list of revisions.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, SystemTime};
+
+use treering_engine::{Content, RecordKey, Repository, RevisionId, Stream, StreamId};
+
+use crate::catalogue::Catalogue;
+use crate::errno::Errno;
+use crate::handle::{DirectoryHandle, FileHandle, HandleId, Handles};
+use crate::image::OpenImage;
+use crate::inode::{ImageInfo, Ino, InodeTable};
+use crate::namespace::{Child, FileKind, Node};
+use crate::readahead::ReadAhead;
+
+/// How long a name, or the attributes of something that changes, may be kept without asking again.
+pub const NAME_LIFETIME: Duration = Duration::from_secs(1);
+/// How long what never changes may be kept: for ever, in a number that every kernel understands.
+pub const UNLIMITED: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// To whom the files belong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The user's id.
+    pub uid: u32,
+    /// The group's id.
+    pub gid: u32,
+}
+
+/// What `stat` tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attributes {
+    /// The inode number.
+    pub ino: Ino,
+    /// What kind of file it is.
+    pub kind: FileKind,
+    /// Size in bytes.
+    pub size: u64,
+    /// Space in units of 512 bytes: for an image, the bytes that are not holes.
+    pub blocks: u64,
+    /// When it last changed; of an image, the revision's time.
+    pub modified: SystemTime,
+    /// The bits of permission.
+    pub mode: u16,
+    /// To whom it belongs.
+    pub owner: Owner,
+    /// How long this may be kept.
+    pub lifetime: Duration,
+}
+
+/// One entry of a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirectoryEntry<'a> {
+    /// The inode number.
+    pub ino: Ino,
+    /// Where to go on after this entry.
+    pub next_offset: u64,
+    /// What kind of file it is.
+    pub kind: FileKind,
+    /// Its name.
+    pub name: &'a str,
+}
+
+/// A repository as a file system.
+pub struct FileSystem {
+    catalogue: Catalogue,
+    owner: Owner,
+    inodes: InodeTable,
+    files: Handles<FileHandle>,
+    directories: Handles<DirectoryHandle>,
+    /// Images that are open: all handles of a revision share one reader, and so one pin.
+    images: Mutex<HashMap<RevisionId, Weak<OpenImage>>>,
+    /// Revisions whose records can't be read, so that each is logged once.
+    bad_records: Mutex<std::collections::HashSet<RevisionId>>,
+    read_ahead: ReadAhead,
+    reads_ahead: AtomicBool,
+}
+
+impl FileSystem {
+    /// Serves the chosen streams of a repository, or all if none is chosen. Opens no revision.
+    ///
+    /// # Errors
+    /// A chosen stream that is not there; threads that can't be started.
+    pub fn new(repository: Repository, streams: &[String], owner: Owner) -> treering_engine::Result<Self> {
+        let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
+        let read_ahead = ReadAhead::start(threads).map_err(|source| treering_engine::Error::Io {
+            action: "start",
+            object: "the threads of read-ahead".to_owned(),
+            source,
+        })?;
+        Ok(Self {
+            inodes: InodeTable::new(repository.header().id),
+            catalogue: Catalogue::new(repository, streams)?,
+            owner,
+            files: Handles::default(),
+            directories: Handles::default(),
+            images: Mutex::default(),
+            bad_records: Mutex::default(),
+            read_ahead,
+            reads_ahead: AtomicBool::new(true),
+        })
+    }
+
+    /// Whether chunks are loaded ahead of a sequential reader; of no use where the kernel itself asks for much.
+    pub fn set_read_ahead(&self, on: bool) {
+        self.reads_ahead.store(on, Ordering::Relaxed);
+    }
+
+    /// Finds a name in a directory, and counts a lookup that [`FileSystem::forget`] takes back.
+    ///
+    /// # Errors
+    /// [`Errno::NotFound`]; [`Errno::Unreadable`] if the record is damaged.
+    pub fn lookup(&self, parent: Ino, name: &str) -> Result<Attributes, Errno> {
+        let directory = self.node(parent)?;
+        let node = self.find(&directory, name)?.ok_or(Errno::NotFound)?;
+        self.acquire(&node)
+    }
+
+    /// Takes lookups back.
+    pub fn forget(&self, ino: Ino, lookup_count: u64) {
+        self.inodes.release(ino, lookup_count);
+    }
+
+    /// How many inodes are held by lookups.
+    pub fn held_count(&self) -> usize {
+        self.inodes.held_count()
+    }
+
+    /// The attributes of an inode.
+    pub fn attributes(&self, ino: Ino) -> Result<Attributes, Errno> {
+        let node = self.node(ino)?;
+        let image = self.image_info(&node)?;
+        Ok(self.attributes_of(&node, ino, image.as_deref()))
+    }
+
+    /// Where a symbolic link leads.
+    pub fn read_link(&self, ino: Ino) -> Result<String, Errno> {
+        let node = self.node(ino)?;
+        match node.stream().filter(|_| node.kind() == FileKind::Symlink) {
+            None => Err(Errno::Invalid),
+            Some(stream) => self.link_target(stream, &node),
+        }
+    }
+
+    /// Opens an image.
+    pub fn open(&self, ino: Ino) -> Result<HandleId, Errno> {
+        match self.node(ino)? {
+            Node::Image(stream, revision) => {
+                let image = self.open_image(stream, revision)?;
+                Ok(self.files.insert(FileHandle::new(image)))
+            }
+            node if node.kind() == FileKind::Directory => Err(Errno::IsADirectory),
+            _ => Err(Errno::Invalid),
+        }
+    }
+
+    /// Fills `buffer` from `offset` on; shorter only where the image ends.
+    ///
+    /// # Errors
+    /// [`Errno::Unreadable`] if any of the range can't be read intact; nothing in `buffer` counts then.
+    pub fn read(&self, handle: HandleId, offset: u64, buffer: &mut [u8]) -> Result<usize, Errno> {
+        let file = self.files.get(handle)?;
+        if self.reads_ahead.load(Ordering::Relaxed) {
+            let next = lock(&file.detector).observe(offset, buffer.len() as u64);
+            if let Some(range) = next {
+                self.read_ahead.load(&file.image, range);
+            }
+        }
+        file.image.read(offset, buffer)
+    }
+
+    /// The first byte from `offset` on that is data; [`Errno::NoSuchOffset`] if there is none.
+    pub fn seek_data(&self, handle: HandleId, offset: u64) -> Result<u64, Errno> {
+        self.files.get(handle)?.image.seek_data(offset)
+    }
+
+    /// The first byte from `offset` on that is in a hole, as which the end counts; [`Errno::NoSuchOffset`] beyond it.
+    pub fn seek_hole(&self, handle: HandleId, offset: u64) -> Result<u64, Errno> {
+        self.files.get(handle)?.image.seek_hole(offset)
+    }
+
+    /// Closes an image.
+    pub fn release(&self, handle: HandleId) {
+        self.files.remove(handle);
+        lock(&self.images).retain(|_, image| image.strong_count() > 0);
+    }
+
+    /// Opens a directory.
+    pub fn open_directory(&self, ino: Ino) -> Result<HandleId, Errno> {
+        let node = self.node(ino)?;
+        match node.kind() {
+            FileKind::Directory => Ok(self.directories.insert(DirectoryHandle::new(node))),
+            _ => Err(Errno::NotADirectory),
+        }
+    }
+
+    /// Calls `add` for the entries from `offset` on, until it says that there is no more room.
+    pub fn read_directory(
+        &self,
+        handle: HandleId,
+        offset: u64,
+        add: &mut dyn FnMut(DirectoryEntry<'_>) -> Room,
+    ) -> Result<(), Errno> {
+        let directory = self.directories.get(handle)?;
+        let list = directory.list(offset == 0, || self.list(&directory.node))?;
+        for (child, next_offset) in from_offset(&list, offset) {
+            let entry = DirectoryEntry {
+                ino: self.inodes.number(&child.node),
+                next_offset,
+                kind: child.node.kind(),
+                name: &child.name,
+            };
+            if add(entry) == Room::Full {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Does the same with all attributes, and counts a lookup of each entry but `.` and `..`.
+    ///
+    /// The kernel asks for the beginning of a directory in this way also when only names are wanted, so this stops
+    /// before the first image; it goes on there if it is asked for more, which means that attributes are wanted.
+    pub fn read_directory_plus(
+        &self,
+        handle: HandleId,
+        offset: u64,
+        add: &mut dyn FnMut(DirectoryEntry<'_>, &Attributes) -> Room,
+    ) -> Result<(), Errno> {
+        let directory = self.directories.get(handle)?;
+        let list = directory.list(offset == 0, || self.list(&directory.node))?;
+        for (index, (child, next_offset)) in from_offset(&list, offset).enumerate() {
+            let costs = child.node.kind() == FileKind::File && self.inodes.image(&child.node).is_none();
+            if costs && index > 0 && offset == 0 {
+                break;
+            }
+            let attributes = self.attributes_to_list(child);
+            let entry =
+                DirectoryEntry { ino: attributes.ino, next_offset, kind: attributes.kind, name: &child.name };
+            if add(entry, &attributes) == Room::Full {
+                self.take_back(child, attributes.ino);
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes a directory.
+    pub fn release_directory(&self, handle: HandleId) {
+        self.directories.remove(handle);
+    }
+
+    fn node(&self, ino: Ino) -> Result<Node, Errno> {
+        self.inodes.node(ino).ok_or(Errno::NotFound)
+    }
+
+    /// What a name in a directory leads to.
+    fn find(&self, directory: &Node, name: &str) -> Result<Option<Node>, Errno> {
+        let Some(stream) = directory.stream() else { return Ok(self.streams()?.lookup(name)) };
+        let revisions = self.revisions(stream)?;
+        match directory {
+            Node::Stream(_) => Ok(revisions.lookup(name)),
+            Node::ById(_) => Ok(revisions.lookup_id(name)),
+            Node::ByTag(_) => Ok(self.tags(stream)?.lookup(name, &revisions)),
+            Node::Tag(_, tag) => Ok(self.tags(stream)?.lookup_link(tag, name, &revisions)),
+            _ => Err(Errno::NotADirectory),
+        }
+    }
+
+    /// What a directory holds, with `.` and `..`.
+    fn list(&self, directory: &Node) -> Result<Vec<Child>, Errno> {
+        let mut list = vec![
+            Child { name: ".".to_owned(), node: directory.clone() },
+            Child { name: "..".to_owned(), node: directory.parent() },
+        ];
+        let Some(stream) = directory.stream() else {
+            list.extend(self.streams()?.list());
+            return Ok(list);
+        };
+        let revisions = self.revisions(stream)?;
+        list.extend(match directory {
+            Node::Stream(_) => revisions.list(),
+            Node::ById(_) => revisions.list_ids(),
+            Node::ByTag(_) => self.tags(stream)?.list(&revisions),
+            Node::Tag(_, tag) => self.tags(stream)?.list_links(tag, &revisions),
+            _ => return Err(Errno::NotADirectory),
+        });
+        Ok(list)
+    }
+
+    fn link_target(&self, stream: StreamId, link: &Node) -> Result<String, Errno> {
+        self.revisions(stream)?.target(link).ok_or(Errno::NotFound)
+    }
+
+    /// Counts a lookup of a node.
+    fn acquire(&self, node: &Node) -> Result<Attributes, Errno> {
+        let image = self.image_info(node)?;
+        let ino = self.inodes.acquire(node, image.clone());
+        Ok(self.attributes_of(node, ino, image.as_deref()))
+    }
+
+    /// The attributes of a listed entry, with a lookup counted where one counts.
+    ///
+    /// One whose record is damaged must be listed too. It gets attributes that may not be kept: whoever wants to
+    /// know them asks again, and is told that they can't be read.
+    fn attributes_to_list(&self, child: &Child) -> Attributes {
+        if is_dot(&child.name) {
+            let ino = self.inodes.number(&child.node);
+            return self.attributes_of(&child.node, ino, None);
+        }
+        self.acquire(&child.node).unwrap_or_else(|_| {
+            let ino = self.inodes.acquire(&child.node, None);
+            Attributes { lifetime: Duration::ZERO, ..self.attributes_of(&child.node, ino, None) }
+        })
+    }
+
+    fn take_back(&self, child: &Child, ino: Ino) {
+        if !is_dot(&child.name) {
+            self.inodes.release(ino, 1);
+        }
+    }
+
+    fn attributes_of(&self, node: &Node, ino: Ino, image: Option<&ImageInfo>) -> Attributes {
+        let kind = node.kind();
+        let changed = || self.catalogue.changed(node.stream());
+        let target_len = || node.stream().and_then(|stream| self.link_target(stream, node).ok()).map(|t| t.len());
+        Attributes {
+            ino,
+            kind,
+            size: match kind {
+                FileKind::Directory => 0,
+                FileKind::Symlink => target_len().unwrap_or(0) as u64,
+                FileKind::File => image.map_or(0, |image| image.size),
+            },
+            blocks: image.map_or(0, |image| image.data_bytes.min(image.size).div_ceil(512)),
+            modified: image.map_or_else(changed, |image| image.modified),
+            mode: match kind {
+                FileKind::Directory => 0o555,
+                FileKind::Symlink => 0o777,
+                FileKind::File => 0o440,
+            },
+            owner: self.owner,
+            lifetime: if kind == FileKind::File { UNLIMITED } else { NAME_LIFETIME },
+        }
+    }
+
+    /// What is told of an image: from memory while the kernel holds it, else from its record. `None` for others.
+    fn image_info(&self, node: &Node) -> Result<Option<Arc<ImageInfo>>, Errno> {
+        let Node::Image(stream, revision) = node else { return Ok(None) };
+        if let Some(known) = self.inodes.image(node) {
+            return Ok(Some(known));
+        }
+        let (stream, key) = self.locate(*stream, *revision)?;
+        let record = self.catalogue.repository().record(&stream, &key);
+        let record = record.map_err(|error| self.report(&stream, &key, &error))?;
+        let Content::Image(content) = &record.content;
+        Ok(Some(Arc::new(ImageInfo {
+            size: content.size,
+            data_bytes: content.data_bytes,
+            modified: record.time().to_system_time(),
+        })))
+    }
+
+    /// The reader of an image, shared with the handles that are open.
+    fn open_image(&self, stream: StreamId, revision: RevisionId) -> Result<Arc<OpenImage>, Errno> {
+        if let Some(open) = lock(&self.images).get(&revision).and_then(Weak::upgrade) {
+            return Ok(open);
+        }
+        let (stream, key) = self.locate(stream, revision)?;
+        let repository = self.catalogue.repository();
+        let record = repository.record(&stream, &key);
+        let record = record.map_err(|error| self.report(&stream, &key, &error))?;
+        let reader = repository.open_image(&record).map_err(|error| {
+            self.report(&stream, &key, &error);
+            // What the record names must be there, so "not found" is damage here.
+            Errno::Unreadable
+        })?;
+        let image = Arc::new(OpenImage::new(reader, format!("{}@{}", stream.name, key.name)));
+        let mut images = lock(&self.images);
+        // Another thread may have been faster.
+        if let Some(open) = images.get(&revision).and_then(Weak::upgrade) {
+            return Ok(open);
+        }
+        images.insert(revision, Arc::downgrade(&image));
+        Ok(image)
+    }
+
+    fn locate(&self, stream: StreamId, revision: RevisionId) -> Result<(Stream, RecordKey), Errno> {
+        let key = self.revisions(stream)?.find(revision).cloned().ok_or(Errno::NotFound)?;
+        let stream = self.catalogue.stream(stream).map_err(|error| Errno::from(&error))?;
+        Ok((stream, key))
+    }
+
+    /// Logs once that a revision can't be opened.
+    fn report(&self, stream: &Stream, key: &RecordKey, error: &treering_engine::Error) -> Errno {
+        let errno = Errno::from(error);
+        if errno == Errno::Unreadable && lock(&self.bad_records).insert(key.id) {
+            log::error!("cannot open {}@{}: {error}", stream.name, key.name);
+        }
+        errno
+    }
+
+    fn streams(&self) -> Result<Arc<crate::namespace::Streams>, Errno> {
+        self.catalogue.streams().map_err(|error| Errno::from(&error))
+    }
+
+    fn revisions(&self, stream: StreamId) -> Result<Arc<crate::namespace::Revisions>, Errno> {
+        self.catalogue.revisions(stream).map_err(|error| Errno::from(&error))
+    }
+
+    fn tags(&self, stream: StreamId) -> Result<Arc<crate::namespace::Tags>, Errno> {
+        self.catalogue.tags(stream).map_err(|error| Errno::from(&error))
+    }
+}
+
+/// Whether a reply has room for more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// The entry was taken.
+    Left,
+    /// The entry was not taken, and no other will be.
+    Full,
+}
+
+/// The entries from an offset on, each with the offset behind it.
+fn from_offset(list: &[Child], offset: u64) -> impl Iterator<Item = (&Child, u64)> {
+    let skipped = usize::try_from(offset).unwrap_or(usize::MAX);
+    list.iter().zip(1..).skip(skipped)
+}
+
+fn is_dot(name: &str) -> bool {
+    matches!(name, "." | "..")
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

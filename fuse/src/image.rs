@@ -1,0 +1,100 @@
+//! One open image, shared by all its handles: reads, holes, and the one log line for what can't be read.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+
+use treering_engine::{Error, ImageReader};
+
+use crate::errno::Errno;
+
+/// An open image. While it lives, gc keeps what it reads.
+pub(crate) struct OpenImage {
+    reader: ImageReader,
+    /// As `stream@revision`.
+    name: String,
+    reported: Mutex<HashSet<u64>>,
+}
+
+/// An image that is damaged all over is not worth more lines than this.
+const MAX_REPORTED: usize = 1000;
+
+impl OpenImage {
+    pub(crate) fn new(reader: ImageReader, name: String) -> Self {
+        Self { reader, name, reported: Mutex::default() }
+    }
+
+    pub(crate) fn size(&self) -> u64 {
+        self.reader.size()
+    }
+
+    pub(crate) fn chunk_size(&self) -> u64 {
+        // Never 0 in a map that was opened; a division must not depend on that.
+        u64::from(self.reader.chunk_size()).max(1)
+    }
+
+    /// Fills `buffer` from `offset` on, short only at the end. All of it is verified, or none counts.
+    pub(crate) fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, Errno> {
+        let length = buffer.len() as u64;
+        self.reader.read_at(offset, buffer).map_err(|error| {
+            self.report_range(offset, length, &error);
+            Errno::Unreadable
+        })
+    }
+
+    /// The first byte from `offset` on that is data, as SEEK_DATA wants it.
+    pub(crate) fn seek_data(&self, offset: u64) -> Result<u64, Errno> {
+        if offset >= self.size() {
+            return Err(Errno::NoSuchOffset);
+        }
+        let found = self.reader.next_data(offset).map_err(|error| self.report(offset, &error))?;
+        found.ok_or(Errno::NoSuchOffset)
+    }
+
+    /// The first byte from `offset` on that is in a hole, as SEEK_HOLE wants it: the end counts as one.
+    pub(crate) fn seek_hole(&self, offset: u64) -> Result<u64, Errno> {
+        if offset >= self.size() {
+            return Err(Errno::NoSuchOffset);
+        }
+        self.reader.next_hole(offset).map_err(|error| self.report(offset, &error))
+    }
+
+    /// Loads a chunk into the engine's cache.
+    pub(crate) fn prefetch(&self, chunk_index: u64) {
+        self.reader.prefetch(chunk_index);
+    }
+
+    /// Reports the chunks of a range that can't be read, each by itself: a request covers many.
+    fn report_range(&self, offset: u64, length: u64, error: &Error) {
+        let chunk_size = self.chunk_size();
+        let end = offset.saturating_add(length).min(self.size());
+        let chunks = offset / chunk_size..end.div_ceil(chunk_size);
+        if chunks.end.saturating_sub(chunks.start) <= 1 {
+            self.report(offset, error);
+            return;
+        }
+        for index in chunks.filter(|index| !self.is_reported(*index)) {
+            let start = (index * chunk_size).max(offset);
+            if let Err(error) = self.reader.read_at(start, &mut [0]) {
+                self.report(start, &error);
+            }
+        }
+    }
+
+    fn is_reported(&self, chunk_index: u64) -> bool {
+        self.reported.lock().unwrap_or_else(PoisonError::into_inner).contains(&chunk_index)
+    }
+
+    /// Writes one line for a chunk, however often it is asked for.
+    fn report(&self, offset: u64, error: &Error) -> Errno {
+        let chunk_size = self.chunk_size();
+        let index = offset / chunk_size;
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        if reported.len() < MAX_REPORTED && reported.insert(index) {
+            log::error!("{}: cannot read the chunk at offset {}: {error}", self.name, index * chunk_size);
+            if reported.len() == MAX_REPORTED {
+                log::error!("{}: further damage of this image is not logged", self.name);
+            }
+        }
+        Errno::Unreadable
+    }
+}

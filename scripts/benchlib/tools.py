@@ -1,0 +1,305 @@
+"""How each program is called. All back up the directory `live` (Treering the image in it) with zstd, level 3 or their
+default, into a repository below a directory of their own."""
+
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import time
+
+from .measure import Failed, allocated_bytes, measure, peak_mib_of, run
+
+
+class Tool:
+    """A backup program. A method that returns None says that the program can't do that."""
+
+    name = ""
+    program = ""
+    environment = {}
+    remark = ""
+
+    def __init__(self, directory, data):
+        self.directory = os.path.join(directory, self.name)
+        self.repository = os.path.join(self.directory, "repository")
+        self.data = data
+        self.count = 0
+
+    def available(self):
+        """Whether it is installed."""
+        return shutil.which(self.program) is not None
+
+    def version(self):
+        """Its version, as it says itself."""
+        done = subprocess.run([self.program, *self.version_arguments()], capture_output=True, text=True)
+        printed = done.stdout + done.stderr
+        found = re.search(r"\d+(\.\d+)+", printed) or re.search(r"\b\d+\b", printed)
+        return found.group() if found else "?"
+
+    def version_arguments(self):
+        return ["--version"]
+
+    def measure(self, command):
+        """Runs one of its commands."""
+        return measure(command, env=self.environment_here(), cwd=self.directory)
+
+    def environment_here(self):
+        """Its environment, with everything that it would put into the home directory below its directory."""
+        base = {"HOME": self.directory, "XDG_CACHE_HOME": os.path.join(self.directory, "cache")}
+        return base | {key: value.format(here=self.directory) for key, value in self.environment.items()}
+
+    def create(self):
+        """Makes an empty repository in place of what was there."""
+        shutil.rmtree(self.directory, ignore_errors=True)
+        os.makedirs(self.directory)
+        self.count = 0
+        for command in self.create_commands():
+            self.measure(command)
+
+    def create_commands(self):
+        raise NotImplementedError
+
+    def backup(self, force_read=False):
+        """Backs up; the sample of it."""
+        self.count += 1
+        return self.measure(self.backup_command(force_read))
+
+    def backup_command(self, force_read):
+        raise NotImplementedError
+
+    def stored_bytes(self):
+        """What the repository takes."""
+        return allocated_bytes(self.repository)
+
+    def mount_command(self, mountpoint):
+        """The command that serves a mount in the foreground."""
+        return None
+
+    def image_in_mount(self, mountpoint):
+        """Where the newest image is in the mount."""
+        raise NotImplementedError
+
+    def restore_command(self, target):
+        """The command that restores the newest backup into a directory."""
+        return None
+
+    def restored_image(self, target):
+        """Where the image is after that."""
+        for directory, _, files in os.walk(target):
+            if "vm.img" in files:
+                return os.path.join(directory, "vm.img")
+        raise Failed(f"{self.name} restored no vm.img")
+
+    @contextlib.contextmanager
+    def mounted(self):
+        """A mount of its own, for as long as the block runs."""
+        mount = Mount(self)
+        try:
+            yield mount
+        finally:
+            mount.close()
+
+
+class Mount:
+    """A running mount: `image` can be read, `ready_seconds` is the time until it could."""
+
+    def __init__(self, tool):
+        self.directory = os.path.join(tool.directory, "mount")
+        os.makedirs(self.directory, exist_ok=True)
+        self.image = tool.image_in_mount(self.directory)
+        log_path = os.path.join(tool.directory, "mount.log")
+        with open(log_path, "w") as log:
+            start = time.perf_counter()
+            self.server = subprocess.Popen(list(map(str, tool.mount_command(self.directory))),
+                                           env={**os.environ, **tool.environment_here()}, cwd=tool.directory,
+                                           stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        while not os.path.exists(self.image):
+            if self.server.poll() is not None or time.perf_counter() - start > 120:
+                self.close()
+                raise Failed(f"{tool.name}: no mount\n{open(log_path).read()[-1000:]}")
+            time.sleep(0.001)
+        self.ready_seconds = time.perf_counter() - start
+
+    def peak_mib(self):
+        """The peak memory of the server so far."""
+        return peak_mib_of(self.server.pid)
+
+    def close(self):
+        """Unmounts, and waits for the server's end."""
+        if os.path.ismount(self.directory):
+            subprocess.run(["umount", self.directory], check=False)
+        try:
+            self.server.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self.server.terminate()
+            self.server.wait(timeout=30)
+
+
+class Treering(Tool):
+    name = "treering"
+    program = os.environ.get("TREERING_PROGRAM", "treering")
+    remark = "zstd (its default), no encryption"
+
+    def treering(self, *arguments):
+        """A command on its repository."""
+        return [self.program, "--no-progress", "-r", self.repository, *arguments]
+
+    def create_commands(self):
+        return [[self.program, "init", self.repository]]
+
+    def backup_command(self, force_read):
+        return self.treering("backup", *(["--force-read"] if force_read else []), self.data.image, "vm")
+
+    def mount_command(self, mountpoint):
+        return self.treering("mount", "-f", mountpoint)
+
+    def image_in_mount(self, mountpoint):
+        return f"{mountpoint}/vm/latest.img"
+
+    def restore_command(self, target):
+        return self.treering("restore", "vm@latest", f"{target}/vm.img")
+
+
+class Restic(Tool):
+    name = program = "restic"
+    environment = {"RESTIC_REPOSITORY": "{here}/repository", "RESTIC_PASSWORD": "bench",
+                   "RESTIC_CACHE_DIR": "{here}/cache"}
+    remark = "zstd (its default), encrypts"
+
+    def version_arguments(self):
+        return ["version"]
+
+    def create_commands(self):
+        return [["restic", "init", "-q"]]
+
+    def backup_command(self, force_read):
+        return ["restic", "backup", "-q", *(["--force"] if force_read else []), self.data.live]
+
+    def mount_command(self, mountpoint):
+        return ["restic", "mount", "-q", mountpoint]
+
+    def image_in_mount(self, mountpoint):
+        return f"{mountpoint}/snapshots/latest{self.data.image}"
+
+    def restore_command(self, target):
+        sparse = ["--sparse"] if "--sparse" in run(["restic", "restore", "--help"]) else []
+        return ["restic", "restore", "-q", "latest", *sparse, "--target", target]
+
+
+class Rustic(Tool):
+    name = program = "rustic"
+    environment = {"RUSTIC_REPOSITORY": "{here}/repository", "RUSTIC_PASSWORD": "bench",
+                   "RUSTIC_CACHE_DIR": "{here}/cache", "RUSTIC_NO_PROGRESS": "true"}
+    remark = "zstd (its default), encrypts"
+
+    def create_commands(self):
+        return [["rustic", "init"]]
+
+    def backup_command(self, force_read):
+        return ["rustic", "backup", *(["--force"] if force_read else []), self.data.live]
+
+    def version(self):
+        return super().version() + ("" if self.can_mount() else " (built without its mount)")
+
+    def can_mount(self):
+        """Whether this build has the mount, which is a feature of the crate."""
+        return subprocess.run(["rustic", "mount", "--help"], capture_output=True, check=False).returncode == 0
+
+    def mount_command(self, mountpoint):
+        return ["rustic", "mount", mountpoint, f"latest:{self.data.live}"] if self.can_mount() else None
+
+    def image_in_mount(self, mountpoint):
+        return f"{mountpoint}/vm.img"
+
+    def restore_command(self, target):
+        return ["rustic", "restore", f"latest:{self.data.live}", target]
+
+
+class Borg(Tool):
+    name = program = "borg"
+    environment = {"BORG_BASE_DIR": "{here}", "BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK": "yes"}
+    remark = "zstd,3; chunks of 4 MiB (fixed), as its manual says for disk images; no encryption"
+
+    def archive(self):
+        return f"{self.repository}::{self.count}"
+
+    def create_commands(self):
+        return [["borg", "init", "-e", "none", self.repository]]
+
+    def backup_command(self, force_read):
+        return ["borg", "create", "--compression", "zstd,3", "--chunker-params", "fixed,4194304", "--sparse",
+                *(["--files-cache", "disabled"] if force_read else []), self.archive(), self.data.live]
+
+    def mount_command(self, mountpoint):
+        return ["borg", "mount", "-f", self.archive(), mountpoint]
+
+    def image_in_mount(self, mountpoint):
+        return f"{mountpoint}{self.data.image}"
+
+    def restore_command(self, target):
+        return ["sh", "-c", f"cd '{target}' && borg extract --sparse '{self.archive()}'"]
+
+
+class Bupstash(Tool):
+    name = program = "bupstash"
+    environment = {"BUPSTASH_REPOSITORY": "{here}/repository", "BUPSTASH_KEY": "{here}/key"}
+    remark = "zstd,3 (its default), encrypts; has no mount"
+
+    def create_commands(self):
+        return [["bupstash", "new-key", "-o", f"{self.directory}/key"],
+                ["bupstash", "init", "-r", self.repository]]
+
+    def backup_command(self, force_read):
+        return ["bupstash", "put", "-q", "--send-log", f"{self.directory}/log",
+                *(["--no-stat-caching"] if force_read else []), f"name=vm-{self.count}", self.data.live]
+
+    def restore_command(self, target):
+        return ["bupstash", "restore", "-q", "--into", target, f"name=vm-{self.count}"]
+
+
+class Casync(Tool):
+    name = program = "casync"
+    remark = "zstd (its default), no encryption"
+
+    def index(self):
+        return f"{self.directory}/repository/vm-{self.count}.caidx"
+
+    def store(self):
+        return f"--store={self.directory}/repository/store.castr"
+
+    def create_commands(self):
+        return [["mkdir", self.repository], ["mkdir", f"{self.directory}/cache"]]
+
+    def backup_command(self, force_read):
+        return ["casync", "make", self.store(), *([] if force_read else [f"--cache={self.directory}/cache"]),
+                self.index(), self.data.live]
+
+    def mount_command(self, mountpoint):
+        return ["casync", "mount", self.store(), self.index(), mountpoint]
+
+    def image_in_mount(self, mountpoint):
+        return f"{mountpoint}/vm.img"
+
+    def restore_command(self, target):
+        return ["casync", "extract", self.store(), self.index(), target]
+
+
+class Squashfuse(Tool):
+    """Not a peer: a read-only file system with compression, as a limit to look at."""
+
+    name = program = "squashfuse"
+    remark = "a limit to look at: squashfs with zstd, blocks of 128 KiB"
+
+    def create_commands(self):
+        return [["mkdir", self.repository],
+                ["mksquashfs", self.data.live, f"{self.repository}/live.squashfs", "-comp", "zstd",
+                 "-Xcompression-level", "3", "-no-progress", "-quiet"]]
+
+    def mount_command(self, mountpoint):
+        return ["squashfuse", "-f", f"{self.repository}/live.squashfs", mountpoint]
+
+    def image_in_mount(self, mountpoint):
+        return f"{mountpoint}/vm.img"
+
+
+PEERS = [Restic, Rustic, Borg, Bupstash, Casync]

@@ -1,0 +1,233 @@
+//! `treering backup`.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
+use treering_engine::operations::backup::{BackupOptions, BackupReport, HintsBase, backup};
+use treering_engine::{Content, Error, FileSource, Method, Monitor, Record, Source, validate_stream_name};
+
+use super::Context;
+use crate::exit::{Code, CommandOutcome, Failure};
+use crate::ui::{InterruptibleStdin, duration, rate, size};
+
+/// Names standard input.
+const STDIN: &str = "-";
+
+/// Store a new revision of an image
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  treering backup /var/lib/libvirt/images/vm1.img vm1
+  treering backup /dev/vg0/data data --tag weekly
+  qemu-img convert -O raw vm2.qcow2 /dev/stdout | treering backup - vm2
+  rbd diff --format json --from-snap a vms/vm1@b | treering backup /dev/rbd0 vm1 --hints -")]
+pub(crate) struct BackupArgs {
+    /// An image file or block device, or - for stdin
+    source: OsString,
+
+    /// The stream, made if need be [default: the source's file name]
+    stream: Option<String>,
+
+    /// What SOURCE is
+    #[arg(long, value_enum, default_value = "image")]
+    kind: BackupKind,
+
+    /// Read only what changed: JSON as `rbd diff --format json` prints it, or - for stdin
+    #[arg(long, value_name = "FILE")]
+    hints: Option<OsString>,
+
+    /// The revision that the hints are relative to, or none: they say what is in use [default: the newest]
+    #[arg(long, value_name = "SPEC", requires = "hints")]
+    hints_base: Option<String>,
+
+    /// Tag the revision; may be given several times
+    #[arg(long = "tag", value_name = "TAG")]
+    tags: Vec<String>,
+
+    /// Read everything, whatever hints, times and the newest revision say
+    #[arg(long)]
+    force_read: bool,
+
+    /// Do everything but store
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+
+    /// Wait for another backup of the stream instead of failing
+    #[arg(long)]
+    wait: bool,
+}
+
+/// What can be backed up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum BackupKind {
+    // One range of bytes: a disk image, a block device, a volume.
+    Image,
+}
+
+pub(super) fn run(context: &Context<'_>, args: &BackupArgs) -> CommandOutcome {
+    let BackupKind::Image = args.kind;
+    let shown = args.source.to_string_lossy();
+    let during = |failure: Failure| failure.during(format_args!("back up {shown}"));
+    refuse_stdin_twice(args)?;
+    let source = open_source(context, args).map_err(during)?;
+    let options = options(args)?;
+    let repository = context.repository()?;
+    let monitor = context.ui.monitor()?;
+    let report = backup(&repository, source, &options, &monitor).map_err(|error| {
+        // Stdin ends with an error of its own when a signal comes.
+        let error = if monitor.is_cancelled() { Error::Cancelled } else { error };
+        during(error.into())
+    })?;
+    drop(monitor);
+    tell(context, &report, args.dry_run)?;
+    Ok(code_of(&report.record))
+}
+
+fn refuse_stdin_twice(args: &BackupArgs) -> Result<(), Failure> {
+    if args.source == STDIN && args.hints.as_deref().is_some_and(|file| file == STDIN) {
+        return Err(Failure::usage("SOURCE and --hints can't both be -: there is only one stdin")
+            .hint("give the hints as a file"));
+    }
+    Ok(())
+}
+
+fn options(args: &BackupArgs) -> Result<BackupOptions, Failure> {
+    Ok(BackupOptions {
+        stream: stream_name(args)?,
+        hints: args.hints.as_deref().map(read_hints).transpose()?,
+        hints_base: match args.hints_base.as_deref() {
+            None => HintsBase::Newest,
+            Some("none") => HintsBase::Nothing,
+            Some(spec) => HintsBase::Spec(spec.to_owned()),
+        },
+        tags: args.tags.clone(),
+        force_read: args.force_read,
+        dry_run: args.dry_run,
+        wait: args.wait,
+    })
+}
+
+/// The stream that was named, or the source's file name where that can be one.
+fn stream_name(args: &BackupArgs) -> Result<String, Failure> {
+    if let Some(name) = &args.stream {
+        validate_stream_name(name)
+            .map_err(|error| Failure::from(error).hint("choose another name, such as vm1 or web-01.data"))?;
+        return Ok(name.clone());
+    }
+    if args.source == STDIN {
+        return Err(Failure::usage("stdin has no name that a stream could have")
+            .hint("name the stream: `treering backup - STREAM`"));
+    }
+    let file_name = Path::new(&args.source).file_name().unwrap_or_default().to_string_lossy();
+    match validate_stream_name(&file_name) {
+        Ok(()) => Ok(file_name.into_owned()),
+        Err(error) => Err(Failure::from(error)
+            .hint(format!("name the stream: `treering backup '{}' STREAM`", args.source.to_string_lossy()))),
+    }
+}
+
+fn read_hints(file: &std::ffi::OsStr) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    let read = match file == STDIN {
+        true => std::io::Read::read_to_end(&mut std::io::stdin().lock(), &mut bytes).map(|_| bytes),
+        false => std::fs::read(file),
+    };
+    read.map_err(|error| {
+        Failure::new(format!("cannot read hints from {}: {error}", file.to_string_lossy()))
+            .hint("without --hints everything is read")
+    })
+}
+
+fn open_source(context: &Context<'_>, args: &BackupArgs) -> Result<Source, Failure> {
+    if args.source == STDIN {
+        let bytes = Box::new(InterruptibleStdin::new(context.ui.interrupts()?));
+        return Ok(Source::Stream { name: STDIN.to_owned(), bytes });
+    }
+    let file = FileSource::open(&PathBuf::from(&args.source))?;
+    Ok(Source::Image(Box::new(file)))
+}
+
+/// Changes under the reader's eyes make a revision that may hold parts of two states.
+fn code_of(record: &Record) -> Code {
+    let is_incomplete =
+        |warning: &String| warning.starts_with("the file changed while it was read");
+    match record.warnings.iter().any(is_incomplete) {
+        true => Code::Incomplete,
+        false => Code::Done,
+    }
+}
+
+fn tell(context: &Context<'_>, report: &BackupReport, dry_run: bool) -> Result<(), Failure> {
+    match context.ui.is_json() {
+        true => context.ui.print_json(&to_json(report, dry_run)),
+        false => context.ui.summary(&to_text(report, dry_run)),
+    }
+}
+
+fn to_json(report: &BackupReport, dry_run: bool) -> Value {
+    let BackupReport { stream, record, .. } = report;
+    let Content::Image(content) = &record.content;
+    let counters = &record.counters;
+    json!({
+        "stream": stream,
+        // A dry run leaves nothing that could be named.
+        "id": (!dry_run).then(|| record.id.to_string()),
+        "name": (!dry_run).then_some(&record.name),
+        "time": record.time().to_string(),
+        "kind": record.kind().as_str(),
+        "size": content.size,
+        "data_bytes": content.data_bytes,
+        "bytes_read": counters.bytes_read,
+        "bytes_changed": counters.bytes_changed,
+        "bytes_stored": counters.bytes_stored,
+        "chunks_total": counters.chunks_total,
+        "chunks_new": counters.chunks_new,
+        "seconds": seconds(record),
+        "method": method(record.method),
+        "parent": record.parent.map(|id| id.to_string()),
+        "dry_run": dry_run,
+        "warnings": record.warnings,
+    })
+}
+
+fn to_text(report: &BackupReport, dry_run: bool) -> String {
+    let BackupReport { stream, record, .. } = report;
+    let Content::Image(content) = &record.content;
+    let counters = &record.counters;
+    let title = match dry_run {
+        true => format!("dry run for {stream}: nothing was stored"),
+        false => format!("{stream}@{}", record.name),
+    };
+    let read = match record.method {
+        Method::Unchanged => "nothing: the file is unchanged".to_owned(),
+        Method::Hints => format!("{} as the hints say", size(counters.bytes_read)),
+        Method::Read => size(counters.bytes_read),
+    };
+    let took = match record.method {
+        Method::Unchanged => duration(seconds(record)),
+        _ => format!("{}, {}", duration(seconds(record)), rate(counters.bytes_read, seconds(record))),
+    };
+    format!(
+        "{title}\n  size     {}, {} of it data\n  read     {read}\n  changed  {}\n  stored   {}, {} of {} chunks new\n  took     {took}\n",
+        size(content.size),
+        size(content.data_bytes),
+        size(counters.bytes_changed),
+        size(counters.bytes_stored),
+        counters.chunks_new,
+        counters.chunks_total,
+    )
+}
+
+fn seconds(record: &Record) -> f64 {
+    record.counters.nanoseconds as f64 / 1e9
+}
+
+fn method(method: Method) -> &'static str {
+    match method {
+        Method::Read => "read",
+        Method::Hints => "hints",
+        Method::Unchanged => "unchanged",
+    }
+}

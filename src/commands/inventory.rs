@@ -1,0 +1,178 @@
+//! What a repository holds, for `list` and `status`: damaged records are shown as such and hide nothing else.
+
+use std::collections::{HashMap, HashSet};
+
+use serde::Serialize;
+use treering_engine::{
+    Content, Damage, Labels, ObjectId, Record, RecordKey, Repository, RevisionId, Stream, split_revision,
+};
+
+use crate::exit::Failure;
+
+/// One revision, as far as it can be read.
+pub(super) struct Entry {
+    pub(super) key: RecordKey,
+    /// The record, or why it can't be read.
+    pub(super) record: Result<Record, String>,
+    pub(super) tags: Vec<String>,
+    pub(super) protected: bool,
+    /// Whether anything of it is known to be bad.
+    pub(super) damaged: bool,
+}
+
+/// A stream and those of its revisions that were asked for, the oldest first.
+pub(super) struct StreamInventory {
+    pub(super) stream: Stream,
+    pub(super) entries: Vec<Entry>,
+}
+
+/// Looks through a repository: all streams, or what `STREAM[@SPEC]` names.
+pub(super) fn take(repository: &Repository, named: Option<&str>) -> Result<Vec<StreamInventory>, Failure> {
+    let damage = repository.damage()?;
+    let Some(named) = named else {
+        let streams = repository.streams()?;
+        let all = streams.into_iter().map(|stream| {
+            let keys = repository.revisions(&stream)?;
+            take_stream(repository, &damage, stream, keys)
+        });
+        return all.collect();
+    };
+    let (name, spec) = split_revision(named);
+    let stream = repository.stream(name)?;
+    let keys = match spec {
+        Some(spec) => repository.find_revisions(&stream, spec)?,
+        None => repository.revisions(&stream)?,
+    };
+    Ok(vec![take_stream(repository, &damage, stream, keys)?])
+}
+
+fn take_stream(
+    repository: &Repository,
+    damage: &Damage,
+    stream: Stream,
+    keys: Vec<RecordKey>,
+) -> Result<StreamInventory, Failure> {
+    let labels = repository.all_labels(&stream)?;
+    let mut records = Vec::with_capacity(keys.len());
+    for key in keys {
+        match repository.record(&stream, &key) {
+            Ok(record) => records.push((key, Ok(record))),
+            Err(error) if error.is_damage() => {
+                log::error!("{error}");
+                records.push((key, Err(error.to_string())));
+            }
+            // Forgotten since it was listed.
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let damaged = damaged_among(repository, damage, &records)?;
+    let entries = records.into_iter().map(|(key, record)| entry(key, record, &labels, &damaged)).collect();
+    Ok(StreamInventory { stream, entries })
+}
+
+fn entry(
+    key: RecordKey,
+    record: Result<Record, String>,
+    labels: &HashMap<RevisionId, Labels>,
+    damaged: &HashSet<RevisionId>,
+) -> Entry {
+    let labels = labels.get(&key.id);
+    Entry {
+        tags: labels.map_or_else(Vec::new, |labels| labels.tags.clone()),
+        protected: labels.is_some_and(|labels| labels.protected),
+        damaged: record.is_err() || damaged.contains(&key.id),
+        key,
+        record,
+    }
+}
+
+fn damaged_among(
+    repository: &Repository,
+    damage: &Damage,
+    records: &[(RecordKey, Result<Record, String>)],
+) -> Result<HashSet<RevisionId>, Failure> {
+    if damage.objects.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let readable: Vec<Record> = records.iter().filter_map(|(_, record)| record.clone().ok()).collect();
+    let damaged: HashMap<RevisionId, Vec<ObjectId>> = repository.damaged_revisions(damage, &readable)?;
+    Ok(damaged.into_keys().collect())
+}
+
+/// A revision as `list --json` shows it. What only a damaged record knows is null.
+#[derive(Debug, Serialize)]
+pub(super) struct RevisionJson {
+    stream: String,
+    id: String,
+    name: String,
+    sequence: u64,
+    pub(super) time: String,
+    seconds: Option<f64>,
+    kind: &'static str,
+    size: Option<u64>,
+    bytes_read: Option<u64>,
+    bytes_changed: Option<u64>,
+    bytes_stored: Option<u64>,
+    tags: Vec<String>,
+    protected: bool,
+    parent: Option<String>,
+    source: Option<String>,
+    damaged: bool,
+    warnings: Vec<String>,
+}
+
+impl RevisionJson {
+    pub(super) fn new(stream: &Stream, entry: &Entry) -> Self {
+        let record = entry.record.as_ref().ok();
+        let counters = record.map(|record| record.counters);
+        Self {
+            stream: stream.name.clone(),
+            id: entry.key.id.to_string(),
+            name: entry.key.name.clone(),
+            sequence: entry.key.sequence,
+            time: record.map_or_else(|| time_of_name(&entry.key.name), |record| record.time().to_string()),
+            seconds: counters.map(|counters| counters.nanoseconds as f64 / 1e9),
+            kind: stream.kind.as_str(),
+            size: record.map(size_of),
+            bytes_read: counters.map(|counters| counters.bytes_read),
+            bytes_changed: counters.map(|counters| counters.bytes_changed),
+            bytes_stored: counters.map(|counters| counters.bytes_stored),
+            tags: entry.tags.clone(),
+            protected: entry.protected,
+            parent: record.and_then(|record| record.parent).map(|id| id.to_string()),
+            source: record.map(|record| record.source.clone()),
+            damaged: entry.damaged,
+            warnings: match &entry.record {
+                Ok(record) => record.warnings.clone(),
+                Err(reason) => vec![reason.clone()],
+            },
+        }
+    }
+}
+
+/// The size of what a revision holds.
+pub(super) fn size_of(record: &Record) -> u64 {
+    let Content::Image(content) = &record.content;
+    content.size
+}
+
+/// The RFC 3339 time that a revision's name shows: all that is left of the time of a damaged record.
+fn time_of_name(name: &str) -> String {
+    let (time, _) = name.split_at_checked("2026-11-20T10-13-20Z".len()).unwrap_or((name, ""));
+    match time.split_once('T') {
+        Some((date, clock)) => format!("{date}T{}", clock.replace('-', ":")),
+        None => name.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_tells_the_time_also_with_a_suffix() {
+        assert_eq!(time_of_name("2026-11-20T10-13-20Z"), "2026-11-20T10:13:20Z");
+        assert_eq!(time_of_name("2026-11-20T10-13-20Z-12"), "2026-11-20T10:13:20Z");
+    }
+}

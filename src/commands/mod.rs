@@ -1,0 +1,91 @@
+//! The commands, one module each: arguments, whose doc comments are the help, and what is done with them.
+
+pub(crate) mod backup;
+pub(crate) mod completions;
+pub(crate) mod diff;
+pub(crate) mod dump;
+pub(crate) mod init;
+mod inventory;
+pub(crate) mod list;
+pub(crate) mod man;
+pub(crate) mod mount;
+pub(crate) mod restore;
+mod revision;
+pub(crate) mod scrub;
+mod serve;
+pub(crate) mod status;
+pub(crate) mod unmount;
+
+use std::path::{Path, PathBuf};
+
+use treering_engine::{DEFAULT_CACHE_BYTES, Repository};
+
+use crate::cli::{Cli, Command};
+use crate::exit::{CommandOutcome, Failure};
+use crate::ui::Ui;
+
+/// What every command has at hand.
+struct Context<'a> {
+    cli: &'a Cli,
+    ui: &'a Ui,
+}
+
+/// Does what the command line asks for.
+pub(crate) fn run(cli: &Cli, ui: &Ui) -> CommandOutcome {
+    let context = Context { cli, ui };
+    match &cli.command {
+        Command::Init(args) => init::run(&context, args),
+        Command::Backup(args) => backup::run(&context, args),
+        Command::List(args) => list::run(&context, args),
+        Command::Status(args) => status::run(&context, args),
+        Command::Restore(args) => restore::run(&context, args),
+        Command::Dump(args) => dump::run(&context, args),
+        Command::Diff(args) => diff::run(&context, args),
+        Command::Mount(args) => mount::run(&context, args),
+        Command::Unmount(args) => unmount::run(&context, args),
+        Command::Scrub(args) => scrub::run(&context, args),
+        Command::Completions(args) => completions::run(args),
+        Command::Man(args) => man::run(args),
+    }
+}
+
+impl Context<'_> {
+    /// Where the repository is said to lie.
+    fn repository_path(&self) -> Result<&Path, Failure> {
+        let named = self.cli.global.repository.as_deref().filter(|path| !path.as_os_str().is_empty());
+        let path = named.ok_or_else(|| {
+            Failure::usage("no repository was named").hint("give -r REPO, or set TREERING_REPOSITORY")
+        })?;
+        refuse_remote(path)?;
+        Ok(path)
+    }
+
+    /// Opens the repository.
+    fn repository(&self) -> Result<Repository, Failure> {
+        self.repository_with_cache(DEFAULT_CACHE_BYTES)
+    }
+
+    /// Opens the repository with so much memory for what was read.
+    fn repository_with_cache(&self, cache_bytes: u64) -> Result<Repository, Failure> {
+        let path = self.repository_path()?;
+        Repository::open(path, cache_bytes)
+            .map_err(|error| Failure::from(error).during(format_args!("open repository {}", path.display())))
+    }
+}
+
+/// A directory called `ssh:` would be a nasty surprise.
+fn refuse_remote(path: &Path) -> Result<(), Failure> {
+    let text = path.to_string_lossy();
+    match text.split_once("://") {
+        Some((scheme, _)) if !scheme.contains('/') => {
+            Err(Failure::usage(format!("cannot use {text}: this version keeps repositories in directories only"))
+                .hint("give the path of a directory"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The path from the root, so that messages and scripts can rely on it.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}

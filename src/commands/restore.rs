@@ -1,0 +1,118 @@
+//! `treering restore`.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::Args;
+use serde_json::json;
+use treering_engine::operations::restore::{RestoreOptions, RestoreReport, restore};
+
+use super::revision::{Named, find_one};
+use super::{Context, absolute};
+use crate::exit::{Code, CommandOutcome, Failure};
+use crate::ui::{duration, rate, size};
+
+/// Write an image to a file or block device
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  treering restore vm1 /var/lib/libvirt/images/vm1-restored.img
+  treering restore vm1@2026-11-20 /dev/vg0/vm1 --in-place --verify
+
+Holes stay holes. A file gets exactly the image's size; a longer device keeps what lies behind. An interrupted
+restore is continued with --in-place.")]
+pub(crate) struct RestoreArgs {
+    /// The revision; the latest without SPEC
+    #[arg(value_name = "STREAM[@SPEC]")]
+    revision: String,
+
+    /// A file, new unless an option allows to change it, or a block device
+    target: PathBuf,
+
+    /// Compare with what is there and write only differences
+    #[arg(long, conflicts_with = "overwrite")]
+    in_place: bool,
+
+    /// Replace what is there
+    #[arg(long)]
+    overwrite: bool,
+
+    /// Read everything back and compare
+    #[arg(long)]
+    verify: bool,
+}
+
+pub(super) fn run(context: &Context<'_>, args: &RestoreArgs) -> CommandOutcome {
+    let target = args.target.display();
+    let during = |failure: Failure| failure.during(format_args!("restore {} to {target}", args.revision));
+    let repository = context.repository()?;
+    let named = find_one(&repository, &args.revision).map_err(during)?;
+    let image = repository.open_image(&named.record).map_err(|error| during(error.into()))?;
+    let monitor = context.ui.monitor()?;
+    let options =
+        RestoreOptions { in_place: args.in_place, overwrite: args.overwrite, verify: args.verify };
+    let start = Instant::now();
+    let report = restore(&image, &named.name(), &repository, &args.target, &options, &monitor)
+        .map_err(|error| during(restore_failure(error)))?;
+    drop(monitor);
+    tell(context, args, &named, &report, start.elapsed().as_secs_f64())?;
+    Ok(Code::Done)
+}
+
+/// What was written before a signal or an error is not lost.
+fn restore_failure(error: treering_engine::Error) -> Failure {
+    let failure = Failure::from(error);
+    match failure.code {
+        Code::Interrupted => failure.hint("the same command with --in-place goes on where this one ended"),
+        Code::Failed if failure.hint.is_none() => {
+            failure.hint("when the cause is gone, the same command with --in-place goes on where this one ended")
+        }
+        _ => failure,
+    }
+}
+
+fn tell(
+    context: &Context<'_>,
+    args: &RestoreArgs,
+    named: &Named,
+    report: &RestoreReport,
+    seconds: f64,
+) -> Result<(), Failure> {
+    if report.tail_bytes > 0 {
+        context.ui.note(&format!(
+            "treering: {} is longer than the image: its last {} ({} bytes) are left as they were",
+            args.target.display(),
+            size(report.tail_bytes),
+            report.tail_bytes
+        ));
+    }
+    if context.ui.is_json() {
+        return context.ui.print_json(&json!({
+            "stream": named.stream.name,
+            "id": named.record.id.to_string(),
+            "name": named.record.name,
+            "target": absolute(&args.target).display().to_string(),
+            "size": report.size,
+            "data_bytes": report.data_bytes,
+            "bytes_written": report.bytes_written,
+            "bytes_compared": report.bytes_compared,
+            "bytes_verified": report.bytes_verified,
+            "tail_bytes": report.tail_bytes,
+            "seconds": seconds,
+        }));
+    }
+    let verified = match args.verify {
+        true => format!("  verified {}\n", size(report.bytes_verified)),
+        false => String::new(),
+    };
+    context.ui.summary(&format!(
+        "{} is restored to {}\n  size     {}, {} of it data\n  written  {}\n{verified}  took     {}, {}\n",
+        named.name(),
+        args.target.display(),
+        size(report.size),
+        size(report.data_bytes),
+        size(report.bytes_written),
+        duration(seconds),
+        rate(report.bytes_written.max(report.bytes_compared), seconds),
+    ))
+}

@@ -1,0 +1,183 @@
+//! `treering status`.
+
+use clap::Args;
+use serde::Serialize;
+use serde_json::json;
+use treering_engine::{Repository, Timestamp};
+
+use super::init::compression_text;
+use super::inventory::{self, StreamInventory, size_of};
+use super::{Context, absolute};
+use crate::exit::{Code, CommandOutcome, Failure};
+use crate::ui::{Align, Table, age, count, size};
+
+/// The version of the repository format that this program writes and reads; the engine refuses others.
+const FORMAT_VERSION: u32 = 1;
+
+/// Show what the repository holds and how it is
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  treering status
+  treering status vm1
+  treering status --json | jq '.streams[] | select(.damaged > 0)'")]
+pub(crate) struct StatusArgs {
+    /// Only this stream
+    stream: Option<String>,
+}
+
+/// A stream as `status --json` shows it.
+#[derive(Debug, Serialize)]
+struct StreamStatus {
+    name: String,
+    kind: &'static str,
+    revisions: usize,
+    latest: Option<String>,
+    size: Option<u64>,
+    bytes_stored: u64,
+    damaged: usize,
+    /// Revisions whose source changed while it was read, and the like.
+    with_warnings: usize,
+    last_success: Option<String>,
+    age_seconds: Option<f64>,
+}
+
+/// The repository as a whole.
+struct Health {
+    bytes: u64,
+    leftover_files: u64,
+    leftover_bytes: u64,
+    damaged_objects: usize,
+}
+
+pub(super) fn run(context: &Context<'_>, args: &StatusArgs) -> CommandOutcome {
+    let during = |failure: Failure| failure.during("show the status");
+    let repository = context.repository()?;
+    if let Some(named) = args.stream.as_deref().filter(|named| named.contains('@')) {
+        return Err(Failure::usage(format!("'{named}' names a revision, and status shows streams"))
+            .hint(format!("`treering list {named}` shows revisions")));
+    }
+    let streams = inventory::take(&repository, args.stream.as_deref()).map_err(during)?;
+    let now = Timestamp::now();
+    let statuses: Vec<StreamStatus> = streams.iter().map(|stream| StreamStatus::new(stream, now)).collect();
+    let health = Health::of(&repository).map_err(during)?;
+    match context.ui.is_json() {
+        true => context.ui.print_json(&to_json(context, &repository, &health, &statuses)?)?,
+        false => tell(context, &repository, &health, &statuses)?,
+    }
+    Ok(Code::Done)
+}
+
+impl Health {
+    fn of(repository: &Repository) -> Result<Self, Failure> {
+        let (leftover_files, leftover_bytes) = repository.leftovers()?;
+        Ok(Self {
+            bytes: repository.size_bytes()?,
+            leftover_files,
+            leftover_bytes,
+            damaged_objects: repository.damage()?.objects.len(),
+        })
+    }
+}
+
+impl StreamStatus {
+    fn new(inventory: &StreamInventory, now: Timestamp) -> Self {
+        let StreamInventory { stream, entries } = inventory;
+        let records = || entries.iter().filter_map(|entry| entry.record.as_ref().ok());
+        let newest_readable = records().last();
+        Self {
+            name: stream.name.clone(),
+            kind: stream.kind.as_str(),
+            revisions: entries.len(),
+            latest: entries.last().map(|entry| entry.key.id.to_string()),
+            size: newest_readable.map(size_of),
+            bytes_stored: records().map(|record| record.counters.bytes_stored).sum(),
+            damaged: entries.iter().filter(|entry| entry.damaged).count(),
+            with_warnings: records().filter(|record| !record.warnings.is_empty()).count(),
+            last_success: newest_readable.map(|record| record.end.to_string()),
+            age_seconds: newest_readable.map(|record| now.seconds_since(record.end)),
+        }
+    }
+}
+
+fn to_json(
+    context: &Context<'_>,
+    repository: &Repository,
+    health: &Health,
+    streams: &[StreamStatus],
+) -> Result<serde_json::Value, Failure> {
+    let header = repository.header();
+    Ok(json!({
+        "repository": {
+            "path": absolute(context.repository_path()?).display().to_string(),
+            "id": header.id.to_string(),
+            "version": FORMAT_VERSION,
+            "kind": "chunks",
+            "created": header.created.to_string(),
+            "chunk_size": header.chunk_size,
+            "compression": compression_text(header.compression),
+            "bytes": health.bytes,
+            "leftovers": { "files": health.leftover_files, "bytes": health.leftover_bytes },
+            "damaged_objects": health.damaged_objects,
+        },
+        "streams": streams,
+    }))
+}
+
+fn tell(
+    context: &Context<'_>,
+    repository: &Repository,
+    health: &Health,
+    streams: &[StreamStatus],
+) -> Result<(), Failure> {
+    let header = repository.header();
+    let damaged: usize = streams.iter().map(|stream| stream.damaged).sum();
+    let condition = match (damaged, health.damaged_objects) {
+        (0, 0) => "no damage is known".to_owned(),
+        (damaged, objects) => format!(
+            "DAMAGE in {} ({} bad); the next backup of the same data heals it",
+            count(damaged as u64, "revision"),
+            count(objects as u64, "object"),
+        ),
+    };
+    let leftovers = match health.leftover_files {
+        0 => "none".to_owned(),
+        files => {
+            format!("{} in {} of interrupted or running backups", size(health.leftover_bytes), count(files, "file"))
+        },
+    };
+    context.ui.print(&format!(
+        "repository  {}\nid          {}\nstored      {}, chunks of {}, compression {}\nhealth      {condition}\nleftovers   {leftovers}\n\n",
+        absolute(context.repository_path()?).display(),
+        header.id,
+        size(health.bytes),
+        size(header.chunk_size.into()),
+        compression_text(header.compression),
+    ))?;
+    context.ui.print_table(&table(streams))
+}
+
+fn table(streams: &[StreamStatus]) -> Table {
+    let mut table = Table::new(&[
+        ("STREAM", Align::Left),
+        ("KIND", Align::Left),
+        ("REVISIONS", Align::Right),
+        ("SIZE", Align::Right),
+        ("STORED", Align::Right),
+        ("LAST SUCCESS", Align::Right),
+        ("DAMAGED", Align::Right),
+    ]);
+    for stream in streams {
+        let cell = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+        table.row(vec![
+            stream.name.clone(),
+            stream.kind.to_owned(),
+            stream.revisions.to_string(),
+            cell(stream.size.map(size)),
+            size(stream.bytes_stored),
+            cell(stream.age_seconds.map(|seconds| format!("{} ago", age(seconds)))),
+            stream.damaged.to_string(),
+        ]);
+    }
+    table
+}

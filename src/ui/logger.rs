@@ -1,0 +1,129 @@
+//! Where log lines go: stderr for a person, a file or syslog for a service.
+
+use std::fs::File;
+use std::io::Write;
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use log::{Level, LevelFilter, Log, Metadata, Record};
+use treering_engine::Timestamp;
+
+use super::syslog::Syslog;
+use super::terminal::{Style, say};
+use crate::cli::GlobalOptions;
+use crate::exit::Failure;
+
+static LOGGER: OnceLock<Logger> = OnceLock::new();
+
+/// The log of this process.
+#[derive(Debug)]
+struct Logger {
+    terminal_level: LevelFilter,
+    file_level: LevelFilter,
+    color: bool,
+    place: Mutex<Place>,
+}
+
+/// Where lines go.
+#[derive(Debug)]
+struct Place {
+    terminal: bool,
+    file: Option<File>,
+    syslog: Option<Syslog>,
+}
+
+/// Begins to log as the options say.
+pub(super) fn start(options: &GlobalOptions, color: bool) -> Result<(), Failure> {
+    let terminal_level = match options.verbose {
+        0 => LevelFilter::Warn,
+        1 => LevelFilter::Info,
+        2 => LevelFilter::Debug,
+        _ => LevelFilter::Trace,
+    };
+    let file_level = terminal_level.max(LevelFilter::Info);
+    let file = options.log_file.as_ref().map(|path| {
+        File::options().append(true).create(true).open(path).map_err(|error| {
+            Failure::new(format!("cannot open the log file {}: {error}", path.display()))
+                .hint("give another --log-file, or none")
+        })
+    });
+    let place = Place { terminal: true, file: file.transpose()?, syslog: None };
+    let level = if place.file.is_some() { file_level } else { terminal_level };
+    let logger = LOGGER.get_or_init(|| Logger { terminal_level, file_level, color, place: Mutex::new(place) });
+    if log::set_logger(logger).is_ok() {
+        log::set_max_level(level);
+    }
+    Ok(())
+}
+
+/// Leaves the terminal: lines go to the log file, else to syslog.
+pub(crate) fn detach_log() {
+    if let Some(logger) = LOGGER.get() {
+        let mut place = logger.place.lock().unwrap_or_else(PoisonError::into_inner);
+        place.terminal = false;
+        if place.file.is_none() {
+            place.syslog = Syslog::open().ok();
+        }
+    }
+}
+
+/// Keeps in the log file, if there is one, what the terminal shows in another way.
+pub(super) fn to_file_only(level: Level, message: &str) {
+    if let Some(logger) = LOGGER.get() {
+        logger.place.lock().unwrap_or_else(PoisonError::into_inner).keep(level, message);
+    }
+}
+
+impl Place {
+    /// A line that can't be logged is lost: there is no place to say so.
+    fn keep(&mut self, level: Level, message: &str) {
+        if let Some(file) = &mut self.file {
+            let line = format!(
+                "{} {} treering[{}]: {message}\n",
+                Timestamp::now(),
+                level.as_str().to_lowercase(),
+                std::process::id()
+            );
+            let _ = file.write_all(line.as_bytes());
+        }
+        if let Some(syslog) = &self.syslog {
+            syslog.send(level, message);
+        }
+    }
+}
+
+impl Log for Logger {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        // Other crates' lines help only who looks for defects.
+        let ours = metadata.target().starts_with("treering");
+        ours || self.terminal_level >= LevelFilter::Debug
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        let message = record.args().to_string();
+        let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        if place.terminal && record.level() <= self.terminal_level {
+            say(&format!("treering: {}{message}", self.prefix(record.level())));
+        }
+        if record.level() <= self.file_level {
+            place.keep(record.level(), &message);
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+impl Logger {
+    fn prefix(&self, level: Level) -> String {
+        let (style, word) = match level {
+            Level::Error => (Style::Red, "error:"),
+            Level::Warn => (Style::Yellow, "warning:"),
+            Level::Info => return String::new(),
+            Level::Debug => (Style::None, "debug:"),
+            Level::Trace => (Style::None, "trace:"),
+        };
+        format!("{} ", style.when(self.color).paint(word))
+    }
+}

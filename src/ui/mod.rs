@@ -1,0 +1,190 @@
+//! Everything that a person or a script sees: results on stdout, all else on stderr.
+
+mod logger;
+mod progress;
+mod signals;
+mod size;
+mod stdin;
+mod syslog;
+mod table;
+mod terminal;
+mod time;
+
+pub(crate) use logger::detach_log;
+pub(crate) use progress::TerminalMonitor;
+pub(crate) use signals::{Interrupts, mount_signals};
+pub(crate) use size::{count, parse_size, rate, size};
+pub(crate) use stdin::InterruptibleStdin;
+pub(crate) use table::{Align, Table};
+pub(crate) use time::{age, duration};
+
+use std::io::{IsTerminal, Write};
+
+use serde::Serialize;
+
+use crate::cli::{Cli, CommandResult, EarlyFlags};
+use crate::exit::{Code, CommandOutcome, Failure};
+use terminal::{Style, wants_color};
+
+/// How a JSON document is laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum JsonLayout {
+    /// For scripts and people.
+    Indented,
+    /// For the process that has started this one.
+    Line,
+}
+
+impl JsonLayout {
+    fn of(cli: &Cli) -> Option<Self> {
+        let wanted = cli.global.json && cli.command.result() == CommandResult::Report;
+        match (cli.serve, wanted) {
+            (true, _) => Some(Self::Line),
+            (false, true) => Some(Self::Indented),
+            (false, false) => None,
+        }
+    }
+
+    fn render(self, document: &impl Serialize) -> Result<String, Failure> {
+        let text = match self {
+            Self::Indented => serde_json::to_string_pretty(document),
+            Self::Line => serde_json::to_string(document),
+        };
+        text.map(|text| text + "\n").map_err(|error| Failure::new(format!("cannot write JSON: {error}")))
+    }
+}
+
+/// How this run speaks.
+#[derive(Debug)]
+pub(crate) struct Ui {
+    quiet: bool,
+    json: Option<JsonLayout>,
+    progress: bool,
+    stdout_color: bool,
+    stderr_color: bool,
+    interrupts: Interrupts,
+}
+
+impl Ui {
+    /// Sets up logging and signals as the options say.
+    pub(crate) fn new(cli: &Cli) -> Result<Self, Failure> {
+        let options = &cli.global;
+        let stderr_color = wants_color(options.color, std::io::stderr().is_terminal());
+        logger::start(options, stderr_color)?;
+        Ok(Self {
+            quiet: options.quiet,
+            json: JsonLayout::of(cli),
+            progress: !options.no_progress && !options.quiet && std::io::stderr().is_terminal(),
+            stdout_color: wants_color(options.color, std::io::stdout().is_terminal()),
+            stderr_color,
+            interrupts: Interrupts::default(),
+        })
+    }
+
+    /// Speaks when nothing could be set up.
+    pub(crate) fn plain(early: &EarlyFlags) -> Self {
+        Self {
+            quiet: false,
+            json: early.json.then_some(JsonLayout::Indented),
+            progress: false,
+            stdout_color: wants_color(early.color, std::io::stdout().is_terminal()),
+            stderr_color: wants_color(early.color, std::io::stderr().is_terminal()),
+            interrupts: Interrupts::default(),
+        }
+    }
+
+    /// Whether the result is to be a JSON document.
+    pub(crate) fn is_json(&self) -> bool {
+        self.json.is_some()
+    }
+
+    /// The flag that Ctrl-C sets, from now on.
+    pub(crate) fn interrupts(&self) -> Result<Interrupts, Failure> {
+        self.interrupts.install()?;
+        Ok(self.interrupts.clone())
+    }
+
+    /// Where an operation of the engine tells what it does. From now on Ctrl-C stops it at a good place.
+    pub(crate) fn monitor(&self) -> Result<TerminalMonitor, Failure> {
+        Ok(TerminalMonitor::new(self.progress, self.interrupts()?))
+    }
+
+    /// Prints the one JSON document of the command.
+    pub(crate) fn print_json(&self, document: &impl Serialize) -> Result<(), Failure> {
+        self.print(&self.json.unwrap_or(JsonLayout::Indented).render(document)?)
+    }
+
+    /// Prints a result that was asked for.
+    pub(crate) fn print(&self, text: &str) -> Result<(), Failure> {
+        print_bytes(text.as_bytes())
+    }
+
+    /// Prints a summary that `--quiet` leaves out.
+    pub(crate) fn summary(&self, text: &str) -> Result<(), Failure> {
+        if self.quiet { Ok(()) } else { self.print(text) }
+    }
+
+    /// Prints a table on stdout, its heading highlighted on a terminal.
+    pub(crate) fn print_table(&self, table: &Table) -> Result<(), Failure> {
+        let style = if self.stdout_color { Style::Bold } else { Style::None };
+        self.print(&table.render(style))
+    }
+
+    /// Says something on stderr that is no result.
+    pub(crate) fn note(&self, text: &str) {
+        if !self.quiet {
+            terminal::say(text);
+        }
+    }
+
+    /// Tells how the command ended.
+    pub(crate) fn finish(&self, outcome: CommandOutcome) -> Code {
+        let failure = match outcome {
+            Ok(code) => return code,
+            Err(failure) => failure,
+        };
+        if failure.is_broken_pipe {
+            return signals::end_by_broken_pipe();
+        }
+        self.say_failure(&failure);
+        failure.code
+    }
+
+    fn say_failure(&self, failure: &Failure) {
+        logger::to_file_only(log::Level::Error, &failure.message);
+        terminal::say_error(&failure.message, failure.hint.as_deref(), self.stderr_color);
+        if self.is_json() {
+            // If that fails, too, the exit code has to do.
+            let _ = self.print_json(&failure.to_json());
+        }
+    }
+}
+
+/// Tells what is wrong with the command line, or prints the help that was asked for.
+pub(crate) fn usage_error(error: &clap::Error, early: &EarlyFlags) -> Code {
+    let text = error.render();
+    if !error.use_stderr() {
+        let color = wants_color(early.color, std::io::stdout().is_terminal());
+        let text = if color { text.ansi().to_string() } else { text.to_string() };
+        return match print_bytes(text.as_bytes()) {
+            Err(failure) if failure.is_broken_pipe => signals::end_by_broken_pipe(),
+            Err(failure) => failure.code,
+            Ok(()) => Code::Done,
+        };
+    }
+    let color = wants_color(early.color, std::io::stderr().is_terminal());
+    terminal::say_usage(&text, color);
+    if early.json {
+        let text = text.to_string();
+        let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        let failure = Failure::usage(message).hint("`treering --help` lists commands and options");
+        let _ = JsonLayout::Indented.render(&failure.to_json()).and_then(|text| print_bytes(text.as_bytes()));
+    }
+    Code::Usage
+}
+
+/// Writes to stdout at once, so that an error shows here and not at the end of the process.
+pub(crate) fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(|error| Failure::output(&error))
+}

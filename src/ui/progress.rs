@@ -1,0 +1,72 @@
+//! What an operation of the engine tells while it runs, on the terminal.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use treering_engine::Monitor;
+
+use super::signals::Interrupts;
+use super::terminal::set_bar;
+
+const BAR: &str = "{msg:>10} [{bar:32}] {percent:>3}% {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left";
+const COUNTER: &str = "{msg:>10} {spinner} {binary_bytes}, {binary_bytes_per_sec}, {elapsed}";
+/// Drawn often enough to look alive, and rarely enough to cost nothing.
+const DRAWS_PER_SECOND: u8 = 8;
+
+/// Draws a progress bar where one is wanted, and hands warnings to the log.
+pub(crate) struct TerminalMonitor {
+    bar: ProgressBar,
+    interrupts: Interrupts,
+}
+
+impl TerminalMonitor {
+    pub(super) fn new(draws: bool, interrupts: Interrupts) -> Self {
+        let target = match draws {
+            true => ProgressDrawTarget::stderr_with_hz(DRAWS_PER_SECOND),
+            false => ProgressDrawTarget::hidden(),
+        };
+        let bar = ProgressBar::with_draw_target(None, target);
+        if draws {
+            set_bar(Some(bar.clone()));
+        }
+        Self { bar, interrupts }
+    }
+}
+
+impl Monitor for TerminalMonitor {
+    fn begin(&self, task: &str, total_bytes: Option<u64>) {
+        if self.bar.is_hidden() {
+            log::info!("{task}");
+            return;
+        }
+        let template = if total_bytes.is_some() { BAR } else { COUNTER };
+        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        self.bar.reset();
+        self.bar.set_style(style.progress_chars("=> "));
+        self.bar.set_message(task.to_owned());
+        match total_bytes {
+            Some(total) => self.bar.set_length(total),
+            None => self.bar.unset_length(),
+        }
+        self.bar.enable_steady_tick(Duration::from_millis(250));
+    }
+
+    fn advance(&self, bytes: u64) {
+        self.bar.inc(bytes);
+    }
+
+    fn warn(&self, message: &str) {
+        log::warn!("{message}");
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.interrupts.is_set()
+    }
+}
+
+impl Drop for TerminalMonitor {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+        set_bar(None);
+    }
+}

@@ -1,0 +1,92 @@
+//! `treering dump`, through the program.
+#![allow(clippy::unwrap_used, reason = "a test that can't go on may panic")]
+
+mod support;
+
+use std::fs::{self, File};
+use std::process::Command;
+
+use support::system::{Requirement, can_use};
+use support::{CHUNK, World, write_chunk};
+
+#[test]
+fn every_revision_comes_out_as_it_went_in() {
+    let world = World::new();
+    let image = world.small_image("vm1.img");
+    let mut states = Vec::new();
+    for seed in 0..4 {
+        write_chunk(&image, seed * 9, 1000 + seed);
+        world.backup("vm1.img", "vm1");
+        states.push(fs::read(&image).unwrap());
+    }
+    for (age, state) in states.iter().rev().enumerate() {
+        assert!(&world.dump(&format!("vm1@{age}")) == state, "vm1@{age}");
+    }
+}
+
+#[test]
+fn holes_come_out_as_zeros_also_a_lot_of_them() {
+    let world = World::new();
+    let image = world.image("vm1.img", 2000 * CHUNK + 17, &[0, 1999]);
+    world.backup("vm1.img", "vm1");
+    world.assert_same("vm1", &image);
+}
+
+#[test]
+fn dumps_into_a_file_and_a_pipe_are_the_same() {
+    let world = World::new();
+    let image = world.small_image("vm1.img");
+    world.backup("vm1.img", "vm1");
+    let status = world.command(&["dump", "vm1"]).stdout(File::create(world.path("out")).unwrap()).status();
+    assert!(status.unwrap().success());
+    assert!(fs::read(world.path("out")).unwrap() == fs::read(image).unwrap());
+}
+
+#[test]
+fn an_image_is_not_written_to_a_terminal() {
+    if !can_use(&[Requirement::Program("script")]) {
+        return;
+    }
+    let world = World::new();
+    world.small_image("vm1.img");
+    world.backup("vm1.img", "vm1");
+    let line = format!("{} -r {} dump vm1", env!("CARGO_BIN_EXE_treering"), world.repository().display());
+    let output = Command::new("script").args(["-qec", &line, "/dev/null"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("will not write an image to a terminal") && said.contains("hint:"), "{said}");
+}
+
+#[test]
+fn damage_ends_a_dump_with_4_after_right_bytes_only() {
+    let world = World::new();
+    let image = world.small_image("vm1.img");
+    world.backup("vm1.img", "vm1");
+    world.damage_data_packs();
+    let run = world.fails(4, &["dump", "vm1"], &["cannot", "damaged", "bytes 0 to", "hint:"]);
+    assert!(fs::read(image).unwrap().starts_with(&run.stdout));
+}
+
+#[test]
+fn what_is_not_there_is_an_error_without_output() {
+    let world = World::new();
+    world.small_image("vm1.img");
+    world.backup("vm1.img", "vm1");
+    for named in ["vm2", "vm1@9", "vm1@tag:x"] {
+        let run = world.fails(1, &["dump", named], &["cannot dump", "hint:"]);
+        assert!(run.stdout.is_empty());
+    }
+    let run = world.run(&["dump", "vm2", "--json"]).expect_code(1);
+    assert!(run.stdout.is_empty(), "data only, never JSON: {}", run.text());
+}
+
+#[test]
+fn a_full_target_is_told_as_such() {
+    let world = World::new();
+    world.small_image("vm1.img");
+    world.backup("vm1.img", "vm1");
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let output = world.command(&["dump", "vm1"]).stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("No space left"));
+}

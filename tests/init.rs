@@ -1,0 +1,75 @@
+//! `treering init`, through the program.
+#![allow(clippy::unwrap_used, reason = "a test that can't go on may panic")]
+
+mod support;
+
+use std::fs;
+
+use support::{World, assert_keys};
+
+#[test]
+fn a_repository_is_made_where_nothing_is() {
+    let world = World::without_repository();
+    let said = world.json(&["init"]);
+    assert_keys(&said["repository"], &["path", "id", "kind", "chunk_size", "compression"]);
+    assert_eq!(said["repository"]["path"], world.repository().to_str().unwrap());
+    assert_eq!(world.json(&["status"])["repository"]["id"], said["repository"]["id"]);
+}
+
+#[test]
+fn the_place_may_be_an_argument_or_an_option() {
+    let world = World::without_repository();
+    world.ok(&["init", "a"]);
+    world.ok(&["init", "-r", "b", "--chunk-size", "1M", "--compression", "none"]);
+    assert_eq!(world.json(&["status", "-r", "b"])["repository"]["chunk_size"], 1 << 20);
+    assert_eq!(world.json(&["-r", "a", "status"])["repository"]["chunk_size"], 64 << 10);
+}
+
+#[test]
+fn a_place_that_holds_anything_is_refused_and_left_alone() {
+    let world = World::without_repository();
+    fs::create_dir(world.repository()).unwrap();
+    fs::write(world.path("repo/precious"), "x").unwrap();
+    world.fails(1, &["init"], &["cannot create a repository", "it holds precious", "hint:"]);
+    assert_eq!(fs::read_dir(world.repository()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_repository_is_never_made_over_another() {
+    let world = World::new();
+    let id = world.json(&["status"])["repository"]["id"].clone();
+    world.fails(1, &["init"], &["not empty"]);
+    assert_eq!(world.json(&["status"])["repository"]["id"], id);
+}
+
+#[test]
+fn the_lost_and_found_of_a_fresh_file_system_is_no_content() {
+    let world = World::without_repository();
+    fs::create_dir_all(world.path("repo/lost+found")).unwrap();
+    world.ok(&["init"]);
+}
+
+#[test]
+fn options_that_cannot_be_are_usage_errors() {
+    let world = World::without_repository();
+    for (arguments, word) in [
+        (["--chunk-size", "100"], "chunk"),
+        (["--chunk-size", "65537"], "chunk"),
+        (["--chunk-size", "16M"], "chunk"),
+        (["--chunk-size", "much"], "not a size"),
+        (["--compression", "gzip"], "zstd:N"),
+        (["--compression", "zstd:99"], "compression"),
+        (["--kind", "btrfs"], "chunks"),
+    ] {
+        let arguments = [&["init"], arguments.as_slice()].concat();
+        world.fails(2, &arguments, &["treering: error:", word]);
+        assert!(!world.repository().exists(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn places_on_other_hosts_are_refused_as_long_as_they_do_not_work() {
+    let world = World::without_repository();
+    world.fails(2, &["init", "ssh://host/path"], &["ssh://host/path", "hint:"]);
+    world.fails(2, &["list", "-r", "s3://bucket/prefix"], &["s3://bucket/prefix", "hint:"]);
+}

@@ -1,0 +1,213 @@
+//! `treering restore`, through the program.
+#![allow(clippy::unwrap_used, reason = "a test that can't go on may panic")]
+
+mod support;
+
+use std::fs::{self, File};
+
+use support::system::{LoopDevice, Mounted, Requirement, can_use, system};
+use support::{CHUNK, World, allocated, assert_keys, flip_bit, noise, write_at, write_chunk};
+
+fn world() -> World {
+    let world = World::new();
+    world.small_image("vm1.img");
+    world.backup("vm1.img", "vm1");
+    world
+}
+
+fn assert_same_files(a: &std::path::Path, b: &std::path::Path) {
+    assert!(fs::read(a).unwrap() == fs::read(b).unwrap(), "{} is not {}", a.display(), b.display());
+}
+
+#[test]
+fn a_new_file_has_the_bytes_and_the_holes() {
+    let world = world();
+    let said = world.json(&["restore", "vm1", "out.img"]);
+    assert_keys(&said, &["size", "data_bytes", "bytes_written", "bytes_compared", "bytes_verified", "tail_bytes"]);
+    assert_eq!((&said["size"], &said["bytes_written"]), (&(64 * CHUNK).into(), &(32 * CHUNK).into()));
+    assert_same_files(&world.path("out.img"), &world.path("vm1.img"));
+    assert_eq!(allocated(&world.path("out.img")), 32 * CHUNK);
+    let names: Vec<_> = fs::read_dir(world.directory()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names.len(), 3, "nothing but image, repository and target: {names:?}");
+}
+
+#[test]
+fn any_revision_can_be_restored_and_is_named() {
+    let world = world();
+    let before = fs::read(world.path("vm1.img")).unwrap();
+    write_chunk(&world.path("vm1.img"), 3, 1000);
+    world.backup("vm1.img", "vm1");
+    let text = world.ok(&["restore", "vm1@1", "old.img", "--verify"]).text();
+    assert!(text.contains("vm1@") && text.contains("verified"), "{text}");
+    assert!(fs::read(world.path("old.img")).unwrap() == before);
+}
+
+#[test]
+fn an_existing_file_needs_an_option() {
+    let world = world();
+    fs::write(world.path("out.img"), "precious").unwrap();
+    world.fails(1, &["restore", "vm1", "out.img"], &["it exists", "--overwrite", "--in-place"]);
+    assert_eq!(fs::read(world.path("out.img")).unwrap(), b"precious");
+    world.ok(&["restore", "vm1", "out.img", "--overwrite", "--verify"]);
+    assert_same_files(&world.path("out.img"), &world.path("vm1.img"));
+    assert_eq!(allocated(&world.path("out.img")), 32 * CHUNK);
+}
+
+#[test]
+fn in_place_writes_only_differences_and_clears_stale_data() {
+    let world = world();
+    // Stale data everywhere, holes included, and a longer file; a few chunks are right already.
+    fs::write(world.path("out.img"), noise(9, 70 * CHUNK as usize)).unwrap();
+    let image = fs::read(world.path("vm1.img")).unwrap();
+    write_at(&world.path("out.img"), 0, &image[..4 * CHUNK as usize]);
+    let said = world.json(&["restore", "vm1", "out.img", "--in-place", "--verify"]);
+    assert_eq!(said["bytes_written"], 28 * CHUNK);
+    assert_eq!(said["bytes_verified"], 64 * CHUNK);
+    assert_same_files(&world.path("out.img"), &world.path("vm1.img"));
+    assert_eq!(allocated(&world.path("out.img")), 32 * CHUNK, "stale data became holes");
+    let again = world.json(&["restore", "vm1", "out.img", "--in-place"]);
+    assert_eq!(again["bytes_written"], 0);
+    assert!(again["bytes_compared"].as_u64().unwrap() >= 32 * CHUNK);
+}
+
+#[test]
+fn in_place_into_a_file_that_is_not_there_makes_it() {
+    let world = world();
+    world.ok(&["restore", "vm1", "out.img", "--in-place"]);
+    assert_same_files(&world.path("out.img"), &world.path("vm1.img"));
+}
+
+#[test]
+fn every_refusal_has_its_own_message() {
+    let world = world();
+    fs::create_dir(world.path("directory")).unwrap();
+    world.fails(1, &["restore", "vm1", "directory"], &["it is a directory", "hint:"]);
+    world.fails(1, &["restore", "vm1", "repo/out.img"], &["it lies in the repository", "hint:"]);
+    world.fails(1, &["restore", "vm1", "/dev/null"], &["neither a file nor a block device", "hint:"]);
+    world.fails(1, &["restore", "vm1", "missing/out.img"], &["cannot", "missing"]);
+    world.fails(1, &["restore", "vm2", "out.img"], &["cannot restore vm2 to out.img", "streams: vm1"]);
+    world.fails(1, &["restore", "vm1@3", "out.img"], &["no revision of 'vm1' matches '3'"]);
+    world.fails(2, &["restore", "vm1@all", "out.img"], &["one revision is wanted"]);
+    assert!(!world.path("out.img").exists() && !world.path("repo/out.img").exists());
+}
+
+#[test]
+fn a_device_gets_the_image_and_keeps_its_tail() {
+    if !can_use(&[Requirement::Root, Requirement::Loop]) {
+        return;
+    }
+    let world = world();
+    let disk = world.path("disk");
+    fs::write(&disk, noise(3, 66 * CHUNK as usize)).unwrap();
+    let device = LoopDevice::attach(&disk, &[]);
+    world.fails(1, &["restore", "vm1", device.name()], &["there is something on it", "--overwrite", "--in-place"]);
+    let run = world.run(&["restore", "vm1", device.name(), "--overwrite", "--verify", "--json"]).expect_code(0);
+    run.says(&["is longer than the image", &(2 * CHUNK).to_string()]);
+    assert_eq!(run.json()["tail_bytes"], 2 * CHUNK);
+    let restored = fs::read(device.path()).unwrap();
+    assert!(restored[..64 * CHUNK as usize] == fs::read(world.path("vm1.img")).unwrap());
+    assert!(restored[64 * CHUNK as usize..] == noise(3, 66 * CHUNK as usize)[64 * CHUNK as usize..]);
+    write_chunk(device.path(), 10, 1000);
+    let said = world.json(&["restore", "vm1", device.name(), "--in-place", "--verify"]);
+    assert_eq!(said["bytes_written"], 0, "chunk 10 is a hole of the image");
+    assert!(fs::read(device.path()).unwrap()[..64 * CHUNK as usize] == fs::read(world.path("vm1.img")).unwrap());
+}
+
+#[test]
+fn an_empty_device_needs_no_option_and_a_small_one_is_refused() {
+    if !can_use(&[Requirement::Root, Requirement::Loop]) {
+        return;
+    }
+    let world = world();
+    let large = world.image("large", 64 * CHUNK, &[]);
+    let device = LoopDevice::attach(&large, &[]);
+    assert_eq!(world.json(&["restore", "vm1", device.name()])["tail_bytes"], 0);
+    assert!(fs::read(device.path()).unwrap() == fs::read(world.path("vm1.img")).unwrap());
+    drop(device);
+    let small = world.image("small", 63 * CHUNK, &[]);
+    let device = LoopDevice::attach(&small, &[]);
+    world.fails(1, &["restore", "vm1", device.name()], &["it has", "the image needs", "larger device"]);
+}
+
+#[test]
+fn a_mounted_device_and_a_file_behind_a_loop_device_are_refused() {
+    if !can_use(&[Requirement::Root, Requirement::Loop, Requirement::Program("mkfs.ext4")]) {
+        return;
+    }
+    let world = world();
+    let disk = world.image("disk", 16 << 20, &[]);
+    system("mkfs.ext4", &["-q", "-F", disk.to_str().unwrap()]);
+    let device = LoopDevice::attach(&disk, &[]);
+    let file_in_use = ["restore", "vm1", "disk", "--overwrite"];
+    world.fails(1, &file_in_use, &["it is in use by /dev/loop", "hint:"]);
+    let mounted = Mounted::mount(device.path(), world.path("mounted"), "noatime");
+    let refused = ["restore", "vm1", device.name(), "--overwrite"];
+    world.fails(1, &refused, &["it is mounted on", mounted.path().to_str().unwrap(), "unmount it first"]);
+    fs::write(mounted.path().join("file"), "still works").unwrap();
+}
+
+#[test]
+fn damage_is_named_and_ends_with_4_without_a_half_image() {
+    let world = world();
+    world.damage_data_packs();
+    let run = world.run(&["restore", "vm1", "out.img", "--json"]).expect_code(4);
+    run.says(&["vm1@", "damaged", "could not be read", "scrub"]);
+    let ranges = run.json()["error"]["ranges"].as_array().unwrap().clone();
+    assert_eq!(ranges.len(), 1);
+    assert_eq!(ranges[0]["length"], CHUNK);
+    assert!(!world.path("out.img").exists());
+}
+
+#[test]
+fn a_damaged_map_is_damage() {
+    let world = world();
+    world.stored_files("packs/metadata").iter().for_each(|pack| {
+        for offset in (64..fs::metadata(pack).unwrap().len()).step_by(16) {
+            flip_bit(pack, offset);
+        }
+    });
+    world.fails(4, &["restore", "vm1", "out.img"], &["cannot restore vm1"]);
+    assert!(!world.path("out.img").exists());
+}
+
+#[test]
+fn an_empty_image_and_one_of_holes_can_be_restored() {
+    let world = World::new();
+    for (name, size) in [("empty", 0), ("holes", 100 * CHUNK + 5)] {
+        world.image(name, size, &[]);
+        world.backup(name, name);
+        let target = format!("{name}.out");
+        world.ok(&["restore", name, &target, "--verify"]);
+        assert_eq!(fs::metadata(world.path(&target)).unwrap().len(), size);
+        assert_eq!(allocated(&world.path(&target)), 0);
+    }
+}
+
+#[test]
+fn a_restore_works_from_a_read_only_copy() {
+    if !can_use(&[Requirement::Root]) {
+        return;
+    }
+    let world = world();
+    let repository = world.repository();
+    let path = repository.to_str().unwrap();
+    system("mount", &["--bind", path, path]);
+    let mounted = Bound(path.to_owned());
+    system("mount", &["-o", "remount,ro,bind", path]);
+    assert!(File::create(repository.join("x")).is_err());
+    world.ok(&["restore", "vm1", "out.img", "--verify"]);
+    world.ok(&["scrub"]);
+    world.ok(&["list", "vm1"]);
+    world.fails(1, &["backup", "vm1.img", "vm1"], &["cannot", "read-only"]);
+    drop(mounted);
+    assert_same_files(&world.path("out.img"), &world.path("vm1.img"));
+}
+
+/// A bind mount, taken down when dropped.
+struct Bound(String);
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        system("umount", &[&self.0]);
+    }
+}

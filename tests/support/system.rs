@@ -1,0 +1,163 @@
+//! Loop devices, mounts and small file systems, taken down again whatever happens.
+
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "as in the module above")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::World;
+
+/// Whether a test can run; says loudly what is missing, which is a failure where nothing may be skipped.
+pub(crate) fn can_use(requirements: &[Requirement]) -> bool {
+    let missing: Vec<&str> = requirements.iter().filter_map(|requirement| requirement.missing()).collect();
+    if missing.is_empty() {
+        return true;
+    }
+    let reason = missing.join(", ");
+    eprintln!("SKIPPED: {reason}");
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "SKIPPED in CI: {reason}");
+    false
+}
+
+/// What not every machine has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Requirement {
+    Root,
+    Loop,
+    Fuse,
+    Program(&'static str),
+}
+
+impl Requirement {
+    fn missing(self) -> Option<&'static str> {
+        match self {
+            Self::Root => (!rustix::process::geteuid().is_root()).then_some("only root may do this"),
+            Self::Loop => (!Path::new("/dev/loop-control").exists()).then_some("there are no loop devices"),
+            Self::Fuse => (!Path::new("/dev/fuse").exists()).then_some("there is no /dev/fuse"),
+            Self::Program(name) => {
+                let path = std::env::var_os("PATH").unwrap_or_default();
+                let found = std::env::split_paths(&path).any(|directory| directory.join(name).exists());
+                (!found).then_some(name)
+            }
+        }
+    }
+}
+
+/// Runs a program of the system, which must succeed, and returns what it printed.
+#[track_caller]
+pub(crate) fn system(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {arguments:?}: {errors}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+fn quietly(program: &str, arguments: &[&str]) {
+    let nothing = Stdio::null;
+    let _ = Command::new(program).args(arguments).stdout(nothing()).stderr(nothing()).status();
+}
+
+/// A loop device, detached when dropped.
+pub(crate) struct LoopDevice {
+    path: String,
+}
+
+impl LoopDevice {
+    /// Attaches a file.
+    #[track_caller]
+    pub(crate) fn attach(file: &Path, options: &[&str]) -> Self {
+        let file = file.to_str().unwrap();
+        let arguments: Vec<&str> = options.iter().copied().chain(["--find", "--show", file]).collect();
+        let start = Instant::now();
+        // Tests run side by side, and there are few loop devices.
+        loop {
+            let output = Command::new("losetup").args(&arguments).output().unwrap();
+            if output.status.success() {
+                return Self { path: String::from_utf8(output.stdout).unwrap().trim().to_owned() };
+            }
+            let errors = String::from_utf8_lossy(&output.stderr);
+            assert!(start.elapsed() < Duration::from_secs(60), "losetup: {errors}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.path
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        Path::new(&self.path)
+    }
+}
+
+impl Drop for LoopDevice {
+    fn drop(&mut self) {
+        quietly("losetup", &["--detach", &self.path]);
+    }
+}
+
+/// Something that is mounted, unmounted when dropped.
+pub(crate) struct Mounted {
+    path: PathBuf,
+}
+
+impl Mounted {
+    /// Mounts a device or image.
+    #[track_caller]
+    pub(crate) fn mount(what: &Path, path: PathBuf, options: &str) -> Self {
+        fs::create_dir_all(&path).unwrap();
+        system("mount", &["-o", options, what.to_str().unwrap(), path.to_str().unwrap()]);
+        Self { path }
+    }
+
+    /// Mounts a world's repository with the program itself.
+    #[track_caller]
+    pub(crate) fn repository(world: &World, options: &[&str]) -> Self {
+        let path = world.path("mnt");
+        fs::create_dir_all(&path).unwrap();
+        let mounted = Self { path };
+        let arguments: Vec<&str> = ["mount", "mnt"].iter().chain(options).copied().collect();
+        world.ok(&arguments);
+        mounted
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        quietly("umount", &["--lazy", self.path.to_str().unwrap()]);
+    }
+}
+
+/// A small ext4 of its own, to be filled up.
+pub(crate) struct SmallDisk {
+    // Unmounted before the device goes.
+    mounted: Mounted,
+    _device: LoopDevice,
+}
+
+impl SmallDisk {
+    #[track_caller]
+    pub(crate) fn new(world: &World, size: u64) -> Self {
+        let file = world.image("disk", size, &[]);
+        system("mkfs.ext4", &["-q", "-F", file.to_str().unwrap()]);
+        let device = LoopDevice::attach(&file, &[]);
+        let mounted = Mounted::mount(device.path(), world.path("disk-mount"), "noatime");
+        Self { mounted, _device: device }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.mounted.path()
+    }
+}
+
+/// Whether something is mounted on a path.
+pub(crate) fn is_mounted(path: &Path) -> bool {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    mounts.lines().any(|line| line.split(' ').nth(4).is_some_and(|mounted| Path::new(mounted) == path))
+}

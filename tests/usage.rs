@@ -1,0 +1,182 @@
+//! What all commands have in common: help, usage errors, JSON errors, logs, completions, manual pages.
+#![allow(clippy::unwrap_used, reason = "a test that can't go on may panic")]
+
+mod support;
+
+use std::fs;
+use std::io::Read;
+use std::process::Stdio;
+
+use support::{World, assert_keys};
+
+const COMMANDS: [&str; 12] = [
+    "init", "backup", "list", "status", "restore", "dump", "diff", "mount", "unmount", "scrub", "completions",
+    "man",
+];
+
+#[test]
+fn help_lists_exactly_the_commands_that_are_built() {
+    let world = World::without_repository();
+    let help = world.ok(&["--help"]).text();
+    let listed: Vec<&str> = help
+        .lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    assert_eq!(listed, COMMANDS);
+    assert!(!help.contains("internal"), "{help}");
+}
+
+#[test]
+fn the_help_of_every_command_has_examples() {
+    let world = World::without_repository();
+    for command in COMMANDS {
+        let help = world.ok(&[command, "--help"]).text();
+        assert!(help.contains("Examples:") && help.contains(&format!("treering {command}")), "{help}");
+        for absent in ["--encrypt", "--exclude", "--path", "--working-copies", "--check", "internal"] {
+            assert!(!help.contains(absent), "{command}: {absent}");
+        }
+    }
+}
+
+#[test]
+fn usage_errors_end_with_2_and_are_json_where_that_is_wanted() {
+    let world = World::new();
+    for arguments in [
+        vec![],
+        vec!["nonsense"],
+        vec!["list", "--nonsense"],
+        vec!["backup"],
+        vec!["restore", "vm1"],
+        vec!["restore", "vm1", "x", "--in-place", "--overwrite"],
+        vec!["backup", "x", "vm1", "--hints-base", "none"],
+        vec!["mount", "m", "--owner", "root"],
+        vec!["mount", "m", "--threads", "0"],
+        vec!["scrub", "-s", "x"],
+        vec!["status", "vm1@latest"],
+        vec!["completions", "cmd"],
+        vec!["list", "--color", "sometimes"],
+    ] {
+        world.fails(2, &arguments, &[]);
+        let arguments: Vec<&str> = arguments.into_iter().chain(["--json"]).collect();
+        let run = world.fails(2, &arguments, &[]);
+        if arguments != ["--json"] {
+            assert_keys(&run.json()["error"], &["message", "hint", "code"]);
+            assert_eq!(run.json()["error"]["code"], 2);
+        }
+    }
+}
+
+#[test]
+fn a_repository_must_be_named() {
+    let world = World::without_repository();
+    for arguments in [&["list"][..], &["status"], &["init"], &["mount", "m", "-f"]] {
+        let output = world.command(arguments).env_remove("TREERING_REPOSITORY").output().unwrap();
+        let run = support::Run::of(arguments, output).expect_code(2);
+        run.says(&["no repository was named", "-r REPO", "TREERING_REPOSITORY"]);
+    }
+}
+
+#[test]
+fn what_is_not_a_repository_is_told_with_the_next_step() {
+    let world = World::without_repository();
+    for arguments in [&["list"][..], &["status"], &["scrub"], &["dump", "vm1"], &["diff", "a@0", "1"]] {
+        world.fails(1, arguments, &["cannot", "is not a repository", "hint:", "treering init"]);
+    }
+    let error = world.run(&["list", "--json"]).expect_code(1).json();
+    assert!(error["error"]["message"].as_str().unwrap().contains("is not a repository"));
+    assert!(error["error"]["hint"].as_str().unwrap().contains("treering init"));
+}
+
+#[test]
+fn a_repository_of_a_newer_program_is_refused() {
+    let world = World::new();
+    let header = world.path("repo/treering-repository");
+    let mut bytes = fs::read(&header).unwrap();
+    bytes[12] = 2;
+    fs::write(&header, bytes).unwrap();
+    let run = world.run(&["list"]);
+    assert!(run.code == Some(1) || run.code == Some(4), "{run:?}");
+    run.says(&["treering: error:", "hint:"]);
+}
+
+#[test]
+fn a_damaged_header_is_damage() {
+    let world = World::new();
+    support::flip_bit(&world.path("repo/treering-repository"), 30);
+    world.fails(4, &["list"], &["repository header", "damaged"]);
+}
+
+#[test]
+fn the_log_file_keeps_what_happens() {
+    let world = World::new();
+    world.small_image("vm1.img");
+    world.ok(&["backup", "vm1.img", "vm1", "--log-file", "log"]);
+    world.fails(1, &["restore", "vm9", "x", "--log-file", "log"], &[]);
+    let log = fs::read_to_string(world.path("log")).unwrap();
+    assert!(log.contains("error treering[") && log.contains("no stream 'vm9'"), "{log}");
+    world.fails(1, &["list", "--log-file", "nowhere/log"], &["cannot open the log file", "hint:"]);
+}
+
+#[test]
+fn quiet_leaves_results_and_verbose_adds_to_stderr_only() {
+    let world = World::new();
+    world.small_image("vm1.img");
+    let quiet = world.ok(&["-q", "backup", "vm1.img", "vm1"]);
+    assert_eq!((quiet.text().as_str(), quiet.stderr.as_str()), ("", ""));
+    assert!(world.ok(&["-q", "list"]).text().contains("vm1"));
+    let verbose = world.ok(&["-vvv", "--json", "list"]);
+    assert!(verbose.json()["revisions"].is_array());
+}
+
+#[test]
+fn colours_are_used_only_where_they_are_wanted() {
+    let world = World::new();
+    assert!(!world.fails(1, &["list", "x"], &[]).stderr.contains('\x1b'));
+    assert!(world.fails(1, &["list", "x", "--color", "always"], &[]).stderr.contains('\x1b'));
+    assert!(world.ok(&["list", "--color=always"]).text().contains('\x1b'));
+    assert!(!world.fails(2, &["list", "--nonsense"], &[]).stderr.contains('\x1b'));
+}
+
+#[test]
+fn completions_are_made_for_every_shell() {
+    let world = World::without_repository();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = world.ok(&["completions", shell]).text();
+        assert!(script.contains("treering") && script.contains("backup"), "{shell}");
+        assert!(!script.contains("internal-serve"), "{shell}");
+    }
+}
+
+#[test]
+fn there_is_a_manual_page_for_every_command() {
+    let world = World::without_repository();
+    assert!(world.ok(&["man"]).text().contains(".TH treering 1"));
+    fs::create_dir(world.path("man1")).unwrap();
+    world.ok(&["man", "man1"]);
+    for command in COMMANDS {
+        let page = fs::read_to_string(world.path("man1").join(format!("treering-{command}.1"))).unwrap();
+        assert!(page.contains("Examples"), "{command}");
+        assert!(!page.contains("internal"), "{command}");
+    }
+    assert!(world.path("man1/treering.1").exists());
+    world.fails(1, &["man", "nowhere"], &["cannot write manual pages", "hint:"]);
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_the_program_quietly() {
+    let world = World::new();
+    world.image("big.img", 64 << 20, &[0]);
+    world.backup("big.img", "vm1");
+    for arguments in [&["dump", "vm1"][..], &["man"], &["list", "--json"]] {
+        let mut child = world.command(arguments).stdout(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let mut stderr = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        use std::os::unix::process::ExitStatusExt;
+        assert_eq!(child.wait().unwrap().signal(), Some(13), "{arguments:?}");
+        assert_eq!(stderr, "", "{arguments:?}");
+    }
+}
