@@ -194,7 +194,8 @@ fn hint_of(error: &Error) -> Option<String> {
     Some(fixed.to_owned())
 }
 
-fn io_hint(error: &std::io::Error) -> Option<&'static str> {
+/// The next step after an error of the system, where there is one that fits.
+pub(crate) fn io_hint(error: &std::io::Error) -> Option<&'static str> {
     Some(match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
             "free some space there and run the command again; all revisions that were there are intact"

@@ -13,8 +13,19 @@ fn the_json_has_all_keys_and_counts_what_was_done() {
     world.image("vm1.img", 64 * CHUNK, &[0, 1, 40]);
     let said = world.backup("vm1.img", "vm1");
     let keys = [
-        "stream", "id", "name", "time", "kind", "size", "bytes_read", "bytes_changed", "bytes_stored", "chunks_total",
-        "chunks_new", "seconds", "warnings",
+        "stream",
+        "id",
+        "name",
+        "time",
+        "kind",
+        "size",
+        "bytes_read",
+        "bytes_changed",
+        "bytes_stored",
+        "chunks_total",
+        "chunks_new",
+        "seconds",
+        "warnings",
     ];
     assert_keys(&said, &keys);
     assert_eq!(said["stream"], "vm1");
@@ -220,6 +231,7 @@ fn revisions_of_one_second_have_names_of_their_own() {
     let names: std::collections::BTreeSet<&str> =
         revisions.iter().map(|revision| revision["name"].as_str().unwrap()).collect();
     assert_eq!(names.len(), 4);
-    let sequences: Vec<u64> = revisions.iter().map(|revision| revision["sequence"].as_u64().unwrap()).collect();
+    let sequences: Vec<u64> =
+        revisions.iter().map(|revision| revision["sequence"].as_u64().unwrap()).collect();
     assert_eq!(sequences, [1, 2, 3, 4]);
 }

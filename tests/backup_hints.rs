@@ -24,7 +24,9 @@ fn world_with_base() -> (World, PathBuf) {
 fn write_hints(world: &World, ranges: &[(u64, u64, &str)]) {
     let ranges: Vec<String> = ranges
         .iter()
-        .map(|(offset, length, exists)| format!(r#"{{"offset":{offset},"length":{length},"exists":{exists}}}"#))
+        .map(|(offset, length, exists)| {
+            format!(r#"{{"offset":{offset},"length":{length},"exists":{exists}}}"#)
+        })
         .collect();
     fs::write(world.path("hints"), format!("[{}]", ranges.join(","))).unwrap();
 }
@@ -74,7 +76,8 @@ fn hints_may_come_from_stdin_but_not_together_with_the_source() {
 fn hints_that_cannot_be_right_are_refused_before_anything_is_stored() {
     let (world, _) = world_with_base();
     let size = CHUNKS * CHUNK;
-    let range = |offset: u64, length: u64| format!(r#"{{"offset":{offset},"length":{length},"exists":true}}"#);
+    let range =
+        |offset: u64, length: u64| format!(r#"{{"offset":{offset},"length":{length},"exists":true}}"#);
     let packs = world.stored_files("");
     for (hints, reason) in [
         ("{".to_owned(), "hints"),

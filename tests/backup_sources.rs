@@ -96,7 +96,8 @@ fn a_failing_source_leaves_no_revision(fault: Fault, reason: &str) {
     let good = 20 * CHUNK;
     let source = FailingSource::mount(&world.path("source"), 64 * CHUNK, good, fault);
     let path = source.image();
-    let run = world.fails(1, &["backup", path.to_str().unwrap(), "vm1"], &["cannot read source", reason, "hint:"]);
+    let run =
+        world.fails(1, &["backup", path.to_str().unwrap(), "vm1"], &["cannot read source", reason, "hint:"]);
     let told: u64 = run
         .stderr
         .split("at offset ")

@@ -27,8 +27,21 @@ fn the_json_has_all_keys_and_parents() {
     let world = world();
     let revisions = world.revisions("vm1");
     let keys = [
-        "stream", "id", "name", "sequence", "time", "seconds", "kind", "size", "bytes_stored", "tags", "protected",
-        "parent", "source", "damaged", "warnings",
+        "stream",
+        "id",
+        "name",
+        "sequence",
+        "time",
+        "seconds",
+        "kind",
+        "size",
+        "bytes_stored",
+        "tags",
+        "protected",
+        "parent",
+        "source",
+        "damaged",
+        "warnings",
     ];
     for revision in &revisions {
         assert_keys(revision, &keys);

@@ -23,11 +23,15 @@ fn assert_same_files(a: &std::path::Path, b: &std::path::Path) {
 fn a_new_file_has_the_bytes_and_the_holes() {
     let world = world();
     let said = world.json(&["restore", "vm1", "out.img"]);
-    assert_keys(&said, &["size", "data_bytes", "bytes_written", "bytes_compared", "bytes_verified", "tail_bytes"]);
+    assert_keys(
+        &said,
+        &["size", "data_bytes", "bytes_written", "bytes_compared", "bytes_verified", "tail_bytes"],
+    );
     assert_eq!((&said["size"], &said["bytes_written"]), (&(64 * CHUNK).into(), &(32 * CHUNK).into()));
     assert_same_files(&world.path("out.img"), &world.path("vm1.img"));
     assert_eq!(allocated(&world.path("out.img")), 32 * CHUNK);
-    let names: Vec<_> = fs::read_dir(world.directory()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let names: Vec<_> =
+        fs::read_dir(world.directory()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names.len(), 3, "nothing but image, repository and target: {names:?}");
 }
 
@@ -100,8 +104,13 @@ fn a_device_gets_the_image_and_keeps_its_tail() {
     let disk = world.path("disk");
     fs::write(&disk, noise(3, 66 * CHUNK as usize)).unwrap();
     let device = LoopDevice::attach(&disk, &[]);
-    world.fails(1, &["restore", "vm1", device.name()], &["there is something on it", "--overwrite", "--in-place"]);
-    let run = world.run(&["restore", "vm1", device.name(), "--overwrite", "--verify", "--json"]).expect_code(0);
+    world.fails(
+        1,
+        &["restore", "vm1", device.name()],
+        &["there is something on it", "--overwrite", "--in-place"],
+    );
+    let run =
+        world.run(&["restore", "vm1", device.name(), "--overwrite", "--verify", "--json"]).expect_code(0);
     run.says(&["is longer than the image", &(2 * CHUNK).to_string()]);
     assert_eq!(run.json()["tail_bytes"], 2 * CHUNK);
     let restored = fs::read(device.path()).unwrap();
@@ -110,7 +119,9 @@ fn a_device_gets_the_image_and_keeps_its_tail() {
     write_chunk(device.path(), 10, 1000);
     let said = world.json(&["restore", "vm1", device.name(), "--in-place", "--verify"]);
     assert_eq!(said["bytes_written"], 0, "chunk 10 is a hole of the image");
-    assert!(fs::read(device.path()).unwrap()[..64 * CHUNK as usize] == fs::read(world.path("vm1.img")).unwrap());
+    assert!(
+        fs::read(device.path()).unwrap()[..64 * CHUNK as usize] == fs::read(world.path("vm1.img")).unwrap()
+    );
 }
 
 #[test]

@@ -69,7 +69,10 @@ fn damage_is_found_shown_and_healed() {
 
     assert!(world.revisions("vm1").iter().all(|revision| revision["damaged"] == true));
     let status = world.json(&["status"]);
-    assert_eq!((&status["streams"][0]["damaged"], &status["repository"]["damaged_objects"]), (&2.into(), &1.into()));
+    assert_eq!(
+        (&status["streams"][0]["damaged"], &status["repository"]["damaged_objects"]),
+        (&2.into(), &1.into())
+    );
     assert!(world.ok(&["status"]).text().contains("DAMAGE in 2 revisions"));
 
     // Neither times nor the parent are believed for what is damaged.
@@ -168,5 +171,7 @@ fn a_file_that_is_read_by_nobody_may_be_scrubbed_beside_a_mount() {
     let world = world();
     let mounted = support::system::Mounted::repository(&world, &[]);
     world.ok(&["scrub"]);
-    assert!(fs::read(mounted.path().join("vm1/latest.img")).unwrap() == fs::read(world.path("vm1.img")).unwrap());
+    assert!(
+        fs::read(mounted.path().join("vm1/latest.img")).unwrap() == fs::read(world.path("vm1.img")).unwrap()
+    );
 }

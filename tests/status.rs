@@ -29,7 +29,10 @@ fn streams_are_counted_and_their_newest_revision_named() {
     world.backup("web.img", "web");
     let status = world.json(&["status"]);
     let vm1 = &status["streams"][0];
-    assert_keys(vm1, &["name", "kind", "revisions", "latest", "size", "damaged", "last_success", "age_seconds"]);
+    assert_keys(
+        vm1,
+        &["name", "kind", "revisions", "latest", "size", "damaged", "last_success", "age_seconds"],
+    );
     assert_eq!((&vm1["name"], &vm1["kind"], &vm1["revisions"]), (&"vm1".into(), &"image".into(), &2.into()));
     assert_eq!((&vm1["latest"], &vm1["size"]), (&newest["id"], &(64 * CHUNK).into()));
     assert_eq!(vm1["damaged"], 0);

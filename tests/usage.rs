@@ -10,7 +10,17 @@ use std::process::Stdio;
 use support::{World, assert_keys};
 
 const COMMANDS: [&str; 12] = [
-    "init", "backup", "list", "status", "restore", "dump", "diff", "mount", "unmount", "scrub", "completions",
+    "init",
+    "backup",
+    "list",
+    "status",
+    "restore",
+    "dump",
+    "diff",
+    "mount",
+    "unmount",
+    "scrub",
+    "completions",
     "man",
 ];
 

@@ -12,6 +12,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::mount::{MountFlags, UnmountFlags};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 
@@ -38,8 +39,10 @@ pub(crate) fn attach(mountpoint: &Path, source: &str, allow_other: bool) -> Resu
 fn attach_directly(device: &File, mountpoint: &Path, source: &str, allow_other: bool) -> io::Result<()> {
     let user = rustix::process::getuid().as_raw();
     let group = rustix::process::getgid().as_raw();
-    let mut data =
-        format!("fd={},rootmode=40000,user_id={user},group_id={group},default_permissions", device.as_raw_fd());
+    let mut data = format!(
+        "fd={},rootmode=40000,user_id={user},group_id={group},default_permissions",
+        device.as_raw_fd()
+    );
     if allow_other {
         data.push_str(",allow_other");
     }
@@ -91,7 +94,16 @@ fn receive_device(socket: &UnixStream) -> io::Result<Option<OwnedFd>> {
 
 /// Takes a mount off its path. Who has files open there goes on reading.
 pub(crate) fn detach(mountpoint: &Path) -> Result<(), MountError> {
-    match rustix::mount::unmount(mountpoint, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+    detach_with(mountpoint, UnmountFlags::empty())
+}
+
+/// Takes a mount off its path and ends the connection, which only root may; for others it is the same as [`detach`].
+pub(crate) fn detach_by_force(mountpoint: &Path) -> Result<(), MountError> {
+    detach_with(mountpoint, UnmountFlags::FORCE)
+}
+
+fn detach_with(mountpoint: &Path, flags: UnmountFlags) -> Result<(), MountError> {
+    match rustix::mount::unmount(mountpoint, flags | UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
         Ok(()) => Ok(()),
         Err(rustix::io::Errno::PERM) => detach_as_user(mountpoint),
         Err(error) => Err(MountError::io("unmount", mountpoint)(error)),
@@ -99,12 +111,21 @@ pub(crate) fn detach(mountpoint: &Path) -> Result<(), MountError> {
 }
 
 fn detach_as_user(mountpoint: &Path) -> Result<(), MountError> {
-    let output = Command::new(FUSERMOUNT).args(["-u", "-z", "--"]).arg(mountpoint).stdin(Stdio::null()).output();
+    let output =
+        Command::new(FUSERMOUNT).args(["-u", "-z", "--"]).arg(mountpoint).stdin(Stdio::null()).output();
     let output = output.map_err(|error| spawn_failed(mountpoint, error))?;
     match output.status.success() {
         true => Ok(()),
         false => Err(refused(mountpoint, &output.stderr)),
     }
+}
+
+/// Whether the kernel's end of a connection is still there.
+pub(crate) fn is_connected(device: &OwnedFd) -> bool {
+    let mut asked = [PollFd::new(device, PollFlags::empty())];
+    let polled = rustix::io::retry_on_intr(|| rustix::event::poll(&mut asked, Some(&Timespec::default())));
+    let gone = PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL;
+    polled.is_ok() && !asked.iter().any(|asked| asked.revents().intersects(gone))
 }
 
 /// Ends a connection at once, by its device's number, whether it is still mounted or not.

@@ -38,7 +38,8 @@ mod tests {
 
     #[test]
     fn what_was_forgotten_is_not_found_and_everything_else_is_unreadable() {
-        let io = |kind: std::io::ErrorKind| Error::Io { action: "read", object: "x".into(), source: kind.into() };
+        let io =
+            |kind: std::io::ErrorKind| Error::Io { action: "read", object: "x".into(), source: kind.into() };
         assert_eq!(Errno::from(&io(std::io::ErrorKind::NotFound)), Errno::NotFound);
         assert_eq!(Errno::from(&io(std::io::ErrorKind::PermissionDenied)), Errno::Unreadable);
         assert_eq!(Errno::from(&Error::NotARepository { path: "x".into() }), Errno::Unreadable);

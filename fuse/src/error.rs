@@ -88,7 +88,9 @@ impl MountError {
         match self {
             Self::UnusableMountpoint { hint, .. } => Some(hint),
             Self::NoFuse { source } => Some(match source.kind() {
-                io::ErrorKind::NotFound => "load the kernel's module with 'modprobe fuse', or give the container the device /dev/fuse",
+                io::ErrorKind::NotFound => {
+                    "load the kernel's module with 'modprobe fuse', or give the container the device /dev/fuse"
+                }
                 _ => "the user, or the container, needs read and write access to /dev/fuse",
             }),
             Self::NoFusermount { .. } => Some("install the package fuse3, or mount as root"),

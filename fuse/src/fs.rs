@@ -3,19 +3,17 @@
 //! What it promises: names are listed without opening a record; attributes are those of the record; every byte that is
 //! read has been verified; an open handle stays readable whatever happens to the repository's list of revisions.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
-use treering_engine::{Content, RecordKey, Repository, RevisionId, Stream, StreamId};
+use treering_engine::{Repository, StreamId};
 
 use crate::catalogue::Catalogue;
 use crate::errno::Errno;
 use crate::handle::{DirectoryHandle, FileHandle, HandleId, Handles};
-use crate::image::OpenImage;
+use crate::images::Images;
 use crate::inode::{ImageInfo, Ino, InodeTable};
-use crate::namespace::{Child, FileKind, Node};
+use crate::namespace::{Child, FileKind, Node, Revisions, Streams, Tags};
 use crate::readahead::ReadAhead;
 
 /// How long a name, or the attributes of something that changes, may be kept without asking again.
@@ -73,42 +71,37 @@ pub struct FileSystem {
     inodes: InodeTable,
     files: Handles<FileHandle>,
     directories: Handles<DirectoryHandle>,
-    /// Images that are open: all handles of a revision share one reader, and so one pin.
-    images: Mutex<HashMap<RevisionId, Weak<OpenImage>>>,
-    /// Revisions whose records can't be read, so that each is logged once.
-    bad_records: Mutex<std::collections::HashSet<RevisionId>>,
-    read_ahead: ReadAhead,
-    reads_ahead: AtomicBool,
+    images: Images,
+    read_ahead: OnceLock<ReadAhead>,
 }
 
 impl FileSystem {
     /// Serves the chosen streams of a repository, or all if none is chosen. Opens no revision.
     ///
     /// # Errors
-    /// A chosen stream that is not there; threads that can't be started.
+    /// A chosen stream that is not there.
     pub fn new(repository: Repository, streams: &[String], owner: Owner) -> treering_engine::Result<Self> {
-        let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
-        let read_ahead = ReadAhead::start(threads).map_err(|source| treering_engine::Error::Io {
-            action: "start",
-            object: "the threads of read-ahead".to_owned(),
-            source,
-        })?;
         Ok(Self {
             inodes: InodeTable::new(repository.header().id),
             catalogue: Catalogue::new(repository, streams)?,
             owner,
             files: Handles::default(),
             directories: Handles::default(),
-            images: Mutex::default(),
-            bad_records: Mutex::default(),
-            read_ahead,
-            reads_ahead: AtomicBool::new(true),
+            images: Images::default(),
+            read_ahead: OnceLock::new(),
         })
     }
 
-    /// Whether chunks are loaded ahead of a sequential reader; of no use where the kernel itself asks for much.
-    pub fn set_read_ahead(&self, on: bool) {
-        self.reads_ahead.store(on, Ordering::Relaxed);
+    /// From now on loads chunks ahead of sequential readers, on so many threads. Of use where the kernel itself asks
+    /// for too little at a time to keep all cores busy.
+    ///
+    /// # Errors
+    /// Threads that can't be started.
+    pub fn start_read_ahead(&self, threads: usize) -> std::io::Result<()> {
+        let started = ReadAhead::start(threads)?;
+        // Started twice, the first stays.
+        let _ = self.read_ahead.set(started);
+        Ok(())
     }
 
     /// Finds a name in a directory, and counts a lookup that [`FileSystem::forget`] takes back.
@@ -151,7 +144,7 @@ impl FileSystem {
     pub fn open(&self, ino: Ino) -> Result<HandleId, Errno> {
         match self.node(ino)? {
             Node::Image(stream, revision) => {
-                let image = self.open_image(stream, revision)?;
+                let image = self.images.open(&self.catalogue, stream, revision)?;
                 Ok(self.files.insert(FileHandle::new(image)))
             }
             node if node.kind() == FileKind::Directory => Err(Errno::IsADirectory),
@@ -165,10 +158,10 @@ impl FileSystem {
     /// [`Errno::Unreadable`] if any of the range can't be read intact; nothing in `buffer` counts then.
     pub fn read(&self, handle: HandleId, offset: u64, buffer: &mut [u8]) -> Result<usize, Errno> {
         let file = self.files.get(handle)?;
-        if self.reads_ahead.load(Ordering::Relaxed) {
-            let next = lock(&file.detector).observe(offset, buffer.len() as u64);
+        if let Some(read_ahead) = self.read_ahead.get() {
+            let next = file.observe(offset, buffer.len() as u64);
             if let Some(range) = next {
-                self.read_ahead.load(&file.image, range);
+                read_ahead.load(&file.image, range);
             }
         }
         file.image.read(offset, buffer)
@@ -187,7 +180,7 @@ impl FileSystem {
     /// Closes an image.
     pub fn release(&self, handle: HandleId) {
         self.files.remove(handle);
-        lock(&self.images).retain(|_, image| image.strong_count() > 0);
+        self.images.sweep();
     }
 
     /// Opens a directory.
@@ -328,7 +321,8 @@ impl FileSystem {
     fn attributes_of(&self, node: &Node, ino: Ino, image: Option<&ImageInfo>) -> Attributes {
         let kind = node.kind();
         let changed = || self.catalogue.changed(node.stream());
-        let target_len = || node.stream().and_then(|stream| self.link_target(stream, node).ok()).map(|t| t.len());
+        let target_len =
+            || node.stream().and_then(|stream| self.link_target(stream, node).ok()).map(|t| t.len());
         Attributes {
             ino,
             kind,
@@ -355,65 +349,18 @@ impl FileSystem {
         if let Some(known) = self.inodes.image(node) {
             return Ok(Some(known));
         }
-        let (stream, key) = self.locate(*stream, *revision)?;
-        let record = self.catalogue.repository().record(&stream, &key);
-        let record = record.map_err(|error| self.report(&stream, &key, &error))?;
-        let Content::Image(content) = &record.content;
-        Ok(Some(Arc::new(ImageInfo {
-            size: content.size,
-            data_bytes: content.data_bytes,
-            modified: record.time().to_system_time(),
-        })))
+        self.images.info(&self.catalogue, *stream, *revision).map(|info| Some(Arc::new(info)))
     }
 
-    /// The reader of an image, shared with the handles that are open.
-    fn open_image(&self, stream: StreamId, revision: RevisionId) -> Result<Arc<OpenImage>, Errno> {
-        if let Some(open) = lock(&self.images).get(&revision).and_then(Weak::upgrade) {
-            return Ok(open);
-        }
-        let (stream, key) = self.locate(stream, revision)?;
-        let repository = self.catalogue.repository();
-        let record = repository.record(&stream, &key);
-        let record = record.map_err(|error| self.report(&stream, &key, &error))?;
-        let reader = repository.open_image(&record).map_err(|error| {
-            self.report(&stream, &key, &error);
-            // What the record names must be there, so "not found" is damage here.
-            Errno::Unreadable
-        })?;
-        let image = Arc::new(OpenImage::new(reader, format!("{}@{}", stream.name, key.name)));
-        let mut images = lock(&self.images);
-        // Another thread may have been faster.
-        if let Some(open) = images.get(&revision).and_then(Weak::upgrade) {
-            return Ok(open);
-        }
-        images.insert(revision, Arc::downgrade(&image));
-        Ok(image)
-    }
-
-    fn locate(&self, stream: StreamId, revision: RevisionId) -> Result<(Stream, RecordKey), Errno> {
-        let key = self.revisions(stream)?.find(revision).cloned().ok_or(Errno::NotFound)?;
-        let stream = self.catalogue.stream(stream).map_err(|error| Errno::from(&error))?;
-        Ok((stream, key))
-    }
-
-    /// Logs once that a revision can't be opened.
-    fn report(&self, stream: &Stream, key: &RecordKey, error: &treering_engine::Error) -> Errno {
-        let errno = Errno::from(error);
-        if errno == Errno::Unreadable && lock(&self.bad_records).insert(key.id) {
-            log::error!("cannot open {}@{}: {error}", stream.name, key.name);
-        }
-        errno
-    }
-
-    fn streams(&self) -> Result<Arc<crate::namespace::Streams>, Errno> {
+    fn streams(&self) -> Result<Arc<Streams>, Errno> {
         self.catalogue.streams().map_err(|error| Errno::from(&error))
     }
 
-    fn revisions(&self, stream: StreamId) -> Result<Arc<crate::namespace::Revisions>, Errno> {
+    fn revisions(&self, stream: StreamId) -> Result<Arc<Revisions>, Errno> {
         self.catalogue.revisions(stream).map_err(|error| Errno::from(&error))
     }
 
-    fn tags(&self, stream: StreamId) -> Result<Arc<crate::namespace::Tags>, Errno> {
+    fn tags(&self, stream: StreamId) -> Result<Arc<Tags>, Errno> {
         self.catalogue.tags(stream).map_err(|error| Errno::from(&error))
     }
 }
@@ -435,8 +382,4 @@ fn from_offset(list: &[Child], offset: u64) -> impl Iterator<Item = (&Child, u64
 
 fn is_dot(name: &str) -> bool {
     matches!(name, "." | "..")
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

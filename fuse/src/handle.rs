@@ -1,6 +1,7 @@
 //! What is open: each handle keeps what it needs alive, whatever is added to or forgotten from the repository.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -28,12 +29,17 @@ impl HandleId {
 /// An open file.
 pub(crate) struct FileHandle {
     pub(crate) image: Arc<OpenImage>,
-    pub(crate) detector: Mutex<Detector>,
+    detector: Mutex<Detector>,
 }
 
 impl FileHandle {
     pub(crate) fn new(image: Arc<OpenImage>) -> Self {
         Self { image, detector: Mutex::default() }
+    }
+
+    /// Takes note of a read; gives the range to load ahead of the next ones, if any.
+    pub(crate) fn observe(&self, offset: u64, length: u64) -> Option<Range<u64>> {
+        self.detector.lock().unwrap_or_else(PoisonError::into_inner).observe(offset, length)
     }
 }
 

@@ -9,13 +9,15 @@
 //!
 //! # Layers
 //! Pure: `namespace` (which names exist), `inode` (their numbers), `readahead` (who reads sequentially), `errno`.
-//! On the engine's public readers: `catalogue` (what the repository lists now), `image`, `handle`, and [`FileSystem`],
+//! On the engine's public readers: `catalogue` (what the repository lists now), `image`, `images`, `handle`, and [`FileSystem`],
 //! which is everything that the mount does, without a kernel. On the system: `mountinfo`, `mountpoint`, `attach`. On
 //! `fuser`: `adapter` and `session`, and no other file.
 //!
 //! # What is promised
 //! Every byte is verified before it is served; what is damaged gives EIO for its range alone. Mounting opens nothing, and
 //! names are listed without opening records. An open file stays readable whatever is added or forgotten.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may panic"))]
 
 mod adapter;
 mod attach;
@@ -25,6 +27,7 @@ mod error;
 mod fs;
 mod handle;
 mod image;
+mod images;
 mod inode;
 mod mountinfo;
 mod mountpoint;

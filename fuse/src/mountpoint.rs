@@ -26,7 +26,11 @@ pub(crate) fn prepare(mountpoint: &Path, repository: Option<&Path>) -> Result<Pa
     }
     let mut entries = std::fs::read_dir(&path).map_err(MountError::io("list", &path))?;
     if entries.next().is_some() {
-        return Err(unusable(&path, "it is not empty", "what it holds would be hidden: name an empty directory"));
+        return Err(unusable(
+            &path,
+            "it is not empty",
+            "what it holds would be hidden: name an empty directory",
+        ));
     }
     Ok(path)
 }
@@ -54,7 +58,11 @@ fn clear_if_dead(path: &Path, mounted: &MountInfo) -> Result<(), MountError> {
     // Attributes may still be in the kernel's memory; this is always asked of the process that serves.
     let dead = rustix::fs::statvfs(path).is_err_and(|error| is_dead(&error.into()));
     if !dead {
-        return Err(unusable(path, "something is mounted there already", "unmount that, or name another directory"));
+        return Err(unusable(
+            path,
+            "something is mounted there already",
+            "unmount that, or name another directory",
+        ));
     }
     if !mounted.is_ours() {
         let hint = "it is not ours: unmount it with 'umount -l'";
@@ -130,6 +138,9 @@ mod tests {
         assert!(reason(prepare(Path::new("/proc"), None)).contains("mounted there already"));
         let empty = base.path().join("empty");
         std::fs::create_dir(&empty).unwrap();
-        assert_eq!(prepare(&empty, Some(base.path().join("file").as_path())).unwrap(), resolve(&empty).unwrap());
+        assert_eq!(
+            prepare(&empty, Some(base.path().join("file").as_path())).unwrap(),
+            resolve(&empty).unwrap()
+        );
     }
 }

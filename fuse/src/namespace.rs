@@ -53,7 +53,9 @@ pub enum FileKind {
 impl Node {
     pub(crate) fn kind(&self) -> FileKind {
         match self {
-            Self::Root | Self::Stream(_) | Self::ById(_) | Self::ByTag(_) | Self::Tag(..) => FileKind::Directory,
+            Self::Root | Self::Stream(_) | Self::ById(_) | Self::ByTag(_) | Self::Tag(..) => {
+                FileKind::Directory
+            }
             Self::Latest(_) | Self::IdLink(..) | Self::TagLink(..) => FileKind::Symlink,
             Self::Image(..) => FileKind::File,
         }
@@ -193,9 +195,8 @@ impl Revisions {
     }
 
     pub(crate) fn list_ids(&self) -> Vec<Child> {
-        let link = |key: &RecordKey| {
-            Child::new(image_name(&key.id.to_string()), Node::IdLink(self.stream, key.id))
-        };
+        let link =
+            |key: &RecordKey| Child::new(image_name(&key.id.to_string()), Node::IdLink(self.stream, key.id));
         self.named().map(link).collect()
     }
 

@@ -169,7 +169,8 @@ fn a_removed_pack_costs_no_more_than_it_held() {
         std::fs::remove_file(pack).unwrap();
     }
     let file = open(&mounted, stream);
-    let data: u64 = support::data_ranges().iter().map(|range| (range.end - range.start).div_ceil(CHUNK)).sum();
+    let data: u64 =
+        support::data_ranges().iter().map(|range| (range.end - range.start).div_ceil(CHUNK)).sum();
     assert_eq!(failed_chunks(&fixture, &file).len() as u64, data);
     assert_alive(&mounted, stream);
 }

@@ -74,7 +74,28 @@ fn an_abort_ends_at_once_also_with_open_files() {
     detacher.abort();
     waiter.join().unwrap().unwrap();
     assert_eq!(names(&mounted.root()), [""; 0]);
-    drop(file);
+    assert!(file.read_at(&mut [0; 4096], 0).is_err());
+}
+
+/// The kernel gives the numbers of a mount that has ended to the next one. A mount that was dropped after its end, as
+/// by `wait`, once took that next mount away.
+#[test]
+fn a_mount_that_has_ended_leaves_later_ones_alone() {
+    if !can_mount("a_mount_that_has_ended_leaves_later_ones_alone") {
+        return;
+    }
+    let fixture = Fixture::with_image();
+    let mut later = Vec::new();
+    for _ in 0..10 {
+        let mut mounted = fixture.mount();
+        let detacher = mounted.mount().detacher();
+        run("umount", &[mounted.root().as_os_str()]);
+        mounted.take().wait().unwrap();
+        later.push(fixture.mount());
+        detacher.detach().unwrap();
+        detacher.abort();
+        assert!(later.iter().all(|mounted| names(&mounted.root()) == ["vm1"]));
+    }
 }
 
 #[test]
@@ -100,7 +121,8 @@ fn what_would_hide_something_is_refused() {
         assert!(error.hint().is_some(), "{error}");
         error.to_string()
     };
-    assert!(refused(&mounted.root()).contains("something is mounted there already"));
+    let said = refused(&mounted.root());
+    assert!(said.contains("something is mounted there already"), "{said}");
     assert!(refused(&fixture.path("repository")).contains("it is the repository"));
     assert!(refused(fixture.directory.path()).contains("would be hidden"));
     assert!(refused(&fixture.path("repository/packs")).contains("it lies in the repository"));
@@ -147,7 +169,8 @@ fn a_mount_whose_process_was_killed_is_cleared() {
     let fixture = Fixture::with_image();
     let place = Place(tempfile::tempdir().unwrap().keep());
     for clear in ["mount", "unmount"] {
-        let mut child = spawn_holder(&std::env::current_exe().unwrap(), &fixture.path("repository"), &place.0, None);
+        let mut child =
+            spawn_holder(&std::env::current_exe().unwrap(), &fixture.path("repository"), &place.0, None);
         assert_eq!(names(&place.0), ["vm1"]);
         child.kill().unwrap();
         child.wait().unwrap();
@@ -170,7 +193,7 @@ fn a_user_mounts_through_fusermount() {
         return;
     }
     if Command::new("fusermount3").arg("--version").output().is_err() {
-        eprintln!("SKIPPED a_user_mounts_through_fusermount: needs fusermount3");
+        support::note("SKIPPED a_user_mounts_through_fusermount: needs fusermount3");
         return;
     }
     const NOBODY: u32 = 65534;
@@ -186,7 +209,8 @@ fn a_user_mounts_through_fusermount() {
     std::fs::create_dir(&place.0).unwrap();
     std::os::unix::fs::chown(&place.0, Some(NOBODY), Some(NOBODY)).unwrap();
 
-    let mut child = spawn_holder(&program, &fixture.path("repository"), &place.0, Some(NOBODY));
+    let hold = || spawn_holder(&program, &fixture.path("repository"), &place.0, Some(NOBODY));
+    let mut child = hold();
     let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     let line = table.lines().find(|line| line.contains(place.0.to_str().unwrap())).unwrap();
     assert!(line.contains(" - fuse.treering "), "{line}");
@@ -197,14 +221,25 @@ fn a_user_mounts_through_fusermount() {
         command.uid(NOBODY).gid(NOBODY);
         command
     };
-    let same = as_user("cmp").arg(place.0.join("vm1/latest.img")).arg(fixture.image()).status().unwrap();
-    assert!(same.success());
-    let owner = as_user("stat").args(["-Lc", "%u:%g %a"]).arg(place.0.join("vm1/latest.img")).output().unwrap();
+    let image = place.0.join("vm1/latest.img");
+    assert!(as_user("cmp").arg(&image).arg(fixture.image()).status().unwrap().success());
+    let owner = as_user("stat").args(["-Lc", "%u:%g %a"]).arg(&image).output().unwrap();
     assert_eq!(String::from_utf8(owner.stdout).unwrap(), "65534:65534 440\n");
-    // The other end of its pipe tells the child to unmount, which it does through fusermount3.
+    // The end of its input tells the child to unmount, which it does through fusermount3.
     drop(child.stdin.take());
     assert!(child.wait().unwrap().success());
     assert_eq!(names(&place.0), [""; 0]);
+
+    // A user clears a dead mount too, and root may unmount what a user has mounted.
+    let mut killed = hold();
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    let mut child = hold();
+    assert!(as_user("cmp").arg(&image).arg(fixture.image()).status().unwrap().success());
+    unmount(&place.0).unwrap();
+    assert_eq!(names(&place.0), [""; 0]);
+    drop(child.stdin.take());
+    assert!(child.wait().unwrap().success());
 }
 
 /// A directory that is not left mounted.

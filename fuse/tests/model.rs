@@ -163,7 +163,8 @@ fn histories_of_several_streams_are_listed_and_served_as_they_were() {
             [".", "..", "latest.img", "by-id", "by-tag"].map(str::to_owned).to_vec();
         expected.extend(revisions.iter().map(|(record, _)| format!("{}.img", record.name)));
         for entries_per_reply in [1, 2, 5, 100] {
-            let names: Vec<_> = list(&fs, directory.ino, entries_per_reply).into_iter().map(|e| e.0).collect();
+            let names: Vec<_> =
+                list(&fs, directory.ino, entries_per_reply).into_iter().map(|e| e.0).collect();
             assert_eq!(names, expected);
             let names: Vec<_> =
                 list_plus(&fs, directory.ino, entries_per_reply).into_iter().map(|e| e.0).collect();
@@ -252,4 +253,22 @@ fn a_stream_that_is_not_there_cannot_be_chosen() {
     let fixture = Fixture::with_image();
     let chosen = ["vm1".to_owned(), "vm9".to_owned()];
     assert!(FileSystem::new(fixture.reopened(), &chosen, Owner { uid: 0, gid: 0 }).is_err());
+}
+
+#[test]
+fn a_sequential_reader_with_read_ahead_gets_the_same_bytes() {
+    let fixture = Fixture::with_image();
+    let bytes = fixture.bytes();
+    let fs = file_system(&fixture);
+    fs.start_read_ahead(3).unwrap();
+    for length in [4096, 100_000, 128 << 10, 1 << 20] {
+        let handle = open_latest(&fs, "vm1");
+        let (mut buffer, mut offset) = (vec![0; length], 0);
+        while offset < bytes.len() {
+            let read = fs.read(handle, offset as u64, &mut buffer).unwrap();
+            assert!(read > 0 && buffer[..read] == bytes[offset..offset + read], "{length} at {offset}");
+            offset += read;
+        }
+        fs.release(handle);
+    }
 }

@@ -182,7 +182,8 @@ fn names_links_and_attributes_are_those_of_the_contract() {
     assert_eq!(stream.len(), 5);
     assert_eq!(stream[2..], ["by-id", "by-tag", "latest.img"]);
     assert!(stream[..2].contains(&name));
-    let link = |path: &str| std::fs::read_link(mounted.path(path)).unwrap().into_os_string().into_string().unwrap();
+    let link =
+        |path: &str| std::fs::read_link(mounted.path(path)).unwrap().into_os_string().into_string().unwrap();
     assert_eq!(link("vm1/latest.img"), name);
     assert_eq!(link(&format!("vm1/by-id/{}.img", record.id)), format!("../{name}"));
     assert_eq!(names(&mounted.path("vm1/by-id")).len(), 2);
@@ -243,7 +244,7 @@ fn a_new_revision_shows_without_a_remount() {
     eventually("the new tag is listed", || names(&mounted.path("vm1/by-tag")) == ["new"]);
     eventually("the new stream is there", || mounted.path("vm2/latest.img").exists());
     if start.elapsed() > Duration::from_secs(2) {
-        eprintln!("NOTE: it took {:?} for a new revision to show", start.elapsed());
+        support::note(&format!("it took {:?} for a new revision to show", start.elapsed()));
     }
     assert_eq!(std::fs::read_link(&latest).unwrap().to_str(), Some(format!("{}.img", record.name).as_str()));
     run("cmp", &[latest.as_os_str(), fixture.image().as_os_str()]);

@@ -151,8 +151,7 @@ fn open_source(context: &Context<'_>, args: &BackupArgs) -> Result<Source, Failu
 
 /// Changes under the reader's eyes make a revision that may hold parts of two states.
 fn code_of(record: &Record) -> Code {
-    let is_incomplete =
-        |warning: &String| warning.starts_with("the file changed while it was read");
+    let is_incomplete = |warning: &String| warning.starts_with("the file changed while it was read");
     match record.warnings.iter().any(is_incomplete) {
         true => Code::Incomplete,
         false => Code::Done,

@@ -67,8 +67,7 @@ fn to_json(diff: &ImageDiff) -> serde_json::Value {
 }
 
 fn table(diff: &ImageDiff) -> Table {
-    let mut table =
-        Table::new(&[("OFFSET", Align::Right), ("LENGTH", Align::Right), ("SIZE", Align::Right)]);
+    let mut table = Table::new(&[("OFFSET", Align::Right), ("LENGTH", Align::Right), ("SIZE", Align::Right)]);
     for range in &diff.ranges {
         let length = range.end - range.start;
         table.row(vec![range.start.to_string(), length.to_string(), size(length)]);

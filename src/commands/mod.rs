@@ -77,10 +77,10 @@ impl Context<'_> {
 fn refuse_remote(path: &Path) -> Result<(), Failure> {
     let text = path.to_string_lossy();
     match text.split_once("://") {
-        Some((scheme, _)) if !scheme.contains('/') => {
-            Err(Failure::usage(format!("cannot use {text}: this version keeps repositories in directories only"))
-                .hint("give the path of a directory"))
-        }
+        Some((scheme, _)) if !scheme.contains('/') => Err(Failure::usage(format!(
+            "cannot use {text}: this version keeps repositories in directories only"
+        ))
+        .hint("give the path of a directory")),
         _ => Ok(()),
     }
 }

@@ -49,8 +49,7 @@ pub(super) fn run(context: &Context<'_>, args: &RestoreArgs) -> CommandOutcome {
     let named = find_one(&repository, &args.revision).map_err(during)?;
     let image = repository.open_image(&named.record).map_err(|error| during(error.into()))?;
     let monitor = context.ui.monitor()?;
-    let options =
-        RestoreOptions { in_place: args.in_place, overwrite: args.overwrite, verify: args.verify };
+    let options = RestoreOptions { in_place: args.in_place, overwrite: args.overwrite, verify: args.verify };
     let start = Instant::now();
     let report = restore(&image, &named.name(), &repository, &args.target, &options, &monitor)
         .map_err(|error| during(restore_failure(error)))?;
@@ -64,9 +63,8 @@ fn restore_failure(error: treering_engine::Error) -> Failure {
     let failure = Failure::from(error);
     match failure.code {
         Code::Interrupted => failure.hint("the same command with --in-place goes on where this one ended"),
-        Code::Failed if failure.hint.is_none() => {
-            failure.hint("when the cause is gone, the same command with --in-place goes on where this one ended")
-        }
+        Code::Failed if failure.hint.is_none() => failure
+            .hint("when the cause is gone, the same command with --in-place goes on where this one ended"),
         _ => failure,
     }
 }

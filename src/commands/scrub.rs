@@ -41,14 +41,16 @@ pub(super) fn run(context: &Context<'_>, args: &ScrubArgs) -> CommandOutcome {
     let during = |failure: Failure| failure.during(format_args!("scrub {what}"));
     let repository = context.repository()?;
     let scoped = scope(&repository, args).map_err(during)?;
-    let source = match &args.source {
-        Some(path) => Some(Box::new(FileSource::open(path).map_err(|error| during(error.into()))?) as Box<dyn ImageSource>),
-        None => None,
-    };
+    let source =
+        match &args.source {
+            Some(path) => Some(Box::new(FileSource::open(path).map_err(|error| during(error.into()))?)
+                as Box<dyn ImageSource>),
+            None => None,
+        };
     let options = ScrubOptions { percent: args.percentile, source };
     let monitor = context.ui.monitor()?;
-    let mut report = scrub(&repository, &scoped.scope, &options, &monitor)
-        .map_err(|error| during(error.into()))?;
+    let mut report =
+        scrub(&repository, &scoped.scope, &options, &monitor).map_err(|error| during(error.into()))?;
     drop(monitor);
     report.damaged_files.extend(scoped.damaged_records);
     match context.ui.is_json() {
@@ -105,11 +107,8 @@ fn to_json(report: &ScrubReport) -> Value {
         .iter()
         .map(|range| json!({ "offset": range.start, "length": range.end - range.start }))
         .collect();
-    let damaged_files: Vec<Value> = report
-        .damaged_files
-        .iter()
-        .map(|(file, reason)| json!({ "file": file, "reason": reason }))
-        .collect();
+    let damaged_files: Vec<Value> =
+        report.damaged_files.iter().map(|(file, reason)| json!({ "file": file, "reason": reason })).collect();
     json!({
         "chunks_checked": report.chunks_checked,
         "bytes_checked": report.bytes_checked,

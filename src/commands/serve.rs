@@ -1,12 +1,15 @@
 //! The process that serves a mount, in front or in the background.
 
 use std::fs::File;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use signal_hook::iterator::Signals;
 use treering_fuse::{Detacher, MountError, MountOptions};
 
 use super::mount::{MountArgs, ready_json};
 use super::{Context, absolute};
-use crate::exit::{Code, CommandOutcome, Failure};
+use crate::exit::{Code, CommandOutcome, Failure, io_hint};
 use crate::ui::{detach_log, mount_signals};
 
 /// Where a mount is served.
@@ -30,7 +33,9 @@ pub(super) fn serve(context: &Context<'_>, args: &MountArgs, place: Place) -> Co
     let mount = treering_fuse::mount(&repository, &mountpoint, &options(args))
         .map_err(|error| during(error.into()))?;
     let detacher = mount.detacher();
-    std::thread::spawn(move || end_on_signals(signals, &detacher));
+    let aborted = Arc::new(AtomicBool::new(false));
+    let aborts = Arc::clone(&aborted);
+    std::thread::spawn(move || end_on_signals(signals, &detacher, &aborts));
     match place {
         Place::Background => leave_the_terminal(context, &ready)?,
         Place::Foreground => tell_in_front(context, args, &ready)?,
@@ -38,7 +43,7 @@ pub(super) fn serve(context: &Context<'_>, args: &MountArgs, place: Place) -> Co
     log::info!("the mount on {} answers", mountpoint.display());
     mount.wait().map_err(|error| during(error.into()))?;
     log::info!("the mount on {} has ended", mountpoint.display());
-    Ok(Code::Done)
+    Ok(if aborted.load(Ordering::SeqCst) { Code::Interrupted } else { Code::Done })
 }
 
 fn options(args: &MountArgs) -> MountOptions {
@@ -51,7 +56,7 @@ fn options(args: &MountArgs) -> MountOptions {
 }
 
 /// The first signal takes the mount off the tree and lets it serve what is open; the second ends it.
-fn end_on_signals(mut signals: signal_hook::iterator::Signals, detacher: &Detacher) {
+fn end_on_signals(mut signals: Signals, detacher: &Detacher, aborted: &AtomicBool) {
     let mut signals = signals.forever();
     if signals.next().is_some() {
         log::info!("the mount is taken off the tree; what is open is served until it is closed");
@@ -61,16 +66,12 @@ fn end_on_signals(mut signals: signal_hook::iterator::Signals, detacher: &Detach
     }
     if signals.next().is_some() {
         log::warn!("the mount is ended at once");
+        aborted.store(true, Ordering::SeqCst);
         detacher.abort();
-        std::process::exit(Code::Interrupted.number().into());
     }
 }
 
-fn tell_in_front(
-    context: &Context<'_>,
-    args: &MountArgs,
-    ready: &serde_json::Value,
-) -> Result<(), Failure> {
+fn tell_in_front(context: &Context<'_>, args: &MountArgs, ready: &serde_json::Value) -> Result<(), Failure> {
     if context.ui.is_json() {
         return context.ui.print_json(ready);
     }
@@ -99,9 +100,12 @@ fn leave_the_terminal(context: &Context<'_>, ready: &serde_json::Value) -> Resul
 
 impl From<MountError> for Failure {
     fn from(error: MountError) -> Self {
-        let hint = error.hint();
+        let hint = match &error {
+            MountError::Io { source, .. } => io_hint(source),
+            error => error.hint(),
+        };
         let failure = match error {
-            MountError::Repository(error) => Self::from(error),
+            MountError::Repository(error) => return error.into(),
             error => Self::new(error.to_string()),
         };
         match hint {

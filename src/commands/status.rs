@@ -143,8 +143,12 @@ fn tell(
     let leftovers = match health.leftover_files {
         0 => "none".to_owned(),
         files => {
-            format!("{} in {} of interrupted or running backups", size(health.leftover_bytes), count(files, "file"))
-        },
+            format!(
+                "{} in {} of interrupted or running backups",
+                size(health.leftover_bytes),
+                count(files, "file")
+            )
+        }
     };
     context.ui.print(&format!(
         "repository  {}\nid          {}\nstored      {}, chunks of {}, compression {}\nhealth      {condition}\nleftovers   {leftovers}\n\n",

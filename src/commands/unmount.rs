@@ -22,8 +22,9 @@ pub(crate) struct UnmountArgs {
 
 pub(super) fn run(context: &Context<'_>, args: &UnmountArgs) -> CommandOutcome {
     let mountpoint = absolute(&args.mountpoint);
-    treering_fuse::unmount(&mountpoint)
-        .map_err(|error| Failure::from(error).during(format_args!("unmount {}", args.mountpoint.display())))?;
+    treering_fuse::unmount(&mountpoint).map_err(|error| {
+        Failure::from(error).during(format_args!("unmount {}", args.mountpoint.display()))
+    })?;
     match context.ui.is_json() {
         true => context.ui.print_json(&json!({ "mountpoint": mountpoint.display().to_string() }))?,
         false => context.ui.summary(&format!("{} is unmounted\n", args.mountpoint.display()))?,

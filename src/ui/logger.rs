@@ -48,7 +48,8 @@ pub(super) fn start(options: &GlobalOptions, color: bool) -> Result<(), Failure>
     });
     let place = Place { terminal: true, file: file.transpose()?, syslog: None };
     let level = if place.file.is_some() { file_level } else { terminal_level };
-    let logger = LOGGER.get_or_init(|| Logger { terminal_level, file_level, color, place: Mutex::new(place) });
+    let logger =
+        LOGGER.get_or_init(|| Logger { terminal_level, file_level, color, place: Mutex::new(place) });
     if log::set_logger(logger).is_ok() {
         log::set_max_level(level);
     }

@@ -22,13 +22,17 @@ impl InterruptibleStdin {
         Self { stdin: io::stdin(), interrupts }
     }
 
+    fn go_on(&self) -> io::Result<()> {
+        match self.interrupts.is_set() {
+            true => Err(io::Error::other("interrupted")),
+            false => Ok(()),
+        }
+    }
+
     fn wait_for_input(&self) -> io::Result<()> {
         let patience = Timespec::try_from(PATIENCE).map_err(io::Error::other)?;
         loop {
-            // A producer that died of the same Ctrl-C looks like the end of the data: never take it for that.
-            if self.interrupts.is_set() {
-                return Err(io::Error::other("interrupted"));
-            }
+            self.go_on()?;
             let mut waited = [PollFd::new(&self.stdin, PollFlags::IN)];
             match poll(&mut waited, Some(&patience)) {
                 Ok(0) | Err(rustix::io::Errno::INTR) => {}
@@ -43,6 +47,11 @@ impl Read for InterruptibleStdin {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.wait_for_input()?;
         // Past the buffer of `Stdin`, which would hide bytes from the next poll.
-        rustix::io::read(&self.stdin, &mut *buffer).map_err(io::Error::from)
+        let length = rustix::io::read(&self.stdin, &mut *buffer)?;
+        if length == 0 {
+            // A producer that died of the same Ctrl-C looks like the end of the data: never take it for that.
+            self.go_on()?;
+        }
+        Ok(length)
     }
 }

@@ -46,12 +46,11 @@ impl Table {
     }
 
     fn line(&self, cells: &[String], widths: &[usize]) -> String {
-        let padded = cells.iter().zip(widths).zip(&self.columns).map(|((cell, &width), (_, align))| {
-            match align {
+        let padded =
+            cells.iter().zip(widths).zip(&self.columns).map(|((cell, &width), (_, align))| match align {
                 Align::Left => format!("{cell:<width$}"),
                 Align::Right => format!("{cell:>width$}"),
-            }
-        });
+            });
         padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     }
 }

@@ -128,6 +128,14 @@ impl World {
         path
     }
 
+    /// Makes an image of chunks with noise of these seeds.
+    pub(crate) fn image_with_seeds(&self, name: &str, seeds: &[u64]) -> PathBuf {
+        let path = self.path(name);
+        let content: Vec<u8> = seeds.iter().flat_map(|&seed| noise(seed, CHUNK as usize)).collect();
+        fs::write(&path, content).unwrap();
+        path
+    }
+
     /// Makes an image of a few MiB, half of it data.
     pub(crate) fn small_image(&self, name: &str) -> PathBuf {
         let chunks: Vec<u64> = (0..64).filter(|chunk| chunk % 16 < 8).collect();
@@ -212,7 +220,12 @@ impl Run {
     #[track_caller]
     pub(crate) fn says(&self, words: &[&str]) {
         for word in words {
-            assert!(self.stderr.contains(word), "treering {}: no '{word}' in: {}", self.arguments, self.stderr);
+            assert!(
+                self.stderr.contains(word),
+                "treering {}: no '{word}' in: {}",
+                self.arguments,
+                self.stderr
+            );
         }
     }
 }

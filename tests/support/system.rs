@@ -112,6 +112,19 @@ impl Mounted {
         Self { path }
     }
 
+    /// Mounts a file system that needs no device.
+    #[track_caller]
+    pub(crate) fn mount_type(kind: &str, path: PathBuf) -> Self {
+        fs::create_dir_all(&path).unwrap();
+        system("mount", &["-t", kind, kind, path.to_str().unwrap()]);
+        Self { path }
+    }
+
+    /// Takes care of what another process mounts there.
+    pub(crate) fn take_over(path: PathBuf) -> Self {
+        Self { path }
+    }
+
     /// Mounts a world's repository with the program itself.
     #[track_caller]
     pub(crate) fn repository(world: &World, options: &[&str]) -> Self {

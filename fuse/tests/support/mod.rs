@@ -188,17 +188,20 @@ impl Drop for Mounted {
     }
 }
 
+/// Says something to who runs the tests, past what the harness swallows.
+pub(crate) fn note(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
 /// Whether real mounts can be tested here; says loudly if not.
 pub(crate) fn can_mount(test: &str) -> bool {
     let fuse = File::options().read(true).write(true).open("/dev/fuse").is_ok();
     let root = rustix::process::geteuid().is_root();
     if !(fuse && root) {
-        let mut out = std::io::stderr();
-        let _ = writeln!(out, "SKIPPED {test}: needs root and /dev/fuse");
+        note(&format!("SKIPPED {test}: needs root and /dev/fuse"));
     }
     fuse && root
 }
-
 
 /// Runs a program and gives what it printed.
 pub(crate) fn run(program: &str, arguments: &[&OsStr]) -> String {

@@ -1,0 +1,211 @@
+//! Backups that are killed, run out of space, or meet each other: earlier revisions stay as they were.
+#![allow(clippy::unwrap_used, reason = "a test that can't go on may panic")]
+
+mod support;
+
+use std::fs;
+use std::io::Write;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use support::system::{Requirement, SmallDisk, can_use};
+use support::{CHUNK, Run, World, noise, wait_until, write_chunk};
+
+/// A backup of stdin that holds its stream until it gets the rest.
+fn start_slow_backup(world: &World, stream: &str) -> Child {
+    let mut child = world.command(&["backup", "-", stream, "--json"]).stdin(Stdio::piped()).spawn().unwrap();
+    child.stdin.as_mut().unwrap().write_all(&noise(8, 4 * CHUNK as usize)).unwrap();
+    wait_until("the backup has its session", || !world.stored_files("sessions").is_empty());
+    wait_until("the backup has its lock", || {
+        let probe = world.run(&["backup", "probe", stream]);
+        probe.stderr.contains("is in use by")
+    });
+    child
+}
+
+fn finish(mut child: Child) -> Run {
+    drop(child.stdin.take());
+    Run::of(&["backup", "-"], child.wait_with_output().unwrap())
+}
+
+#[test]
+fn a_second_backup_of_a_stream_is_refused_or_waits() {
+    let world = World::new();
+    world.small_image("probe");
+    world.small_image("vm1.img");
+    let first = start_slow_backup(&world, "vm1");
+    world.fails(
+        1,
+        &["backup", "vm1.img", "vm1"],
+        &["cannot back up vm1.img", "'vm1' is in use by", "--wait"],
+    );
+    let second = world.start(&["backup", "vm1.img", "vm1", "--wait", "--json"]);
+    std::thread::sleep(Duration::from_millis(200));
+    let mut second = second;
+    assert!(second.try_wait().unwrap().is_none(), "it waits");
+    let first = finish(first).expect_code(0).json();
+    let second = Run::of(&["backup", "--wait"], second.wait_with_output().unwrap()).expect_code(0).json();
+    assert_eq!(second["parent"], first["id"]);
+    assert_eq!(world.revisions("vm1").len(), 2);
+}
+
+#[test]
+fn two_streams_are_backed_up_at_once() {
+    let world = World::new();
+    world.small_image("probe");
+    world.small_image("web.img");
+    let first = start_slow_backup(&world, "vm1");
+    world.backup("web.img", "web");
+    finish(first).expect_code(0);
+    world.assert_same("web", &world.path("web.img"));
+    assert!(world.dump("vm1") == noise(8, 4 * CHUNK as usize));
+}
+
+#[test]
+fn many_streams_at_once_share_chunks_and_lose_nothing() {
+    let world = World::new();
+    world.small_image("vm.img");
+    let names: Vec<String> = (0..6).map(|n| format!("vm{n}")).collect();
+    let children: Vec<Child> = names.iter().map(|name| world.start(&["backup", "vm.img", name])).collect();
+    for child in children {
+        Run::of(&["backup"], child.wait_with_output().unwrap()).expect_code(0);
+    }
+    for name in &names {
+        world.assert_same(name, &world.path("vm.img"));
+    }
+    world.ok(&["scrub"]);
+}
+
+/// Kill -9 at random points: no visible revision is ever damaged, and the next backup always succeeds.
+#[test]
+fn a_killed_backup_leaves_earlier_revisions_intact() {
+    let world = World::new();
+    let chunks: Vec<u64> = (0..1500).collect();
+    let image = world.image("vm1.img", 1500 * CHUNK, &chunks);
+    let start = Instant::now();
+    world.backup("vm1.img", "vm1");
+    let whole = start.elapsed();
+    let before = fs::read(&image).unwrap();
+    for round in 0..10_u32 {
+        for chunk in (0..1500).filter(|chunk| chunk % 3 == u64::from(round % 3)) {
+            write_chunk(&image, chunk, 10_000 * u64::from(round + 1) + chunk);
+        }
+        let known = world.revisions("vm1").len();
+        let mut child = world.start(&["backup", "vm1.img", "vm1"]);
+        // Spread over the whole run, from before its begin to its end.
+        std::thread::sleep(whole * round / 9);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let listed = world.revisions("vm1").len();
+        assert!(listed == known || listed == known + 1, "a backup is there or not");
+        if listed > known {
+            world.assert_same("vm1@0", &image);
+        }
+        world.ok(&["scrub", "vm1@all"]);
+    }
+    assert!(world.dump(&format!("vm1@{}", world.revisions("vm1").len() - 1)) == before);
+    world.backup("vm1.img", "vm1");
+    world.assert_same("vm1", &image);
+    world.ok(&["scrub", "vm1"]);
+}
+
+#[test]
+fn a_full_disk_is_a_clean_error_and_works_again_with_room() {
+    if !can_use(&[Requirement::Root, Requirement::Loop, Requirement::Program("mkfs.ext4")]) {
+        return;
+    }
+    let world = World::without_repository();
+    let disk = SmallDisk::new(&world, 24 << 20);
+    let repository = disk.path().join("repo");
+    let repository = repository.to_str().unwrap();
+    world.ok(&["init", repository]);
+    let small = world.small_image("small.img");
+    world.ok(&["-r", repository, "backup", "small.img", "small"]);
+    let chunks: Vec<u64> = (1000..1400).collect();
+    world.image("big.img", 1400 * CHUNK, &chunks);
+    let ballast = disk.path().join("ballast");
+    fs::write(&ballast, vec![1; 4 << 20]).unwrap();
+    let run = world.run(&["-r", repository, "backup", "big.img", "big", "--json"]).expect_code(1);
+    run.says(&["No space left on device", "free some space"]);
+    assert!(run.json()["error"]["hint"].as_str().unwrap().contains("are intact"));
+    let listed = world.json(&["-r", repository, "list"]);
+    assert_eq!(listed["revisions"].as_array().unwrap().len(), 1);
+    let status = world.json(&["-r", repository, "status"]);
+    assert_eq!(status["repository"]["leftovers"]["files"], 0, "it clears up what it has written");
+    assert!(world.ok(&["-r", repository, "dump", "small"]).stdout == fs::read(&small).unwrap());
+    fs::remove_file(ballast).unwrap();
+    write_chunk(&small, 1, 1000);
+    world.ok(&["-r", repository, "backup", "small.img", "small"]);
+    assert!(world.ok(&["-r", repository, "dump", "small"]).stdout == fs::read(&small).unwrap());
+    world.ok(&["-r", repository, "scrub"]);
+}
+
+#[test]
+fn a_source_that_changes_while_it_is_read_is_told_and_ends_with_3() {
+    let world = World::new();
+    let chunks: Vec<u64> = (0..1000).collect();
+    let image = world.image("vm1.img", 1000 * CHUNK, &chunks);
+    // Whether the write comes in time is chance: try until it does.
+    for _ in 0..20 {
+        let child = world.start(&["backup", "vm1.img", "vm1", "--json", "--force-read"]);
+        let end = Instant::now() + Duration::from_millis(400);
+        while Instant::now() < end {
+            support::write_at(&image, 0, b"changed");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let run = Run::of(&["backup"], child.wait_with_output().unwrap());
+        if run.code == Some(3) {
+            run.says(&["treering: warning:", "changed while it was read"]);
+            let said = run.json();
+            assert!(said["warnings"][0].as_str().unwrap().contains("changed while it was read"));
+            assert_eq!(world.revisions("vm1@latest")[0]["id"], said["id"], "the revision was made");
+            let again = world.backup("vm1.img", "vm1");
+            assert!(again["bytes_read"].as_u64().unwrap() > 0, "what changed is never taken for settled");
+            return;
+        }
+        run.expect_code(0);
+    }
+    panic!("no backup ever met a change");
+}
+
+/// The producer of a pipe dies of the same Ctrl-C, and its end looks like the end of the image: half an image was once
+/// taken for a whole one.
+#[test]
+fn the_end_of_stdin_after_a_signal_is_no_end_of_the_image() {
+    let world = World::new();
+    let mut child = world.command(&["backup", "-", "vm1"]).stdin(Stdio::piped()).spawn().unwrap();
+    child.stdin.as_mut().unwrap().write_all(&noise(5, 50 * CHUNK as usize)).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    interrupt(&child);
+    finish(child).expect_code(130);
+    assert_eq!(world.json(&["list"])["revisions"], serde_json::json!([]));
+}
+
+#[test]
+fn an_interrupted_backup_ends_with_130_and_its_work_is_used_again() {
+    let world = World::new();
+    for attempt in 1..20 {
+        let stream = format!("vm{attempt}");
+        let chunks: Vec<u64> = (attempt * 10_000..attempt * 10_000 + 1500).collect();
+        let image = world.image_with_seeds("vm1.img", &chunks);
+        let child = world.start(&["backup", "vm1.img", &stream, "--json"]);
+        std::thread::sleep(Duration::from_millis(20 * attempt));
+        interrupt(&child);
+        let run = Run::of(&["backup"], child.wait_with_output().unwrap());
+        let said = world.backup("vm1.img", &stream);
+        world.assert_same(&stream, &image);
+        if run.code == Some(130) && said["chunks_new"].as_u64().unwrap() < 1500 {
+            run.says(&["interrupted", "nothing half-done", "hint:"]);
+            assert_eq!(run.json()["error"]["code"], 130);
+            assert_eq!(world.revisions(&stream).len(), 1);
+            return;
+        }
+    }
+    panic!("no backup was ever interrupted half-way");
+}
+
+fn interrupt(child: &Child) {
+    // One that has ended already is none to interrupt.
+    let _ =
+        rustix::process::kill_process(rustix::process::Pid::from_child(child), rustix::process::Signal::INT);
+}

@@ -1,0 +1,132 @@
+//! Style that can be tested: which layer may know which, how long a file may be, and that nothing is left out.
+#![allow(clippy::unwrap_used, reason = "a test that can't go on may panic")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Longest file in lines, its tests not counted.
+const LINES_MAX: usize = 600;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Source files below a directory, with their text.
+fn sources(directory: &str) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    let mut directories = vec![root().join(directory)];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                found.push((path.strip_prefix(root()).unwrap().to_owned(), text));
+            }
+        }
+    }
+    assert!(!found.is_empty(), "{directory} has no sources");
+    found
+}
+
+/// The code without comments and without the tests at its end.
+fn code(text: &str) -> String {
+    let text = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+    text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+}
+
+/// Fails where a file below `directory`, other than the exceptions, has any of the words.
+#[track_caller]
+fn assert_unknown(directory: &str, words: &[&str], exceptions: &[&str]) {
+    for (path, text) in sources(directory) {
+        if exceptions.iter().any(|exception| path.ends_with(exception)) {
+            continue;
+        }
+        let code = code(&text);
+        for word in words {
+            assert!(!code.contains(word), "{} must not know '{word}'", path.display());
+        }
+    }
+}
+
+#[test]
+fn the_layers_of_the_engine_import_downwards_only() {
+    let layers = ["format", "backend", "store", "repository", "revision", "source", "operations"];
+    for (place, layer) in layers.iter().enumerate() {
+        let above: Vec<String> = layers[place + 1..]
+            .iter()
+            // Neither of these two is above the other.
+            .filter(|above| (*layer, **above) != ("revision", "source"))
+            .map(|above| format!("crate::{above}"))
+            .collect();
+        let above: Vec<&str> = above.iter().map(String::as_str).collect();
+        assert_unknown(&format!("engine/src/{layer}"), &above, &[]);
+    }
+}
+
+#[test]
+fn operations_never_call_each_other() {
+    let operations = ["backup", "restore", "dump", "diff", "scrub"];
+    for (path, text) in sources("engine/src/operations") {
+        for other in operations {
+            let own =
+                path.components().any(|part| Path::new(part.as_os_str()).file_stem() == Some(other.as_ref()));
+            assert!(
+                own || !code(&text).contains(&format!("operations::{other}")),
+                "{}: {other}",
+                path.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn only_the_command_line_knows_terminal_arguments_and_environment() {
+    let words = ["clap", "indicatif", "println!", "eprintln!", "std::env", "process::exit", "is_terminal"];
+    // The golden tests are a file of their own.
+    assert_unknown("engine/src", &words, &["format/golden.rs"]);
+    assert_unknown("fuse/src", &words, &[]);
+}
+
+#[test]
+fn only_one_module_knows_each_awkward_crate() {
+    assert_unknown("engine/src", &["bincode"], &["format/codec.rs"]);
+    assert_unknown("engine/src", &["fuser", "libc::"], &[]);
+    assert_unknown("fuse/src", &["fuser::"], &["adapter.rs", "session.rs"]);
+    assert_unknown("src", &["fuser", "bincode", "blake3"], &[]);
+}
+
+#[test]
+fn no_file_is_too_long_to_be_read() {
+    for directory in ["src", "engine/src", "fuse/src"] {
+        for (path, text) in sources(directory) {
+            let lines = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default().lines().count();
+            assert!(lines <= LINES_MAX, "{} has {lines} lines", path.display());
+        }
+    }
+    let main = fs::read_to_string(root().join("src/main.rs")).unwrap();
+    assert!(main.lines().count() < 60);
+}
+
+#[test]
+fn every_module_says_what_it_is() {
+    for directory in ["src", "engine/src", "fuse/src", "tests"] {
+        for (path, text) in sources(directory) {
+            assert!(text.starts_with("//!"), "{} does not begin with //!", path.display());
+        }
+    }
+}
+
+#[test]
+fn every_command_has_a_file_of_tests() {
+    // Commands whose tests stand with those of another.
+    let elsewhere = [("unmount", "mount"), ("completions", "usage"), ("man", "usage")];
+    let no_commands = ["mod", "inventory", "revision", "serve"];
+    for (path, _) in sources("src/commands") {
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        let tests = elsewhere.iter().find(|(command, _)| *command == name).map_or(name, |(_, tests)| tests);
+        let tests = root().join("tests").join(format!("{tests}.rs"));
+        assert!(no_commands.contains(&name) || tests.exists(), "{name} has no tests");
+    }
+}
