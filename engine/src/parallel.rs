@@ -37,14 +37,19 @@ pub(crate) fn ordered<T: Send, S, R: Send>(
         scope.spawn(move || {
             for item in items {
                 let (reply, result) = bounded(1);
-                let sent = results.send(result).is_ok();
-                let sent = sent
-                    && match item {
-                        Ok(item) => jobs.send((item, reply)).is_ok(),
-                        Err(error) => reply.send(Err(error)).is_ok() && false,
-                    };
-                if !sent {
+                if results.send(result).is_err() {
                     return;
+                }
+                match item {
+                    Ok(item) => {
+                        if jobs.send((item, reply)).is_err() {
+                            return;
+                        }
+                    }
+                    Err(error) => {
+                        let _ = reply.send(Err(error));
+                        return;
+                    }
                 }
             }
         });

@@ -1,6 +1,8 @@
 //! Damage of each kind of stored file: a clear error or the right bytes, never a wrong one; found by scrub, healed by
 //! the next backup.
 
+#![allow(clippy::unwrap_used, reason = "a failure of a test's own means is a failure of the test")]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::FileExt;

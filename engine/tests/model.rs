@@ -1,5 +1,7 @@
 //! Random sequences of changes and backups against plain copies.
 
+#![allow(clippy::unwrap_used, reason = "a failure of a test's own means is a failure of the test")]
+
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};

@@ -84,7 +84,7 @@ impl StreamStatus {
     fn new(inventory: &StreamInventory, now: Timestamp) -> Self {
         let StreamInventory { stream, entries } = inventory;
         let records = || entries.iter().filter_map(|entry| entry.record.as_ref().ok());
-        let newest_readable = records().last();
+        let newest_readable = records().next_back();
         Self {
             name: stream.name.clone(),
             kind: stream.kind.as_str(),

@@ -8,47 +8,50 @@ use treering_engine::Monitor;
 use super::signals::Interrupts;
 use super::terminal::set_bar;
 
-const BAR: &str = "{msg:>10} [{bar:32}] {percent:>3}% {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left";
-const COUNTER: &str = "{msg:>10} {spinner} {binary_bytes}, {binary_bytes_per_sec}, {elapsed}";
+const BAR: &str = "{msg} [{wide_bar}] {percent:>3}% {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left";
+const COUNTER: &str = "{msg} {spinner} {binary_bytes}, {binary_bytes_per_sec}, {elapsed}";
 /// Drawn often enough to look alive, and rarely enough to cost nothing.
 const DRAWS_PER_SECOND: u8 = 8;
+/// How often the time that is left is counted down while nothing else happens.
+const TICK: Duration = Duration::from_millis(250);
 
 /// Draws a progress bar where one is wanted, and hands warnings to the log.
 pub(crate) struct TerminalMonitor {
     bar: ProgressBar,
+    draws: bool,
     interrupts: Interrupts,
 }
 
 impl TerminalMonitor {
+    /// The bar is hidden until there is something to show.
     pub(super) fn new(draws: bool, interrupts: Interrupts) -> Self {
-        let target = match draws {
-            true => ProgressDrawTarget::stderr_with_hz(DRAWS_PER_SECOND),
-            false => ProgressDrawTarget::hidden(),
-        };
-        let bar = ProgressBar::with_draw_target(None, target);
+        let bar = ProgressBar::hidden();
         if draws {
             set_bar(Some(bar.clone()));
         }
-        Self { bar, interrupts }
+        Self { bar, draws, interrupts }
     }
 }
 
 impl Monitor for TerminalMonitor {
     fn begin(&self, task: &str, total_bytes: Option<u64>) {
-        if self.bar.is_hidden() {
-            log::info!("{task}");
+        log::info!("{task}");
+        if !self.draws {
             return;
         }
         let template = if total_bytes.is_some() { BAR } else { COUNTER };
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-        self.bar.reset();
         self.bar.set_style(style.progress_chars("=> "));
         self.bar.set_message(task.to_owned());
         match total_bytes {
             Some(total) => self.bar.set_length(total),
             None => self.bar.unset_length(),
         }
-        self.bar.enable_steady_tick(Duration::from_millis(250));
+        self.bar.reset();
+        if self.bar.is_hidden() {
+            self.bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(DRAWS_PER_SECOND));
+            self.bar.enable_steady_tick(TICK);
+        }
     }
 
     fn advance(&self, bytes: u64) {

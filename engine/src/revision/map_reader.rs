@@ -61,12 +61,9 @@ impl MapReader {
             let leaf_index = at / FAN_OUT;
             let leaf_end = (leaf_index + 1).saturating_mul(FAN_OUT).min(range.end);
             let first = (at % FAN_OUT) as usize;
-            match self.leaf(leaf_index)? {
-                Some(leaf) => {
-                    let inside = leaf.slots.iter().skip(first).take((leaf_end - at) as usize);
-                    slots.extend(inside.copied());
-                }
-                None => {}
+            if let Some(leaf) = self.leaf(leaf_index)? {
+                let inside = leaf.slots.iter().skip(first).take((leaf_end - at) as usize);
+                slots.extend(inside.copied());
             }
             slots.resize((leaf_end - range.start) as usize, Slot::Hole);
             at = leaf_end;

@@ -324,7 +324,8 @@ impl Run<'_> {
             Some(record) => Some(self.open_base(&record)?),
             None => None,
         };
-        let mut also_read = base.as_ref().map_or_else(Vec::new, |base| boundary(base, source.size()));
+        let mut also_read: Vec<Range<u64>> =
+            base.as_ref().and_then(|base| boundary(base, source.size())).into_iter().collect();
         if let Some(base) = &base {
             also_read.extend(self.bad_slots(base)?);
         }
@@ -516,13 +517,10 @@ fn is_rest(piece: &Piece, has_base: bool) -> bool {
 }
 
 /// Slots that hints need not name, but that differ because the size does: from the end of the shorter one on.
-fn boundary(base: &MapReader, size: u64) -> Vec<Range<u64>> {
+fn boundary(base: &MapReader, size: u64) -> Option<Range<u64>> {
     let (chunk_size, base_size) = (u64::from(base.root().chunk_size), base.root().size);
-    if base_size == size {
-        return Vec::new();
-    }
     let first = base_size.min(size) / chunk_size;
-    vec![first..size.div_ceil(chunk_size)]
+    (base_size != size).then_some(first..size.div_ceil(chunk_size))
 }
 
 /// Bytes of the chunks in which two maps differ. Nodes that can't be read are for scrub to find.
