@@ -22,7 +22,10 @@ Examples:
   treering backup /var/lib/libvirt/images/vm1.img vm1
   treering backup /dev/vg0/data data --tag weekly
   qemu-img convert -O raw vm2.qcow2 /dev/stdout | treering backup - vm2
-  rbd diff --format json --from-snap a vms/vm1@b | treering backup /dev/rbd0 vm1 --hints -")]
+  rbd diff --format json --from-snap a vms/vm1@b | treering backup /dev/rbd0 vm1 --hints -
+
+With -, the end of stdin is the end of the image: let the shell tell if the producer failed (set -o pipefail).
+An image file whose size, times and inode are as recorded is taken over unread; a block device is always read.")]
 pub(crate) struct BackupArgs {
     /// An image file or block device, or - for stdin
     source: OsString,

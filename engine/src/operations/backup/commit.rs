@@ -47,7 +47,7 @@ impl Run<'_> {
             self.store_record(stream, &mut record)?;
             self.repository.change_damage(Vec::new(), &made.healed)?;
         }
-        Ok(BackupReport { stream: self.options.stream.clone(), record })
+        Ok(BackupReport { stream: self.options.stream.clone(), record, source_changed: self.source_changed })
     }
 
     fn store_record(&self, stream: &Stream, record: &mut Record) -> Result<()> {

@@ -6,6 +6,7 @@ mod map_builder;
 mod pipeline;
 mod plan;
 mod sample;
+mod unsettled;
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -63,6 +64,8 @@ pub struct BackupReport {
     pub stream: String,
     /// The new revision's record; not stored after a dry run.
     pub record: Record,
+    /// Whether the source changed while it was read, so that parts of two states may be in the revision.
+    pub source_changed: bool,
 }
 
 /// Backs up an image.
@@ -81,7 +84,8 @@ pub fn backup(
     // Hints that can't be right are refused before anything is made.
     let hints = read_hints(&source, options)?;
     let place = Place::take(repository, options, &name)?;
-    let mut run = Run { repository, options, monitor, place, hints, start, warnings: Vec::new() };
+    let (source_changed, warnings) = (false, Vec::new());
+    let mut run = Run { repository, options, monitor, place, hints, start, source_changed, warnings };
     let made = match source {
         Source::Image(image) => run.back_up_image(image.as_ref())?,
         Source::Stream { name, bytes } => run.back_up_stream(name, bytes)?,
@@ -216,6 +220,7 @@ struct Run<'a> {
     place: Place,
     hints: Option<Hints>,
     start: Timestamp,
+    source_changed: bool,
     warnings: Vec<String>,
 }
 
@@ -482,18 +487,14 @@ impl Run<'_> {
         after: Option<FileEvidence>,
         read_at: Timestamp,
     ) -> Option<FileEvidence> {
-        let mut evidence = before?;
-        let changed = after.as_ref() != Some(&evidence);
-        if changed {
+        let before = before?;
+        if after.as_ref() != Some(&before) {
+            self.source_changed = true;
             self.warn(
                 "the file changed while it was read: the revision may hold parts of two states".to_owned(),
             );
         }
-        // DESIGN: a write in the same tick of the clock must not be lost. Some file systems have whole seconds only.
-        let fractions = evidence.ctime.nanoseconds != 0 || evidence.mtime.nanoseconds != 0;
-        let margin = if fractions { 0.02 } else { 2.0 };
-        evidence.unsettled = changed || read_at.seconds_since(evidence.ctime) < margin;
-        Some(evidence)
+        Some(unsettled::judge(before, after.as_ref(), read_at))
     }
 
     fn warn(&mut self, message: String) {
