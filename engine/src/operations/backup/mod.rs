@@ -4,6 +4,7 @@ mod commit;
 mod hints;
 mod map_builder;
 mod pipeline;
+mod place;
 mod plan;
 mod sample;
 mod unsettled;
@@ -13,15 +14,14 @@ use std::ops::Range;
 
 use hints::Hints;
 use pipeline::{Context, Outcome};
+use place::Place;
 use plan::{FullPlan, Piece, hinted_plan};
 
 use crate::error::{Error, Result};
-use crate::format::{
-    Content, Damage, FileEvidence, HintEvidence, ImageContent, Kind, Method, Record, Timestamp,
-};
+use crate::format::{Content, FileEvidence, HintEvidence, ImageContent, Method, Record, Timestamp};
 use crate::id::ObjectId;
 use crate::monitor::Monitor;
-use crate::repository::{Claimed, Repository, Stream, StreamLock, validate_label};
+use crate::repository::{Repository, validate_label};
 use crate::revision::{MapPart, MapReader, diff_maps, span_of};
 use crate::source::{ImageSource, Source};
 use crate::store::StoreWriter;
@@ -106,105 +106,6 @@ fn read_hints(source: &Source, options: &BackupOptions) -> Result<Option<Hints>>
             reason: "a stream of bytes can't be read in places, so hints are of no use".to_owned(),
         }),
     }
-}
-
-/// Where the new revision goes, and what it builds upon. Holds the session and the stream's lock.
-struct Place {
-    stream: Option<Stream>,
-    stream_name: String,
-    parent: Option<Record>,
-    hints_base: Option<Record>,
-    damage: Damage,
-    _lock: Option<StreamLock>,
-    _session: Option<Claimed>,
-}
-
-impl Place {
-    /// The order is that of `docs/format.md` section 5: claim, choose, name what was chosen, look again.
-    fn take(repository: &Repository, options: &BackupOptions, source: &str) -> Result<Self> {
-        let stream = match options.dry_run {
-            true => find_stream(repository, &options.stream)?,
-            false => Some(repository.stream_for_backup(&options.stream, Kind::Image, source)?),
-        };
-        let mut place = Self {
-            stream,
-            stream_name: options.stream.clone(),
-            parent: None,
-            hints_base: None,
-            damage: repository.damage_now()?,
-            _lock: None,
-            _session: None,
-        };
-        let Some(stream) = place.stream.clone() else {
-            place.hints_base = place.choose_hints_base(repository, options)?;
-            return Ok(place);
-        };
-        if options.dry_run {
-            place.choose(repository, options, &stream)?;
-            return Ok(place);
-        }
-        let purpose = format!("backup of {source} to stream '{}'", stream.name);
-        let mut session = repository.begin_session(&purpose, stream.id)?;
-        place._lock = Some(repository.lock_stream(stream.id, &stream.name, options.wait)?);
-        place.choose(repository, options, &stream)?;
-        let chosen: Vec<Record> = place.parent.iter().chain(&place.hints_base).cloned().collect();
-        session
-            .hold(chosen.iter().map(|record| record.id).collect(), chosen.iter().map(root_of).collect())?;
-        for record in &chosen {
-            repository.record(&stream, &record.key())?;
-        }
-        place._session = Some(session);
-        Ok(place)
-    }
-
-    fn choose(&mut self, repository: &Repository, options: &BackupOptions, stream: &Stream) -> Result<()> {
-        self.parent = newest_readable(repository, stream)?;
-        self.hints_base = self.choose_hints_base(repository, options)?;
-        Ok(())
-    }
-
-    fn choose_hints_base(&self, repository: &Repository, options: &BackupOptions) -> Result<Option<Record>> {
-        if options.hints.is_none() {
-            return Ok(None);
-        }
-        match (&options.hints_base, &self.stream, &self.parent) {
-            (HintsBase::Nothing, _, _) => Ok(None),
-            (HintsBase::Newest, _, Some(parent)) => Ok(Some(parent.clone())),
-            (HintsBase::Spec(spec), Some(stream), _) => {
-                let key = repository.find_revision(stream, spec)?;
-                repository.record(stream, &key).map(Some)
-            }
-            (HintsBase::Newest | HintsBase::Spec(_), _, _) => Err(Error::Hints {
-                reason: format!(
-                    "stream '{}' has no revision that they could be relative to; with --hints-base none they say which parts are in use",
-                    self.stream_name
-                ),
-            }),
-        }
-    }
-}
-
-fn find_stream(repository: &Repository, name: &str) -> Result<Option<Stream>> {
-    crate::repository::validate_stream_name(name)?;
-    match repository.stream(name) {
-        Ok(stream) => Ok(Some(stream)),
-        Err(Error::NoSuchStream { .. }) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// The newest revision whose record can be read: a damaged one must not stop the next backup.
-fn newest_readable(repository: &Repository, stream: &Stream) -> Result<Option<Record>> {
-    for key in repository.revisions(stream)?.iter().rev() {
-        match repository.record(stream, key) {
-            Ok(record) => return Ok(Some(record)),
-            Err(error) if error.is_damage() || error.is_not_found() => {
-                log::warn!("{error}; an older revision is compared with")
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(None)
 }
 
 fn root_of(record: &Record) -> ObjectId {
