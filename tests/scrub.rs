@@ -159,7 +159,7 @@ fn a_source_is_compared() {
     let said = world.run(&["scrub", "vm1", "-s", "vm1.img", "--json"]).expect_code(4).json();
     assert_eq!(said["mismatched"], serde_json::json!([{ "offset": 5 * CHUNK, "length": CHUNK }]));
     world.run(&["scrub", "vm1@1", "-s", "vm1.img"]).expect_code(4);
-    world.fails(1, &["scrub", "vm1", "-s", "missing"], &["cannot back up missing"]);
+    world.fails(1, &["scrub", "vm1", "-s", "missing"], &["cannot use missing as a source"]);
     world.fails(1, &["scrub", "vm9"], &["cannot scrub vm9", "streams: vm1"]);
 }
 

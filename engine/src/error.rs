@@ -139,7 +139,7 @@ pub enum Error {
     },
 
     /// Something that was named by the user can't be used as a source.
-    #[error("cannot back up {path}: {reason}")]
+    #[error("cannot use {path} as a source: {reason}")]
     UnusableSource {
         /// The source.
         path: String,

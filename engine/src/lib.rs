@@ -31,9 +31,9 @@ mod store;
 
 pub use error::{Corrupt, Error, Result};
 pub use format::{
-    BadObject, Claim, Compression, Content, Counters, Damage, FAN_OUT, FileEvidence, Header, HintEvidence,
-    ImageContent, Kind, Labels, MAX_CHUNK_SIZE, MIN_CHUNK_SIZE, Method, ObjectType, Record, RecordKey,
-    Timestamp,
+    BadObject, Claim, Compression, Content, Counters, Damage, FAN_OUT, FORMAT_VERSION, FileEvidence, Header,
+    HintEvidence, ImageContent, Kind, Labels, MAX_CHUNK_SIZE, MIN_CHUNK_SIZE, Method, ObjectType, Record,
+    RecordKey, Timestamp,
 };
 pub use id::{ClaimId, ObjectId, PackId, RepositoryId, RevisionId, StreamId, TableId};
 pub use monitor::{CollectingMonitor, Monitor, SilentMonitor};

@@ -264,7 +264,13 @@ fn spawn_holder(program: &Path, repository: &Path, place: &Path, user: Option<u3
     if let Some(user) = user {
         command.uid(user).gid(user);
     }
-    let mut child = command.spawn().unwrap();
+    // A child that another test has just forked may still hold the copy of the program open for writing.
+    let mut child = loop {
+        match command.spawn() {
+            Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => std::thread::yield_now(),
+            other => break other.unwrap(),
+        }
+    };
     let mut output = BufReader::new(child.stdout.take().unwrap());
     let mut line = String::new();
     while !line.contains("it answers") {

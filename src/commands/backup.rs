@@ -85,7 +85,7 @@ pub(super) fn run(context: &Context<'_>, args: &BackupArgs) -> CommandOutcome {
     })?;
     drop(monitor);
     tell(context, &report, args.dry_run)?;
-    Ok(code_of(&report.record))
+    Ok(code_of(&report))
 }
 
 fn refuse_stdin_twice(args: &BackupArgs) -> Result<(), Failure> {
@@ -153,9 +153,8 @@ fn open_source(context: &Context<'_>, args: &BackupArgs) -> Result<Source, Failu
 }
 
 /// Changes under the reader's eyes make a revision that may hold parts of two states.
-fn code_of(record: &Record) -> Code {
-    let is_incomplete = |warning: &String| warning.starts_with("the file changed while it was read");
-    match record.warnings.iter().any(is_incomplete) {
+fn code_of(report: &BackupReport) -> Code {
+    match report.source_changed {
         true => Code::Incomplete,
         false => Code::Done,
     }

@@ -3,16 +3,13 @@
 use clap::Args;
 use serde::Serialize;
 use serde_json::json;
-use treering_engine::{Repository, Timestamp};
+use treering_engine::{FORMAT_VERSION, Repository, Timestamp};
 
 use super::init::compression_text;
 use super::inventory::{self, StreamInventory, size_of};
 use super::{Context, absolute};
 use crate::exit::{Code, CommandOutcome, Failure};
 use crate::ui::{Align, Table, age, count, size};
-
-/// The version of the repository format that this program writes and reads; the engine refuses others.
-const FORMAT_VERSION: u32 = 1;
 
 /// Show what the repository holds and how it is
 #[derive(Args, Debug)]

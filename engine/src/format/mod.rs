@@ -3,6 +3,9 @@
 //!
 //! No decoder panics, and none allocates by a number that it has not compared with the bytes at hand.
 
+/// The version of the repository format that this program reads and writes.
+pub const FORMAT_VERSION: u32 = 1;
+
 mod blob;
 mod bytes;
 mod codec;

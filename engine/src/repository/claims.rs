@@ -49,11 +49,16 @@ impl Repository {
         Some(Claimed { claim, guard })
     }
 
-    /// Locks a stream for a backup; `wait` until another backup is done.
+    /// Locks a stream for a backup. If another backup has it, `wait` is asked again and again whether to wait on.
     ///
     /// # Errors
     /// [`Error::Busy`] names the other backup.
-    pub(crate) fn lock_stream(&self, stream: StreamId, name: &str, wait: bool) -> Result<StreamLock> {
+    pub(crate) fn lock_stream(
+        &self,
+        stream: StreamId,
+        name: &str,
+        wait: impl Fn() -> Result<bool>,
+    ) -> Result<StreamLock> {
         let lock = self.lock(&format!("stream-{stream}"), &format!("stream '{name}'"), wait);
         match lock {
             Ok(lock) => Ok(StreamLock { _lock: lock }),
@@ -65,12 +70,12 @@ impl Repository {
     }
 
     /// Takes a lock of the repository.
-    pub(crate) fn lock(&self, name: &str, what: &str, wait: bool) -> Result<LockGuard> {
+    pub(crate) fn lock(&self, name: &str, what: &str, wait: impl Fn() -> Result<bool>) -> Result<LockGuard> {
         loop {
             if let Some(lock) = self.backend().try_lock(name)? {
                 return Ok(lock);
             }
-            if !wait {
+            if !wait()? {
                 return Err(Error::Busy { what: what.to_owned(), holder: "another process".to_owned() });
             }
             std::thread::sleep(RETRY);

@@ -50,7 +50,7 @@ impl Repository {
         if add.is_empty() && remove.is_empty() {
             return Ok(());
         }
-        let _lock = self.lock("damage", "the damage list", true)?;
+        let _lock = self.lock("damage", "the damage list", || Ok(true))?;
         let before = self.damage()?;
         let mut objects: BTreeMap<ObjectId, BadObject> =
             before.objects.iter().map(|object| (object.id, object.clone())).collect();

@@ -161,14 +161,11 @@ impl Store {
         self.read_place(object_type, id, location, &mut content)
     }
 
-    /// Tries all known places of an object, the newest first; then those that the tables name when listed anew.
+    /// Tries the known places of an object, the newest first; then those that are known when the tables are listed anew.
     fn try_places<T>(&self, id: &ObjectId, mut read: impl FnMut(&Location) -> Result<T>) -> Result<T> {
         let mut failure = None;
-        for attempt in 0..2 {
-            if attempt > 0 {
-                self.index.reload()?;
-            }
-            for location in self.index.locate(id)? {
+        for locate in [Index::locate, Index::locate_again] {
+            for location in locate(&self.index, id)? {
                 match read(&location) {
                     Ok(value) => return Ok(value),
                     Err(error) => failure = Some(error),

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::{BackupReport, Made, Run};
 use crate::backend::Key;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::{Content, Counters, Record, Timestamp, seal};
 use crate::id::{RevisionId, StreamId};
 use crate::repository::{Stream, host_name};
@@ -14,6 +14,10 @@ const PROGRAM: &str = concat!("treering ", env!("CARGO_PKG_VERSION"));
 impl Run<'_> {
     /// Writes labels and record. After that the revision is there, for ever and for all.
     pub(super) fn commit(self, source: &str, made: Made) -> Result<BackupReport> {
+        // The end of a stream may be the end of a producer that was stopped by the same signal as we.
+        if self.monitor.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
         let end = Timestamp::now();
         let elapsed = end.seconds_since(self.start).max(0.0);
         let mut record = Record {

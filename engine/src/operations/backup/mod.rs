@@ -83,7 +83,7 @@ pub fn backup(
     let name = source.name();
     // Hints that can't be right are refused before anything is made.
     let hints = read_hints(&source, options)?;
-    let place = Place::take(repository, options, &name)?;
+    let place = Place::take(repository, options, &name, monitor)?;
     let (source_changed, warnings) = (false, Vec::new());
     let mut run = Run { repository, options, monitor, place, hints, start, source_changed, warnings };
     let made = match source {
@@ -341,15 +341,15 @@ impl Run<'_> {
             presence: writer.presence(),
             source,
         };
-        match pipeline::run(&context, steps, source.map(ImageSource::size), &mut writer, self.monitor) {
-            Ok(outcome) => Ok((outcome, writer.finish()?)),
-            Err(Error::Cancelled) => {
-                // What was done so far is kept for the next run.
-                writer.finish()?;
-                Err(Error::Cancelled)
-            }
-            Err(error) => Err(error),
+        let run = pipeline::run(&context, steps, source.map(ImageSource::size), &mut writer, self.monitor);
+        let interrupted =
+            matches!(run, Err(Error::Cancelled | Error::SourceRead { .. })) && self.monitor.is_cancelled();
+        if interrupted {
+            // A stream's producer may have been ended by the same signal. What was done so far is kept for the next run.
+            writer.finish()?;
+            return Err(Error::Cancelled);
         }
+        Ok((run?, writer.finish()?))
     }
 
     fn made(

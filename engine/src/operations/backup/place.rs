@@ -3,6 +3,7 @@
 use super::{BackupOptions, HintsBase, root_of};
 use crate::error::{Error, Result};
 use crate::format::{Damage, Kind, Record};
+use crate::monitor::Monitor;
 use crate::repository::{Claimed, Repository, Stream, StreamLock, validate_stream_name};
 
 /// Where the new revision goes, and what it builds upon. Holds the session and the stream's lock.
@@ -18,7 +19,12 @@ pub(super) struct Place {
 
 impl Place {
     /// The order is that of `docs/format.md` section 5: claim, choose, name what was chosen, look again.
-    pub(super) fn take(repository: &Repository, options: &BackupOptions, source: &str) -> Result<Self> {
+    pub(super) fn take(
+        repository: &Repository,
+        options: &BackupOptions,
+        source: &str,
+        monitor: &dyn Monitor,
+    ) -> Result<Self> {
         let stream = match options.dry_run {
             true => find_stream(repository, &options.stream)?,
             false => Some(repository.stream_for_backup(&options.stream, Kind::Image, source)?),
@@ -42,7 +48,11 @@ impl Place {
         }
         let purpose = format!("backup of {source} to stream '{}'", stream.name);
         let mut session = repository.begin_session(&purpose, stream.id)?;
-        place._lock = Some(repository.lock_stream(stream.id, &stream.name, options.wait)?);
+        let wait = || match monitor.is_cancelled() {
+            true => Err(Error::Cancelled),
+            false => Ok(options.wait),
+        };
+        place._lock = Some(repository.lock_stream(stream.id, &stream.name, wait)?);
         place.choose(repository, options, &stream)?;
         let chosen: Vec<Record> = place.parent.iter().chain(&place.hints_base).cloned().collect();
         session

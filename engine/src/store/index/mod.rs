@@ -11,7 +11,8 @@ mod table_writer;
 pub(super) use merge::merge_tables;
 pub(super) use table_writer::write_table;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use neighbours::Neighbours;
@@ -20,7 +21,7 @@ use table_reader::Table;
 use super::pack_reader::read_pack_directory;
 use crate::backend::{Area, Backend};
 use crate::error::Result;
-use crate::format::PackKind;
+use crate::format::{PackEntry, PackKind};
 use crate::id::{ObjectId, PackId, RepositoryId, TableId};
 
 /// Where a copy of an object lies.
@@ -39,7 +40,19 @@ pub(crate) struct Index {
     repository: RepositoryId,
     tables: RwLock<Option<Arc<TableSet>>>,
     neighbours: Mutex<Neighbours>,
+    /// Whether an object was missed that a lost table may have named: from then on, packs without a table are read.
+    table_lost: AtomicBool,
+    /// What the last salvage found, and in which packs.
+    salvage: Mutex<Option<Salvage>>,
 }
+
+/// The objects of packs that no healthy table names.
+struct Salvage {
+    packs: BTreeSet<PackId>,
+    objects: Arc<Salvaged>,
+}
+
+type Salvaged = HashMap<ObjectId, Vec<Location>>;
 
 /// The tables as they were listed at one moment.
 struct TableSet {
@@ -47,12 +60,19 @@ struct TableSet {
     tables: Vec<Arc<Table>>,
     /// Objects of packs that only damaged tables name, from the packs' own directories. For reading alone: such a
     /// pack may be of a run that was cut off, so nothing new may rely on it.
-    salvaged: HashMap<ObjectId, Vec<Location>>,
+    salvaged: Arc<Salvaged>,
 }
 
 impl Index {
     pub(super) fn new(backend: Arc<dyn Backend>, repository: RepositoryId) -> Self {
-        Self { backend, repository, tables: RwLock::new(None), neighbours: Mutex::default() }
+        Self {
+            backend,
+            repository,
+            tables: RwLock::new(None),
+            neighbours: Mutex::default(),
+            table_lost: AtomicBool::new(false),
+            salvage: Mutex::default(),
+        }
     }
 
     /// All known places of an object, the newest first.
@@ -79,6 +99,18 @@ impl Index {
             locations.extend(set.salvaged.get(id).into_iter().flatten());
             return Ok(locations);
         }
+    }
+
+    /// All known places of an object after the tables were listed anew; if it is missed even so, a table may have been
+    /// lost, and packs that no table names are asked themselves.
+    pub(crate) fn locate_again(&self, id: &ObjectId) -> Result<Vec<Location>> {
+        self.reload()?;
+        let locations = self.locate_in_tables(id)?;
+        if !locations.is_empty() || self.table_lost.swap(true, Ordering::Relaxed) {
+            return Ok(locations);
+        }
+        self.reload()?;
+        self.locate_in_tables(id)
     }
 
     /// Whether an object lies in a published pack, so that something new may rely on it.
@@ -205,7 +237,8 @@ impl Index {
             }
         }
         tables.sort_by_key(|table| std::cmp::Reverse(table.created()));
-        let salvaged = if damaged { self.salvage(&tables)? } else { HashMap::new() };
+        let wanted = damaged || self.table_lost.load(Ordering::Relaxed);
+        let salvaged = if wanted { self.salvage(&tables)? } else { Arc::default() };
         Ok(TableSet { tables, salvaged })
     }
 
@@ -225,35 +258,39 @@ impl Index {
         Ok(())
     }
 
-    /// The objects of all packs that no healthy table names.
-    fn salvage(&self, healthy: &[Arc<Table>]) -> Result<HashMap<ObjectId, Vec<Location>>> {
+    /// The objects of all packs that no healthy table names. Packs never change, so the same packs are read once.
+    fn salvage(&self, healthy: &[Arc<Table>]) -> Result<Arc<Salvaged>> {
         let named: HashSet<PackId> =
             healthy.iter().flat_map(|table| table.packs()).map(|pack| pack.pack).collect();
-        let mut salvaged: HashMap<ObjectId, Vec<Location>> = HashMap::new();
+        let mut unnamed = Vec::new();
         for kind in PackKind::ALL {
-            for listed in self.backend.list(&Area::packs(kind))? {
-                let Some(pack) = PackId::parse(&listed.name).filter(|pack| !named.contains(pack)) else {
-                    continue;
-                };
-                let entries = match read_pack_directory(self.backend.as_ref(), kind, pack) {
-                    Ok(entries) => entries,
-                    Err(error) => {
-                        log::warn!("{error}");
-                        continue;
-                    }
-                };
-                for entry in entries {
-                    salvaged.entry(entry.id).or_default().push(Location {
-                        pack,
-                        kind,
-                        offset: entry.offset,
-                        stored_len: entry.stored_len,
-                        plain_len: entry.plain_len,
-                    });
-                }
-            }
+            let listed = self.backend.list(&Area::packs(kind))?;
+            let packs = listed.iter().filter_map(|file| PackId::parse(&file.name));
+            unnamed.extend(packs.filter(|pack| !named.contains(pack)).map(|pack| (kind, pack)));
         }
-        Ok(salvaged)
+        let packs: BTreeSet<PackId> = unnamed.iter().map(|(_, pack)| *pack).collect();
+        let mut memory = self.salvage.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = memory.as_ref().filter(|known| known.packs == packs) {
+            return Ok(Arc::clone(&known.objects));
+        }
+        let mut objects = Salvaged::new();
+        for (kind, pack) in unnamed {
+            self.salvage_pack(kind, pack, &mut objects);
+        }
+        let objects = Arc::new(objects);
+        *memory = Some(Salvage { packs, objects: Arc::clone(&objects) });
+        Ok(objects)
+    }
+
+    fn salvage_pack(&self, kind: PackKind, pack: PackId, objects: &mut Salvaged) {
+        let entries = match read_pack_directory(self.backend.as_ref(), kind, pack) {
+            Ok(entries) => entries,
+            Err(error) => return log::warn!("{error}"),
+        };
+        for entry in entries {
+            let PackEntry { offset, stored_len, plain_len, .. } = entry;
+            objects.entry(entry.id).or_default().push(Location { pack, kind, offset, stored_len, plain_len });
+        }
     }
 
     /// What was stored together is asked for together: after two hits in one pack its directory is loaded.
