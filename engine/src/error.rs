@@ -185,6 +185,15 @@ pub enum Error {
         offset: u64,
     },
 
+    /// The record was made, but the system does not say that it is durable.
+    #[error("{revision} was made, but it is not certain that it would survive a crash now: {source}")]
+    UncertainCommit {
+        /// The revision, as `stream@name`.
+        revision: String,
+        /// What failed.
+        source: Box<Error>,
+    },
+
     /// The caller asked to stop.
     #[error("interrupted")]
     Cancelled,

@@ -55,6 +55,15 @@ impl Area {
         Self("incoming".into())
     }
 
+    /// The areas that every repository has.
+    pub(crate) fn fixed() -> Vec<Self> {
+        let packs = PackKind::ALL.map(Self::packs);
+        let others =
+            [Self::streams(), Self::index(), Self::sessions(), Self::pins(), Self::locks(), Self::incoming()];
+        let nested = ["revisions", "labels"].map(|name| Self(name.to_owned()));
+        others.into_iter().chain(packs).chain(nested).collect()
+    }
+
     /// The path below the repository.
     pub(crate) fn path(&self) -> &str {
         &self.0

@@ -1,10 +1,11 @@
 //! A repository in a directory of this machine.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::disk::DiskFile;
 use super::{
@@ -16,6 +17,8 @@ use crate::error::{Corrupt, Error, Result};
 pub(crate) struct LocalBackend {
     root: PathBuf,
     disk: Arc<dyn Disk>,
+    /// Areas whose directories this process knows to be durable, whoever made them.
+    durable_areas: Mutex<HashSet<Area>>,
 }
 
 impl LocalBackend {
@@ -26,7 +29,7 @@ impl LocalBackend {
 
     /// A backend whose changes go through `disk`.
     pub(crate) fn on_disk(root: PathBuf, disk: Arc<dyn Disk>) -> Self {
-        Self { root, disk }
+        Self { root, disk, durable_areas: Mutex::default() }
     }
 
     fn area_path(&self, area: &Area) -> PathBuf {
@@ -40,21 +43,28 @@ impl LocalBackend {
         self.area_path(&key.area).join(&key.name)
     }
 
-    /// Makes an area's directories, and their names durable, the outermost first.
+    /// Makes an area's directories where they are missing, and their names durable, the outermost first.
+    ///
+    /// A directory that is there may have been made a moment ago by a process that died before it synced the name.
     fn create_area(&self, area: &Area) -> Result<()> {
+        if self.durable_areas().contains(area) {
+            return Ok(());
+        }
         let mut path = self.root.clone();
         for part in area.path().split('/').filter(|part| !part.is_empty()) {
             let parent = path.clone();
             path.push(part);
-            if path.is_dir() {
-                continue;
-            }
             let create = self.disk.create_directory(&path);
             create.map_err(Error::io("create directory", path.display()))?;
             let sync = self.disk.sync_directory(&parent);
             sync.map_err(Error::io("sync directory", parent.display()))?;
         }
+        self.durable_areas().insert(area.clone());
         Ok(())
+    }
+
+    fn durable_areas(&self) -> MutexGuard<'_, HashSet<Area>> {
+        self.durable_areas.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn sync_directory(&self, area: &Area) -> Result<()> {
@@ -87,16 +97,6 @@ impl LocalBackend {
         writer.append(bytes)?;
         Box::new(writer).finish()?;
         self.sync_directory(&key.area)
-    }
-
-    /// Writes a claim under its key, locked before it has its name: whoever finds the name finds the lock.
-    fn place_claim(&self, key: &Key, bytes: &[u8]) -> Result<File> {
-        let mut writer = self.begin(key)?;
-        writer.replace = true;
-        writer.append(bytes)?;
-        let file = writer.file()?;
-        writer.publish()?;
-        Ok(file)
     }
 
     /// Opens a lock file, made if need be.
@@ -135,6 +135,8 @@ impl Backend for LocalBackend {
     fn open(&self, key: &Key) -> Result<Arc<dyn ObjectReader>> {
         let path = self.path(key);
         let file = File::open(&path).map_err(Error::io("open", path.display()))?;
+        // Readers ask for what they need in one piece; more than that would be read for nothing.
+        let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Random);
         Ok(Arc::new(LocalReader { file, path }))
     }
 
@@ -173,7 +175,12 @@ impl Backend for LocalBackend {
     }
 
     fn sync_area(&self, area: &Area) -> Result<()> {
+        self.create_area(area)?;
         self.sync_directory(area)
+    }
+
+    fn create_areas(&self, areas: &[Area]) -> Result<()> {
+        areas.iter().try_for_each(|area| self.create_area(area))
     }
 
     fn remove(&self, key: &Key) -> Result<()> {
@@ -195,12 +202,12 @@ impl Backend for LocalBackend {
 
     fn claim(&self, key: &Key, bytes: &[u8]) -> Result<Box<dyn ClaimGuard>> {
         self.create_area(&key.area)?;
-        let file = self.place_claim(key, bytes)?;
-        Ok(Box::new(LocalClaim {
-            backend: Self::on_disk(self.root.clone(), Arc::clone(&self.disk)),
-            key: key.clone(),
-            file: Mutex::new(file),
-        }))
+        let mut writer = self.begin(key)?;
+        writer.append(bytes)?;
+        let file = writer.file()?;
+        // Locked before it has its name: whoever finds the name finds the lock.
+        writer.publish()?;
+        Ok(Box::new(LocalClaim { disk: Arc::clone(&self.disk), path: self.path(key), file }))
     }
 
     fn is_claimed(&self, key: &Key) -> Result<bool> {
@@ -294,24 +301,25 @@ impl ObjectWriter for LocalWriter {
 }
 
 struct LocalClaim {
-    backend: LocalBackend,
-    key: Key,
-    /// Holds the lock of the file that has the claim's name.
-    file: Mutex<File>,
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    /// Holds the lock.
+    file: File,
 }
 
 impl ClaimGuard for LocalClaim {
     fn update(&self, bytes: &[u8]) -> Result<()> {
-        let file = self.backend.place_claim(&self.key, bytes)?;
-        *self.file.lock().unwrap_or_else(PoisonError::into_inner) = file;
-        Ok(())
+        // In place: a file that is renamed over may be missed by who lists the directory meanwhile (seen on btrfs).
+        let failed = || Error::io("write", self.path.display());
+        self.file.write_all_at(bytes, 0).map_err(failed())?;
+        self.file.set_len(bytes.len() as u64).map_err(failed())
     }
 }
 
 impl Drop for LocalClaim {
     fn drop(&mut self) {
         // Left behind, it is a dead claim that gc takes.
-        let _ = self.backend.remove(&self.key);
+        let _ = self.disk.remove(&self.path);
     }
 }
 

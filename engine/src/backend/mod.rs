@@ -43,6 +43,9 @@ pub(crate) trait Backend: Send + Sync {
     /// Begins an object that is written in pieces and seen by nobody before it is finished.
     fn write(&self, key: &Key) -> Result<Box<dyn ObjectWriter>>;
 
+    /// Makes areas, so that their names are durable before anything lies in them.
+    fn create_areas(&self, areas: &[Area]) -> Result<()>;
+
     /// Makes the names of an area durable.
     fn sync_area(&self, area: &Area) -> Result<()>;
 
@@ -96,6 +99,6 @@ impl LockGuard {
 
 /// A claim that is held; dropped, it is removed.
 pub(crate) trait ClaimGuard: Send + Sync {
-    /// Replaces the claim's content atomically.
+    /// Replaces the claim's content. Who reads it meanwhile may find it damaged, and reads it again.
     fn update(&self, bytes: &[u8]) -> Result<()>;
 }

@@ -73,6 +73,8 @@ impl Repository {
         std::fs::create_dir_all(path).map_err(Error::io("create directory", path.display()))?;
         refuse_occupied(path)?;
         let backend = LocalBackend::new(absolute(path)?);
+        backend.create_areas(&Area::fixed())?;
+        sync_parent(path)?;
         match backend.create(&Key::header(), &seal(&header)?) {
             Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::AlreadyExists => {
                 return Err(Error::NotEmpty {
@@ -150,15 +152,41 @@ fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path).map_err(Error::io("find", path.display()))
 }
 
+fn sync_parent(path: &Path) -> Result<()> {
+    let path = absolute(path)?;
+    let parent = path.parent().unwrap_or(&path);
+    let sync = std::fs::File::open(parent).and_then(|directory| directory.sync_all());
+    sync.map_err(Error::io("sync directory", parent.display()))
+}
+
+/// Refuses a directory that holds anything but what an `init` that was cut off leaves: directories without files.
 fn refuse_occupied(path: &Path) -> Result<()> {
-    let failed = || Error::io("list", path.display());
-    for entry in std::fs::read_dir(path).map_err(failed())? {
-        let name = entry.map_err(failed())?.file_name();
+    let areas = Area::fixed();
+    let is_ours = |name: &str| areas.iter().any(|area| area.path().split('/').next() == Some(name));
+    for name in names_in(path)? {
         // A fresh ext4 has this directory.
-        if name != "lost+found" {
-            let found = name.to_string_lossy().into_owned();
-            return Err(Error::NotEmpty { path: path.display().to_string(), found });
+        let harmless = name == "lost+found" || is_ours(&name) && holds_no_files(&path.join(&name), &name)?;
+        if !harmless {
+            return Err(Error::NotEmpty { path: path.display().to_string(), found: name });
         }
     }
     Ok(())
+}
+
+fn holds_no_files(path: &Path, name: &str) -> Result<bool> {
+    if !path.is_dir() || name == Area::incoming().path() {
+        return Ok(path.is_dir());
+    }
+    for below in names_in(path)? {
+        if !path.join(&below).is_dir() || !names_in(&path.join(below))?.is_empty() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn names_in(path: &Path) -> Result<Vec<String>> {
+    let failed = || Error::io("list", path.display());
+    let entries = std::fs::read_dir(path).map_err(failed())?;
+    entries.map(|entry| Ok(entry.map_err(failed())?.file_name().to_string_lossy().into_owned())).collect()
 }

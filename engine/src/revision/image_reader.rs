@@ -6,9 +6,10 @@ use std::sync::Arc;
 use super::MapReader;
 use super::map_reader::Sought;
 use crate::error::{Corrupt, Result};
-use crate::format::{ImageContent, ObjectHasher, ObjectType, Record, Slot};
+use crate::format::{ImageContent, ObjectHasher, Record, Slot};
+use crate::id::ObjectId;
 use crate::repository::{Claimed, Repository};
-use crate::store::Store;
+use crate::store::{Store, Wanted};
 
 /// An open image. Cheap to clone, and shared between threads; while one lives, gc keeps what it reads.
 #[derive(Clone)]
@@ -66,36 +67,33 @@ impl ImageReader {
         let end = offset + length as u64;
         let first = offset / chunk_size;
         let slots = self.map.slots(first..end.div_ceil(chunk_size))?;
+        // Whole chunks go straight to the reader: who reads all of one does not come back for it.
+        let mut whole = Vec::new();
         for (index, slot) in (first..).zip(slots) {
             let chunk_start = index * chunk_size;
             let from = offset.max(chunk_start);
             let part = (chunk_start + chunk_size).min(end) - from;
             let (target, after) = rest.split_at_mut(part as usize);
             rest = after;
-            self.read_part(index, slot, (from - chunk_start) as usize, target)?;
+            match slot {
+                Slot::Hole | Slot::Zeros => target.fill(0),
+                Slot::Chunk(id) => {
+                    let chunk_len = self.map.chunk_len(index) as usize;
+                    match self.store.cached_chunk(&id) {
+                        Some(chunk) => {
+                            copy_part(&id, &chunk, chunk_len, (from - chunk_start) as usize, target)?
+                        }
+                        None if target.len() == chunk_len => whole.push(Wanted { id, content: target }),
+                        None => {
+                            let chunk = self.store.chunk(&id)?;
+                            copy_part(&id, &chunk, chunk_len, (from - chunk_start) as usize, target)?;
+                        }
+                    }
+                }
+            }
         }
+        self.store.read_chunks(&mut whole)?;
         Ok(length)
-    }
-
-    /// Fills `target` with a part of one chunk.
-    fn read_part(&self, index: u64, slot: Slot, from: usize, target: &mut [u8]) -> Result<()> {
-        let Slot::Chunk(id) = slot else {
-            target.fill(0);
-            return Ok(());
-        };
-        let chunk_len = self.map.chunk_len(index) as usize;
-        let whole = target.len() == chunk_len;
-        let chunk = match self.store.cached_chunk(&id) {
-            Some(chunk) => chunk,
-            // Whole chunks go straight to the reader: who reads all of one does not come back for it.
-            None if whole => return self.store.read_into(ObjectType::Chunk, &id, target),
-            None => self.store.chunk(&id)?,
-        };
-        let part = chunk.get(from..from + target.len()).filter(|_| chunk.len() == chunk_len);
-        let part =
-            part.ok_or_else(|| Corrupt::new(format!("chunk {id}"), "its length is not that of its place"))?;
-        target.copy_from_slice(part);
-        Ok(())
     }
 
     /// Loads a chunk into the cache, so that a later read finds it. Failures are left to that read.
@@ -143,4 +141,13 @@ impl ImageReader {
             }
         })
     }
+}
+
+/// Copies a part of a chunk, which must be as long as its place.
+fn copy_part(id: &ObjectId, chunk: &[u8], chunk_len: usize, from: usize, target: &mut [u8]) -> Result<()> {
+    let part = chunk.get(from..from + target.len()).filter(|_| chunk.len() == chunk_len);
+    let part =
+        part.ok_or_else(|| Corrupt::new(format!("chunk {id}"), "its length is not that of its place"))?;
+    target.copy_from_slice(part);
+    Ok(())
 }

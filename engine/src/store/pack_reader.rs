@@ -23,7 +23,7 @@ pub(super) struct PackReaders {
 }
 
 thread_local! {
-    static BLOB: std::cell::RefCell<Vec<u8>> = const { std::cell::RefCell::new(Vec::new()) };
+    static BUFFER: std::cell::RefCell<Vec<u8>> = const { std::cell::RefCell::new(Vec::new()) };
 }
 
 impl PackReaders {
@@ -33,19 +33,32 @@ impl PackReaders {
 
     /// Reads a blob into the thread's own buffer and hands it on.
     pub(super) fn with_blob<T>(&self, location: &Location, use_blob: impl FnOnce(&[u8]) -> T) -> Result<T> {
-        let end = u64::from(location.offset) + u64::from(location.stored_len);
-        if end > MAX_PACK_SIZE || location.stored_len > super::MAX_OBJECT_SIZE + 1 {
-            return Err(Corrupt::new("an index entry", "its place is beyond a pack's end").into());
+        if location.stored_len > super::MAX_OBJECT_SIZE + 1 {
+            return Err(beyond_end());
+        }
+        self.with_bytes(location, location.stored_len.into(), use_blob)
+    }
+
+    /// Reads `length` bytes from a blob's begin on, which the caller has bounded.
+    pub(super) fn with_bytes<T>(
+        &self,
+        location: &Location,
+        length: u64,
+        use_bytes: impl FnOnce(&[u8]) -> T,
+    ) -> Result<T> {
+        let offset = u64::from(location.offset);
+        if offset + length > MAX_PACK_SIZE {
+            return Err(beyond_end());
         }
         let reader = self.open(location)?;
-        let length = location.stored_len as usize;
-        BLOB.with_borrow_mut(|buffer| {
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        BUFFER.with_borrow_mut(|buffer| {
             if buffer.len() < length {
                 buffer.resize(length, 0);
             }
-            let blob = buffer.get_mut(..length).unwrap_or_default();
-            reader.read_at(location.offset.into(), blob)?;
-            Ok(use_blob(blob))
+            let bytes = buffer.get_mut(..length).unwrap_or_default();
+            reader.read_at(offset, bytes)?;
+            Ok(use_bytes(bytes))
         })
     }
 
@@ -67,6 +80,10 @@ impl PackReaders {
     fn lock(&self) -> std::sync::MutexGuard<'_, LruCache<PackId, Arc<dyn ObjectReader>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn beyond_end() -> Error {
+    Corrupt::new("an index entry", "its place is beyond a pack's end").into()
 }
 
 /// Reads and verifies a pack's own directory.

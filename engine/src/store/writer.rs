@@ -153,6 +153,8 @@ impl<'a> StoreWriter<'a> {
             return Ok(Stored { bytes: self.dry_run_bytes.unwrap_or(0), healed: Vec::new() });
         };
         let stored_bytes = publisher.finish()?;
+        // What is reused may be named by a table of another run whose name is not durable yet.
+        self.store.backend.sync_area(&Area::index())?;
         let fresh = self.fresh.read().unwrap_or_else(PoisonError::into_inner);
         let healed = self.bad.iter().filter(|id| fresh.contains_key(id)).copied().collect();
         let stored = Stored { bytes: stored_bytes, healed };
@@ -289,10 +291,11 @@ impl Publication {
         entries.sort_unstable_by_key(|entry| entry.id);
         let packs: Vec<TablePack> = self.packs.iter().map(|(pack, _)| *pack).collect();
         let count = entries.len() as u64;
-        let table =
-            write_table(self.backend.as_ref(), self.repository, &packs, count, entries.into_iter().map(Ok))?;
-        self.stored_bytes += self.backend.open(&Key::table(table))?.size()?;
+        let entries = entries.into_iter().map(Ok);
+        let table = write_table(self.backend.as_ref(), self.repository, &packs, count, entries)?;
+        // Whatever happens from here on: another run may have seen the table, so these packs are never removed.
         self.packs.clear();
+        self.stored_bytes += table.publish(self.backend.as_ref())?;
         self.forget_fresh(&packs)
     }
 

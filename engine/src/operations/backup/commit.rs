@@ -62,7 +62,16 @@ impl Run<'_> {
             self.repository.put_tags(stream, record.id, &self.options.tags)?;
         }
         let key = Key::record(stream.id, &record.key());
-        self.repository.backend().create(&key, &seal(record)?)
+        match self.repository.backend().create(&key, &seal(record)?) {
+            // Once it has its name, the record counts: nothing that it reaches is taken back.
+            Err(error) if self.repository.record(stream, &record.key()).is_ok() => {
+                Err(Error::UncertainCommit {
+                    revision: format!("{}@{}", stream.name, record.name),
+                    source: Box::new(error),
+                })
+            }
+            other => other,
+        }
     }
 
     /// The sequence and name of the next revision: newest + 1, and a name that the stream never had.

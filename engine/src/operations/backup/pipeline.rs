@@ -3,7 +3,7 @@
 //! Workers read, hash and compress batches side by side; the calling thread takes the results in the order of the
 //! slots, so packs and maps are the same whatever the workers' timing.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::io::Read;
 use std::ops::Range;
 
@@ -20,6 +20,9 @@ use crate::store::{Presence, StoreWriter};
 
 /// Bytes that a worker takes at a time: large enough for the disk, small enough to stay in a core's cache.
 const BATCH_BYTES: u64 = 1 << 20;
+
+/// The system is told of so many batches before they are read, so that a disk has enough to do.
+const BATCHES_AHEAD: usize = 16;
 
 /// What the workers share.
 pub(super) struct Context<'a> {
@@ -84,15 +87,34 @@ fn batch_slots(chunk_size: u32) -> u64 {
     (BATCH_BYTES / u64::from(chunk_size)).max(1)
 }
 
-/// The steps of a plan: what is read is cut into batches.
+/// The steps of a plan: what is read is cut into batches, and the source is told of them some way ahead.
 pub(super) fn steps_of_plan<'a>(
     plan: impl Iterator<Item = Result<Piece>> + 'a,
     source: &'a dyn ImageSource,
     chunk_size: u32,
 ) -> impl Iterator<Item = Result<Step>> + 'a {
+    let mut steps = batches_of_plan(plan, source, chunk_size);
+    let mut ahead = VecDeque::with_capacity(BATCHES_AHEAD);
+    std::iter::from_fn(move || {
+        while ahead.len() < BATCHES_AHEAD {
+            let Some(step) = steps.next() else { break };
+            if let Ok(Step::Batch { slots, .. }) = &step {
+                let chunk_size = u64::from(chunk_size);
+                source.will_read(slots.start * chunk_size..slots.end * chunk_size);
+            }
+            ahead.push_back(step);
+        }
+        ahead.pop_front()
+    })
+}
+
+fn batches_of_plan<'a>(
+    mut plan: impl Iterator<Item = Result<Piece>> + 'a,
+    source: &'a dyn ImageSource,
+    chunk_size: u32,
+) -> impl Iterator<Item = Result<Step>> + 'a {
     let batch_slots = batch_slots(chunk_size);
     let chunk_size = u64::from(chunk_size);
-    let mut plan = plan;
     let mut reading: Range<u64> = 0..0;
     std::iter::from_fn(move || {
         if reading.is_empty() {
@@ -106,7 +128,6 @@ pub(super) fn steps_of_plan<'a>(
         let slots = reading.start..(reading.start + batch_slots).min(reading.end);
         reading.start = slots.end;
         let bytes = slots.start * chunk_size..(slots.end * chunk_size).min(source.size());
-        source.will_read(bytes.clone());
         Some(Ok(Step::Batch { slots, input: Input::Read((bytes.end - bytes.start) as usize) }))
     })
 }

@@ -34,11 +34,12 @@ impl Place {
             stream_name: options.stream.clone(),
             parent: None,
             hints_base: None,
-            damage: repository.damage_now()?,
+            damage: Damage::default(),
             _lock: None,
             _session: None,
         };
         let Some(stream) = place.stream.clone() else {
+            place.damage = repository.damage_now()?;
             place.hints_base = place.choose_hints_base(repository, options)?;
             return Ok(place);
         };
@@ -65,6 +66,9 @@ impl Place {
     }
 
     fn choose(&mut self, repository: &Repository, options: &BackupOptions, stream: &Stream) -> Result<()> {
+        // What was known before the claim may be gone: gc did not know of us.
+        repository.store().index().reload()?;
+        self.damage = repository.damage_now()?;
         self.parent = newest_readable(repository, stream)?;
         self.hints_base = self.choose_hints_base(repository, options)?;
         Ok(())

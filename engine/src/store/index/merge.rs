@@ -69,7 +69,7 @@ fn merge(backend: &dyn Backend, repository: RepositoryId, mut inputs: Vec<Arc<Ta
         entry?;
         entry_count += 1;
     }
-    write_table(backend, repository, &packs, entry_count, entries()?)?;
+    write_table(backend, repository, &packs, entry_count, entries()?)?.publish(backend)?;
     inputs.iter().try_for_each(|table| backend.remove(&Key::table(table.id())))
 }
 

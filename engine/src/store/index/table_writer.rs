@@ -1,13 +1,31 @@
 //! Writes a table from entries that come in order.
 
-use crate::backend::{Backend, Key};
+use crate::backend::{Area, Backend, Key, ObjectWriter};
 use crate::error::{Error, Result};
 use crate::format::{
     ENTRIES_PER_BLOCK, FilterBuilder, TableEntry, TableHeader, TableLayout, TablePack, Timestamp, seal_block,
 };
 use crate::id::{RepositoryId, TableId};
 
-/// Writes and publishes a table: visible and durable afterwards. The packs it names must be durable.
+/// A table that is written, but that nobody sees yet. Dropped, it leaves nothing.
+pub(in crate::store) struct TableDraft {
+    writer: Box<dyn ObjectWriter>,
+    size: u64,
+}
+
+impl TableDraft {
+    /// Publishes the table: visible and durable afterwards. Returns its size in bytes.
+    ///
+    /// From the moment this is called, others may rely on what the table names, also if it fails: then it is not known
+    /// whether the table is visible.
+    pub(in crate::store) fn publish(self, backend: &dyn Backend) -> Result<u64> {
+        self.writer.finish()?;
+        backend.sync_area(&Area::index())?;
+        Ok(self.size)
+    }
+}
+
+/// Writes a table. The packs it names must be durable.
 ///
 /// `entries` must be sorted by id and give `entry_count` items.
 pub(in crate::store) fn write_table(
@@ -16,7 +34,7 @@ pub(in crate::store) fn write_table(
     packs: &[TablePack],
     entry_count: u64,
     entries: impl Iterator<Item = Result<TableEntry>>,
-) -> Result<TableId> {
+) -> Result<TableDraft> {
     let too_large =
         || Error::BadParameter { what: "index table", reason: "it has too many entries".to_owned() };
     let table = TableId::random();
@@ -64,7 +82,5 @@ pub(in crate::store) fn write_table(
         block(&payload)?;
     }
     debug_assert_eq!(number, layout.filter_blocks().end);
-    writer.finish()?;
-    backend.sync_area(&Key::table(table).area)?;
-    Ok(table)
+    Ok(TableDraft { writer, size: layout.size() })
 }
