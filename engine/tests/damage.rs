@@ -112,7 +112,8 @@ impl World {
 }
 
 fn back_up_as_it_is(repository: &Repository, image: &Path) -> Result<Record> {
-    let options = BackupOptions { stream: "vm".to_owned(), ..BackupOptions::default() };
+    let tags = vec!["daily".to_owned()];
+    let options = BackupOptions { stream: "vm".to_owned(), tags, ..BackupOptions::default() };
     let source = Source::Image(Box::new(FileSource::open(image)?));
     backup(repository, source, &options, &CollectingMonitor::default()).map(|report| report.record)
 }
@@ -173,9 +174,6 @@ fn no_damage_of_any_file_gives_a_wrong_byte_or_a_panic() {
             for seed in 0..6 {
                 let world = World::new();
                 let files = world.files(area);
-                if area == "labels" {
-                    continue;
-                }
                 action.apply(&files[seed as usize % files.len()], seed + 1);
                 world.read_all();
                 if area != "treering-repository" {
@@ -237,8 +235,10 @@ fn damaged_packs_are_found_by_scrub_and_healed_by_the_next_backup() {
                 let mut bytes = vec![0; content.len()];
                 repository.open_image(&newest).unwrap().read_at(0, &mut bytes).unwrap();
                 assert!(bytes == content);
-                // The second revision had the same bytes: it is whole again. Of the first, one chunk may be lost.
-                assert!(world.read_all() <= 1 + CHUNKS, "{area} {action:?} {seed}");
+                // The second revision had the same bytes: its chunks are whole again, and of the first all but one.
+                if area == "packs/data" {
+                    assert!(world.read_all() <= 1, "{area} {action:?} {seed}");
+                }
                 let bad = world.scrub().bad;
                 let still_named = |name: &str| {
                     bad.iter().any(|bad| bad.revisions.iter().any(|revision| revision.ends_with(name)))
@@ -272,6 +272,124 @@ fn an_unchanged_file_is_read_again_where_its_revision_is_damaged() {
     world.contents.push(world.contents[1].clone());
     assert_eq!(world.read_all(), 0);
     assert!(world.repository().damage().unwrap().objects.is_empty());
+}
+
+/// Flips a bit in the middle of a file, where blobs and entries lie.
+fn flip_middle(path: &Path) {
+    let length = fs::metadata(path).unwrap().len();
+    let file = fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, length / 2).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], length / 2).unwrap();
+}
+
+fn largest(files: Vec<PathBuf>) -> PathBuf {
+    files.into_iter().max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap()
+}
+
+/// The newest revision, read whole.
+fn newest_content(world: &World) -> Result<Vec<u8>> {
+    let repository = world.repository();
+    let newest = repository.latest(&repository.stream("vm")?)?.unwrap();
+    let image = repository.open_image(&newest)?;
+    let mut bytes = vec![0; image.size() as usize];
+    image.read_at(0, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// A node that rotted without anybody having noticed was taken for stored, and the new revision referred to it.
+#[test]
+fn a_damaged_node_is_stored_anew_without_a_scrub() {
+    let mut world = World::new();
+    for pack in world.files("packs/metadata") {
+        flip_middle(&pack);
+    }
+    let content = world.contents[1].clone();
+    world.back_up(&content).unwrap();
+    assert!(newest_content(&world).unwrap() == content);
+}
+
+#[test]
+fn a_damaged_parent_does_not_stop_the_backup_of_a_stream_of_bytes() {
+    let world = World::new();
+    for pack in world.files("packs/metadata") {
+        flip_middle(&pack);
+    }
+    let content = world.contents[1].clone();
+    let bytes = Box::new(std::io::Cursor::new(content.clone()));
+    let source = Source::Stream { name: "stdin".to_owned(), bytes };
+    let options = BackupOptions { stream: "vm".to_owned(), ..BackupOptions::default() };
+    let monitor = CollectingMonitor::default();
+    let report = backup(&world.repository(), source, &options, &monitor).unwrap();
+    assert!(newest_content(&world).unwrap() == content);
+    assert_eq!(report.record.warnings, monitor.warnings());
+    assert!(
+        report.record.warnings.iter().any(|warning| warning.contains("damaged")),
+        "{:?}",
+        report.record.warnings
+    );
+}
+
+#[test]
+fn a_damaged_table_does_not_stop_the_backup_that_would_merge_it() {
+    let mut world = World::new();
+    let mut content = world.contents[1].clone();
+    for seed in 0..5 {
+        content[..CHUNK].copy_from_slice(&noise(20_000 + seed));
+        world.back_up(&content).unwrap();
+    }
+    let tables = world.files("index");
+    assert_eq!(tables.len(), 7, "the next backup has to merge");
+    flip_middle(&largest(tables));
+    content[..CHUNK].copy_from_slice(&noise(30_000));
+    world.back_up(&content).unwrap();
+    assert_eq!(world.read_all(), 0);
+}
+
+/// The hints named what changed since a revision that can't be read, and were applied to the one before it.
+#[test]
+fn hints_relative_to_a_damaged_record_are_not_used() {
+    let mut world = World::new();
+    let newest = world.files("revisions").pop().unwrap();
+    flip_middle(&newest);
+    let image = world.directory.path().join("image");
+    let options =
+        BackupOptions { stream: "vm".to_owned(), hints: Some(b"[]".to_vec()), ..BackupOptions::default() };
+    let source = Source::Image(Box::new(FileSource::open(&image).unwrap()));
+    let report = backup(&world.repository(), source, &options, &SilentMonitor).unwrap();
+    assert_eq!(report.record.counters.bytes_read, (CHUNKS * CHUNK) as u64);
+    assert!(
+        report.record.warnings.iter().any(|warning| warning.contains("hints")),
+        "{:?}",
+        report.record.warnings
+    );
+    world.contents.push(world.contents[1].clone());
+    assert!(newest_content(&world).unwrap() == world.contents[1]);
+}
+
+#[test]
+fn a_file_that_changes_its_size_after_it_was_opened_is_not_cut_off() {
+    let world = World::new();
+    let image = world.directory.path().join("image");
+    for size in [CHUNKS * CHUNK / 2, CHUNKS * CHUNK * 2] {
+        let source = FileSource::open(&image).unwrap();
+        fs::OpenOptions::new().write(true).open(&image).unwrap().set_len(size as u64).unwrap();
+        let options = BackupOptions { stream: "vm".to_owned(), ..BackupOptions::default() };
+        let error = backup(&world.repository(), Source::Image(Box::new(source)), &options, &SilentMonitor)
+            .unwrap_err();
+        assert!(matches!(error, Error::SourceRead { .. }), "{error}");
+    }
+    assert_eq!(world.files("revisions").len(), 2);
+}
+
+#[test]
+fn a_second_stream_is_not_made_while_one_of_its_name_may_be_damaged() {
+    let world = World::new();
+    flip_middle(&world.files("streams")[0]);
+    let image = world.directory.path().join("image");
+    let error = back_up_as_it_is(&world.repository(), &image).unwrap_err();
+    assert!(error.is_damage(), "{error}");
+    assert_eq!(world.files("streams").len(), 1);
 }
 
 #[test]

@@ -99,18 +99,13 @@ impl LocalBackend {
         self.sync_directory(&key.area)
     }
 
-    /// Opens a lock file, made if need be.
+    /// Opens a lock file, made if need be. For writing, without which NFS gives no exclusive lock.
     fn open_lock_file(&self, name: &str) -> Result<File> {
         let area = Area::locks();
+        self.create_area(&area)?;
         let path = self.area_path(&area).join(name);
-        match File::open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.create_area(&area)?;
-                let options = fs::OpenOptions::new().write(true).create(true).truncate(false).open(&path);
-                options.map_err(Error::io("create", path.display()))
-            }
-            other => other.map_err(Error::io("open", path.display())),
-        }
+        let open = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        open.map_err(Error::io("open", path.display()))
     }
 }
 
@@ -151,8 +146,10 @@ impl Backend for LocalBackend {
         for entry in entries {
             let entry = entry.map_err(failed())?;
             // A name that is not UTF-8 is none of ours; a file that goes away meanwhile is not there.
-            let (Ok(name), Ok(metadata)) = (entry.file_name().into_string(), entry.metadata()) else {
-                continue;
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            let metadata = match entry.metadata() {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                other => other.map_err(failed())?,
             };
             if metadata.is_file() {
                 listed.push(Listed { name, size: metadata.len() });

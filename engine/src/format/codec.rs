@@ -15,7 +15,7 @@ const fn configuration() -> Config {
         .with_limit::<{ MAX_PAYLOAD_SIZE as usize }>()
 }
 
-/// Encodes a payload; fails if it is too large.
+/// Encodes a payload.
 pub(super) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, String> {
     bincode::serde::encode_to_vec(value, configuration()).map_err(|error| error.to_string())
 }

@@ -223,7 +223,8 @@ impl Root {
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let mut fields = Fields::new(bytes);
         let head = decode_head(&mut fields, ROOT).filter(|head| head.count <= 1)?;
-        let size = fields.u64()?;
+        // No file is larger, and sums of offsets and chunk sizes can't overflow.
+        let size = fields.u64().filter(|&size| size <= i64::MAX as u64)?;
         let chunk_size = fields.u32().filter(|&size| validate_chunk_size(size).is_ok())?;
         fields.expect((FAN_OUT as u32).to_le_bytes())?;
         let (data_bytes, chunk_count) = (fields.u64()?, fields.u64()?);
@@ -282,6 +283,18 @@ mod tests {
         let mut bytes = Leaf { slots: vec![Slot::Chunk(id(1))] }.encode();
         bytes[8] |= 0b0100;
         assert_eq!(Leaf::decode(&bytes), None);
+    }
+
+    #[test]
+    fn a_root_of_more_than_a_file_can_have_is_refused() {
+        let decoded = |size: u64| {
+            let level = Root::level_for(size.div_ceil(4096));
+            Root::decode(&Root { level, size, chunk_size: 4096, top: None }.encode())
+        };
+        assert!(decoded(i64::MAX as u64).is_some());
+        for size in [i64::MAX as u64 + 1, u64::MAX - 4096, u64::MAX] {
+            assert_eq!(decoded(size), None, "{size}");
+        }
     }
 
     #[test]

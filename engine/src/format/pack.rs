@@ -2,6 +2,7 @@
 
 use super::bytes::Fields;
 use super::hash::{ChecksumContext, ObjectType};
+use super::header::MAX_CHUNK_SIZE;
 use crate::id::{ObjectId, PackId, RepositoryId};
 
 const HEADER_MAGIC: [u8; 8] = *b"TRPACK\0\x01";
@@ -9,6 +10,9 @@ const TRAILER_MAGIC: [u8; 8] = *b"TRPKEND\x01";
 
 /// No pack is larger, so offsets fit in 32 bits with room.
 pub(crate) const MAX_PACK_SIZE: u64 = 2 << 30;
+
+/// No pack has more entries, so that a directory can be read whole.
+pub(crate) const MAX_PACK_ENTRIES: u32 = 1 << 20;
 
 /// What lies in a pack. Data and metadata are kept apart, so that listing, gc and diff never touch data packs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -164,7 +168,8 @@ impl PackTrailer {
         fields.end()?;
         let trailer = Self { directory_offset, entry_count, directory_checksum };
         let end = directory_offset.checked_add(trailer.directory_size())?;
-        let fills = end.checked_add(Self::SIZE as u64)? == pack_size && pack_size <= MAX_PACK_SIZE;
+        let bounded = entry_count <= MAX_PACK_ENTRIES;
+        let fills = bounded && end.checked_add(Self::SIZE as u64)? == pack_size && pack_size <= MAX_PACK_SIZE;
         (sum == Self::checksum(pack, bytes.get(..48)?) && fills).then_some(trailer)
     }
 
@@ -206,7 +211,8 @@ impl PackDirectory {
         let mut entries = Vec::with_capacity(bytes.len() / PackEntry::SIZE);
         let mut end = PackHeader::SIZE as u32;
         while fields.end().is_none() {
-            let entry = PackEntry::decode(&mut fields).filter(|entry| entry.offset == end)?;
+            let fits = |entry: &PackEntry| entry.offset == end && entry.stored_len <= MAX_CHUNK_SIZE + 1;
+            let entry = PackEntry::decode(&mut fields).filter(fits)?;
             end = entry.end()?;
             entries.push(entry);
         }

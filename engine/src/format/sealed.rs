@@ -31,7 +31,8 @@ pub(crate) trait SealedKind: Serialize + DeserializeOwned {
 pub(crate) fn seal<T: SealedKind>(value: &T) -> Result<Vec<u8>> {
     let too_large = |reason| Error::BadParameter { what: T::NOUN, reason };
     let payload = codec::encode(value).map_err(too_large)?;
-    let length = u32::try_from(payload.len()).map_err(|error| too_large(error.to_string()))?;
+    let length = u32::try_from(payload.len()).ok().filter(|&length| length <= MAX_PAYLOAD_SIZE);
+    let length = length.ok_or_else(|| too_large(format!("{} bytes are too many", payload.len())))?;
     let mut bytes = Vec::with_capacity(HEAD_SIZE + payload.len() + CHECKSUM_SIZE);
     bytes.extend_from_slice(&MAGIC);
     bytes.extend_from_slice(&T::KIND);

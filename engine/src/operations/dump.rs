@@ -13,7 +13,7 @@ const BATCH_BYTES: u64 = 1 << 20;
 /// Writes the whole image, holes as zeros. Returns its size.
 ///
 /// # Errors
-/// [`Error::Damaged`] names the range that has no intact copy; what was written before it is right.
+/// [`Error::Damaged`] names the first chunk that has no intact copy; all that lies before it was written.
 pub fn dump(
     image: &ImageReader,
     revision: &str,
@@ -23,33 +23,57 @@ pub fn dump(
     monitor.begin("dumping", Some(image.size()));
     let offsets = (0..image.size()).step_by(BATCH_BYTES as usize).map(Ok);
     let read = |(): &mut (), offset: u64| {
-        let length = BATCH_BYTES.min(image.size() - offset);
-        let mut bytes = vec![0; length as usize];
-        image.read_at(offset, &mut bytes).map_err(|error| damaged(revision, offset, length, error))?;
-        Ok(bytes)
+        let mut bytes = vec![0; BATCH_BYTES.min(image.size() - offset) as usize];
+        match image.read_at(offset, &mut bytes) {
+            Ok(_) => Ok((bytes, None)),
+            Err(_) => read_up_to_damage(image, revision, offset, bytes),
+        }
     };
     parallel::ordered(
         offsets,
         || (),
         read,
-        |bytes| {
+        |(bytes, failure)| {
             if monitor.is_cancelled() {
                 return Err(Error::Cancelled);
             }
             output.write_all(&bytes).map_err(Error::io("write", "the output"))?;
             monitor.advance(bytes.len() as u64);
-            Ok(())
+            failure.map_or(Ok(()), Err)
         },
     )?;
     output.flush().map_err(Error::io("write", "the output"))?;
     Ok(image.size())
 }
 
-fn damaged(revision: &str, offset: u64, length: u64, error: Error) -> Error {
+/// Reads chunk by chunk. Returns what lies before the first failure, and the failure.
+fn read_up_to_damage(
+    image: &ImageReader,
+    revision: &str,
+    offset: u64,
+    mut bytes: Vec<u8>,
+) -> Result<(Vec<u8>, Option<Error>)> {
+    let chunk_size = u64::from(image.chunk_size());
+    let mut done = 0;
+    while done < bytes.len() {
+        let from = offset + done as u64;
+        let start = from / chunk_size * chunk_size;
+        let length = ((start + chunk_size - from) as usize).min(bytes.len() - done);
+        if let Err(error) = image.read_at(from, &mut bytes[done..done + length]) {
+            bytes.truncate(done);
+            let chunk = (start, chunk_size.min(image.size() - start));
+            return Ok((bytes, Some(damaged(revision, chunk, error))));
+        }
+        done += length;
+    }
+    Ok((bytes, None))
+}
+
+fn damaged(revision: &str, chunk: (u64, u64), error: Error) -> Error {
     match error.is_damage() || error.is_not_found() {
         true => Error::Damaged {
             revision: revision.to_owned(),
-            ranges: vec![(offset, length)],
+            ranges: vec![chunk],
             detail: error.to_string(),
         },
         false => error,

@@ -57,13 +57,14 @@ impl Repository {
         &self,
         stream: StreamId,
         name: &str,
+        own: &Claimed,
         wait: impl Fn() -> Result<bool>,
     ) -> Result<StreamLock> {
         let lock = self.lock(&format!("stream-{stream}"), &format!("stream '{name}'"), wait);
         match lock {
             Ok(lock) => Ok(StreamLock { _lock: lock }),
             Err(Error::Busy { what, holder }) => {
-                Err(Error::Busy { what, holder: self.session_on(stream).unwrap_or(holder) })
+                Err(Error::Busy { what, holder: self.session_on(stream, own.claim.id).unwrap_or(holder) })
             }
             Err(error) => Err(error),
         }
@@ -82,10 +83,11 @@ impl Repository {
         }
     }
 
-    /// Who runs a backup of this stream, if their session can be read.
-    fn session_on(&self, stream: StreamId) -> Option<String> {
+    /// Who else runs a backup of this stream, if their session can be read: of several the first, as the others wait.
+    fn session_on(&self, stream: StreamId, own: ClaimId) -> Option<String> {
         let claims = self.living_claims(&Area::sessions()).ok()?;
-        claims.iter().find(|claim| claim.stream == Some(stream)).map(Claim::holder)
+        let others = claims.iter().filter(|claim| claim.stream == Some(stream) && claim.id != own);
+        others.min_by_key(|claim| claim.created).map(Claim::holder)
     }
 
     /// The sessions or pins whose processes live.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::Repository;
 use crate::backend::Key;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::{BadObject, Damage, MAX_SEALED_SIZE, Timestamp, open, seal};
 use crate::id::ObjectId;
 
@@ -13,6 +13,10 @@ impl Repository {
     pub fn damage(&self) -> Result<Damage> {
         match self.backend().read(&Key::damage(), MAX_SEALED_SIZE) {
             Err(error) if error.is_not_found() => Ok(Damage::default()),
+            Err(error) if error.is_damage() => {
+                log::warn!("{error}; run a full scrub to make the damage list anew");
+                Ok(Damage::default())
+            }
             // What was bad will be found again; a list that is bad itself must not stop anybody.
             Ok(bytes) => match open("the damage list", &bytes) {
                 Err(error) if error.is_damage() => {
@@ -65,6 +69,16 @@ impl Repository {
         if after == before {
             return Ok(());
         }
-        self.backend().put(&Key::damage(), &seal(&after)?)
+        let sealed = match seal(&after) {
+            Err(Error::BadParameter { .. }) => seal(&without_reasons(after))?,
+            other => other?,
+        };
+        self.backend().put(&Key::damage(), &sealed)
     }
+}
+
+/// A list that is too long for its object: which objects are bad matters more than why.
+fn without_reasons(mut damage: Damage) -> Damage {
+    damage.objects.iter_mut().for_each(|object| object.reason.clear());
+    damage
 }

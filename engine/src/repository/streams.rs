@@ -47,21 +47,27 @@ fn validate(what: &'static str, name: &str) -> Result<()> {
 }
 
 impl Repository {
-    /// All streams, sorted by name.
+    /// All streams, sorted by name. One that is damaged is reported, and does not hide the others.
     pub fn streams(&self) -> Result<Vec<Stream>> {
-        let mut streams = Vec::new();
+        let (streams, damaged) = self.readable_streams()?;
+        damaged.iter().for_each(|error| log::error!("{error}"));
+        Ok(streams)
+    }
+
+    /// The streams, sorted by name, and what is wrong with those that can't be read.
+    fn readable_streams(&self) -> Result<(Vec<Stream>, Vec<Error>)> {
+        let (mut streams, mut damaged) = (Vec::new(), Vec::new());
         for listed in self.backend().list(&Area::streams())? {
             let Some(id) = StreamId::parse(&listed.name) else { continue };
             match self.stream_object(id) {
                 Ok(object) => streams.push(Stream::from(object)),
                 Err(error) if error.is_not_found() => {}
-                // One damaged stream must not hide the others.
-                Err(error) if error.is_damage() => log::error!("{error}"),
+                Err(error) if error.is_damage() => damaged.push(error),
                 Err(error) => return Err(error),
             }
         }
         streams.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(streams)
+        Ok((streams, damaged))
     }
 
     /// The stream of this name.
@@ -102,9 +108,13 @@ impl Repository {
     /// Makes a stream, unless another process has made it meanwhile.
     fn create_stream(&self, name: &str, kind: Kind) -> Result<Stream> {
         let _lock = self.lock("streams", "the list of streams", || Ok(true))?;
-        match self.stream(name) {
-            Err(Error::NoSuchStream { .. }) => {}
-            other => return other,
+        let (streams, damaged) = self.readable_streams()?;
+        if let Some(stream) = streams.into_iter().find(|stream| stream.name == name) {
+            return Ok(stream);
+        }
+        // One that can't be read may be the one that is wanted: a second of its name would split the history.
+        if let Some(error) = damaged.into_iter().next() {
+            return Err(error);
         }
         let object = StreamObject {
             id: StreamId::random(),

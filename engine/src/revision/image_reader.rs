@@ -103,7 +103,8 @@ impl ImageReader {
         }
     }
 
-    /// The first byte from `offset` on that is data; `None` if there are only holes up to the end.
+    /// The first byte from `offset` on that is data; `None` if there are only holes up to the end. Where the map is
+    /// damaged nobody knows: it counts as data, and reading it fails.
     pub fn next_data(&self, offset: u64) -> Result<Option<u64>> {
         let found = self.map.next(offset / u64::from(self.chunk_size()), Sought::Data)?;
         Ok(self.byte_of(found, offset))
@@ -120,7 +121,7 @@ impl ImageReader {
         Some(byte.max(offset)).filter(|&byte| byte < self.size())
     }
 
-    /// The ranges of data, in order, neighbours joined.
+    /// The ranges of data, in order, neighbours joined; ranges where the map is damaged are among them.
     pub fn data_ranges(&self) -> impl Iterator<Item = Result<Range<u64>>> + '_ {
         let mut offset = 0;
         std::iter::from_fn(move || {

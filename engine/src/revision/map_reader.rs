@@ -108,7 +108,8 @@ impl MapReader {
         Ok(child)
     }
 
-    /// The first slot from `from` on that is what is sought; `None` if there is none before the end.
+    /// The first slot from `from` on that is what is sought; `None` if there is none before the end. All below a
+    /// damaged node counts as data: who reads it there gets the error, and what lies behind it stays in reach.
     pub(crate) fn next(&self, from: u64, sought: Sought) -> Result<Option<u64>> {
         if from >= self.slot_count() {
             return Ok(None);
@@ -136,13 +137,19 @@ impl MapReader {
             return Ok(None);
         }
         if level == 0 {
-            let leaf = self.load_leaf(&subtree.id, index)?;
+            let leaf = match self.load_leaf(&subtree.id, index) {
+                Err(error) if is_lost(&error) => return Ok((sought == Sought::Data).then_some(from)),
+                leaf => leaf?,
+            };
             let is_sought = |slot: &Slot| (*slot == Slot::Hole) == (sought == Sought::Hole);
             let first = (from - start) as usize;
             let found = leaf.slots.iter().skip(first).position(is_sought);
             return Ok(found.map(|place| from + place as u64));
         }
-        let inner = self.load_inner(&subtree.id, level, index)?;
+        let inner = match self.load_inner(&subtree.id, level, index) {
+            Err(error) if is_lost(&error) => return Ok((sought == Sought::Data).then_some(from)),
+            inner => inner?,
+        };
         let first = (from - start) / span_of(level - 1);
         for (place, child) in inner.children.iter().enumerate().skip(first as usize) {
             let child_index = index * FAN_OUT + place as u64;
@@ -234,6 +241,11 @@ pub(crate) enum MapPart<'a> {
     Unreadable { id: &'a ObjectId, level: u8, first_slot: u64, error: Error },
     /// A slot that is a chunk.
     Chunk { id: &'a ObjectId, slot: u64 },
+}
+
+/// Whether an object has no intact copy, as against a failure that may pass.
+fn is_lost(error: &Error) -> bool {
+    error.is_damage() || error.is_not_found()
 }
 
 fn misfit(id: &ObjectId) -> Error {

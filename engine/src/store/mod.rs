@@ -111,6 +111,11 @@ impl Store {
         }
     }
 
+    /// Whether a node can be read.
+    pub(crate) fn has_intact_node(&self, id: &ObjectId) -> bool {
+        self.cache.get(id).is_some() || self.read_object(ObjectType::Node, id).is_ok()
+    }
+
     /// A map's root.
     pub(crate) fn root(&self, id: &ObjectId) -> Result<Root> {
         let bytes = self.read_object(ObjectType::Node, id)?;

@@ -73,7 +73,8 @@ impl PackWriter {
 
     /// Whether it is time to close it.
     pub(super) fn is_full(&self) -> bool {
-        self.size >= PACK_SIZE
+        // With the directory: thousands of tiny blobs must not make it larger than what it lists.
+        self.size + (self.entries.len() * PackEntry::SIZE) as u64 >= PACK_SIZE
     }
 
     pub(super) fn pack(&self) -> PackId {

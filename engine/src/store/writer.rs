@@ -21,6 +21,9 @@ use crate::id::{ObjectId, PackId, RepositoryId};
 /// A table is published after so many packs: what an interrupted run loses at the most.
 const PACKS_PER_TABLE: usize = 64;
 
+/// Or after so many objects, whose places are kept in memory until then.
+const ENTRIES_PER_TABLE: usize = 500_000;
+
 /// Objects that this run has stored, and where; published ones go when their table is there.
 type Fresh = Arc<RwLock<HashMap<ObjectId, PackId>>>;
 
@@ -132,12 +135,18 @@ impl<'a> StoreWriter<'a> {
     /// Stores a node unless it is there.
     pub(crate) fn add_node(&mut self, content: &[u8]) -> Result<ObjectId> {
         let id = self.store.hasher.id(ObjectType::Node, content);
-        if !self.presence().contains(&id)? {
+        // A node that is reused is read first, mostly from the cache: one that rotted is stored anew, scrub or not.
+        let reusable = self.presence().contains(&id)? && (self.is_fresh(&id) || self.store.has_intact_node(&id));
+        if !reusable {
             let blob = self.node_encoder.encode(content);
             let plain_len = u32::try_from(content.len()).unwrap_or(u32::MAX);
             self.add(ObjectType::Node, id, plain_len, &blob)?;
         }
         Ok(id)
+    }
+
+    fn is_fresh(&self, id: &ObjectId) -> bool {
+        self.fresh.read().unwrap_or_else(PoisonError::into_inner).contains_key(id)
     }
 
     /// What other threads ask before they compress something.
@@ -159,7 +168,10 @@ impl<'a> StoreWriter<'a> {
         let healed = self.bad.iter().filter(|id| fresh.contains_key(id)).copied().collect();
         let stored = Stored { bytes: stored_bytes, healed };
         if stored.bytes > 0 {
-            merge_tables(self.store.backend.as_ref(), self.store.header.id)?;
+            // Only a help for later look-ups: everything is stored without it.
+            if let Err(error) = merge_tables(self.store.backend.as_ref(), self.store.header.id) {
+                log::warn!("index tables could not be merged: {error}");
+            }
             self.store.index.reload()?;
         }
         Ok(stored)
@@ -258,7 +270,8 @@ impl Publication {
             writer.finish()?;
             self.stored_bytes += size;
             self.packs.push((TablePack { pack, kind, size }, entries));
-            if self.packs.len() >= PACKS_PER_TABLE {
+            let entry_count: usize = self.packs.iter().map(|(_, entries)| entries.len()).sum();
+            if self.packs.len() >= PACKS_PER_TABLE || entry_count >= ENTRIES_PER_TABLE {
                 self.publish()?;
             }
         }

@@ -49,7 +49,10 @@ impl Run<'_> {
         };
         if let Some(stream) = self.place.stream.as_ref().filter(|_| !self.options.dry_run) {
             self.store_record(stream, &mut record)?;
-            self.repository.change_damage(Vec::new(), &made.healed)?;
+            // The revision is there: what was healed may be taken off the list another time.
+            if let Err(error) = self.repository.change_damage(Vec::new(), &made.healed) {
+                self.monitor.warn(&format!("the damage list could not be changed: {error}"));
+            }
         }
         Ok(BackupReport { stream: self.options.stream.clone(), record, source_changed: self.source_changed })
     }

@@ -11,6 +11,7 @@ mod unsettled;
 
 use std::collections::HashSet;
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 use hints::Hints;
 use pipeline::{Context, Outcome};
@@ -79,13 +80,16 @@ pub fn backup(
     monitor: &dyn Monitor,
 ) -> Result<BackupReport> {
     options.tags.iter().try_for_each(|tag| validate_label(tag))?;
-    let start = Timestamp::now();
     let name = source.name();
     // Hints that can't be right are refused before anything is made.
     let hints = read_hints(&source, options)?;
     let place = Place::take(repository, options, &name, monitor)?;
+    // After the wait for another backup, if there was one.
+    let start = Timestamp::now();
     let (source_changed, warnings) = (false, Vec::new());
-    let mut run = Run { repository, options, monitor, place, hints, start, source_changed, warnings };
+    let mut run =
+        Run { repository, options, monitor, place, hints, start, source_changed, bytes_sampled: 0, warnings };
+    run.warn_of_unreadable();
     let made = match source {
         Source::Image(image) => run.back_up_image(image.as_ref())?,
         Source::Stream { name, bytes } => run.back_up_stream(name, bytes)?,
@@ -122,6 +126,8 @@ struct Run<'a> {
     hints: Option<Hints>,
     start: Timestamp,
     source_changed: bool,
+    /// What was read of the source to test hints.
+    bytes_sampled: u64,
     warnings: Vec<String>,
 }
 
@@ -141,8 +147,20 @@ struct Made {
 }
 
 impl Run<'_> {
+    /// Tells of newer records than the parent's that can't be read. Hints relative to the newest are void then: what
+    /// changed between the parent and it is not in them.
+    fn warn_of_unreadable(&mut self) {
+        for error in std::mem::take(&mut self.place.unreadable) {
+            self.warn(format!("{error}; an older revision is compared with"));
+            if self.options.hints_base == HintsBase::Newest && self.hints.take().is_some() {
+                self.warn("the hints are relative to a revision that can't be read: everything is read".to_owned());
+            }
+        }
+    }
+
     fn back_up_image(&mut self, source: &dyn ImageSource) -> Result<Made> {
         let evidence = source.evidence()?;
+        refuse_other_size(source, evidence.as_ref())?;
         if let Some(made) = self.take_over_unchanged(evidence.as_ref())? {
             return Ok(made);
         }
@@ -151,20 +169,26 @@ impl Run<'_> {
             Some(hints) => self.read_hinted(source, &hints)?,
             None => self.read_all(source, None)?,
         };
-        made.evidence = self.settle(evidence, source.evidence()?, read_at);
+        let after = source.evidence()?;
+        // What was cut off while it was read would pass for holes.
+        refuse_other_size(source, after.as_ref().filter(|after| after.size < source.size()))?;
+        made.evidence = self.settle(evidence, after, read_at);
+        if let Some(evidence) = made.evidence.as_mut().filter(|_| made.method == Method::Hints) {
+            // Only what the hints named was read: times that stay the same prove nothing about the rest.
+            evidence.unsettled = true;
+        }
         Ok(made)
     }
 
     fn back_up_stream(&mut self, name: String, bytes: Box<dyn std::io::Read + Send>) -> Result<Made> {
         self.monitor.begin("reading", None);
-        let base = self.parent_map();
+        let base = self.parent_map().filter(|_| !self.options.force_read);
         let steps = pipeline::steps_of_stream(bytes, name, self.repository.header().chunk_size);
-        // A stream comes once: if the base turns out to be damaged half-way, there is no second try.
         let (outcome, stored) = self.run_pipeline(None, base.as_ref(), steps)?;
         self.made(outcome, stored, Method::Read, None)
     }
 
-    /// The file's size and times stand as recorded, and all that the parent has is in order: nothing is read.
+    /// The file's size and times stand as recorded, and nothing that the parent has is known to be bad: it is not read.
     fn take_over_unchanged(&mut self, evidence: Option<&FileEvidence>) -> Result<Option<Made>> {
         let (Some(evidence), Some(parent)) = (evidence, &self.place.parent) else { return Ok(None) };
         let wanted = !self.options.force_read && self.hints.is_none();
@@ -197,15 +221,8 @@ impl Run<'_> {
         self.monitor.begin("reading", Some(source.size()));
         let chunk_size = self.repository.header().chunk_size;
         let base = self.parent_map().filter(|_| !self.options.force_read);
-        let steps = || pipeline::steps_of_plan(FullPlan::new(source, chunk_size), source, chunk_size);
-        let (outcome, stored) = match self.run_pipeline(Some(source), base.as_ref(), steps()) {
-            Err(error) if error.is_damage() && base.is_some() => {
-                self.warn(format!("{error}; the parent is not relied upon, everything is read"));
-                self.monitor.begin("reading", Some(source.size()));
-                self.run_pipeline(Some(source), None, steps())?
-            }
-            other => other?,
-        };
+        let steps = pipeline::steps_of_plan(FullPlan::new(source, chunk_size), source, chunk_size);
+        let (outcome, stored) = self.run_pipeline(Some(source), base.as_ref(), steps)?;
         self.made(outcome, stored, Method::Read, hints)
     }
 
@@ -216,7 +233,6 @@ impl Run<'_> {
             Ok(Hinted::NotBelieved(evidence)) => self.read_all(source, Some(evidence)),
             Err(error) if error.is_damage() => {
                 self.warn(format!("{error}; the hints' base is damaged, everything is read"));
-                self.place.parent = None;
                 self.read_all(source, None)
             }
             Err(error) => Err(error),
@@ -245,6 +261,7 @@ impl Run<'_> {
         let named = plan::joined(named);
         let sampled =
             sample::sample(source, base.as_ref(), &named, chunk_size, self.repository.store().hasher())?;
+        self.bytes_sampled = sampled.bytes_read;
         let evidence = HintEvidence {
             base: self.place.hints_base.as_ref().map(|record| record.id),
             range_count: hints.ranges.len() as u64,
@@ -261,7 +278,8 @@ impl Run<'_> {
         self.monitor.begin("reading", Some(source.size()));
         let steps = pipeline::steps_of_plan(pieces.into_iter().map(Ok), source, chunk_size);
         let (outcome, stored) = self.run_pipeline(Some(source), base.as_ref(), steps)?;
-        self.made(outcome, stored, Method::Hints, Some(evidence)).map(|made| Hinted::Made(Box::new(made)))
+        let made = self.made(outcome, stored, Method::Hints, Some(evidence))?;
+        Ok(Hinted::Made(Box::new(made)))
     }
 
     /// The map of a hints' base, which must have the chunk size of now.
@@ -324,7 +342,7 @@ impl Run<'_> {
     }
 
     fn run_pipeline(
-        &self,
+        &mut self,
         source: Option<&dyn ImageSource>,
         base: Option<&MapReader>,
         steps: impl Iterator<Item = Result<pipeline::Step>> + Send,
@@ -340,6 +358,7 @@ impl Run<'_> {
             bad,
             presence: writer.presence(),
             source,
+            base_damage: Mutex::default(),
         };
         let run = pipeline::run(&context, steps, source.map(ImageSource::size), &mut writer, self.monitor);
         let interrupted =
@@ -349,7 +368,11 @@ impl Run<'_> {
             writer.finish()?;
             return Err(Error::Cancelled);
         }
-        Ok((run?, writer.finish()?))
+        let outcome = run?;
+        if let Some(error) = context.base_damage.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            self.warn(format!("{error}; what it covers was read and stored anew"));
+        }
+        Ok((outcome, writer.finish()?))
     }
 
     fn made(
@@ -361,7 +384,9 @@ impl Run<'_> {
     ) -> Result<Made> {
         let root = outcome.root;
         let (data_bytes, chunks_total) = root.top.map_or((0, 0), |top| (top.data_bytes, top.chunk_count));
-        let bytes_changed = match self.parent_map().filter(|_| !self.options.dry_run) {
+        let bytes_changed = match self.parent_map() {
+            // The new map was not stored: what was read and is not as in the base is the best that is known.
+            Some(_) if self.options.dry_run => outcome.bytes_differing,
             Some(parent) => {
                 changed_bytes(&parent, &MapReader::open(self.repository.store(), &outcome.root_id)?)
             }
@@ -372,7 +397,7 @@ impl Run<'_> {
             method,
             hints,
             evidence: None,
-            bytes_read: outcome.bytes_read,
+            bytes_read: outcome.bytes_read + self.bytes_sampled,
             chunks_new: outcome.chunks_new,
             chunks_total,
             bytes_stored: stored.bytes,
@@ -401,6 +426,18 @@ impl Run<'_> {
     fn warn(&mut self, message: String) {
         self.monitor.warn(&message);
         self.warnings.push(message);
+    }
+}
+
+/// A file that is not as long as it was when it was opened would be cut off, or end in holes that it does not have.
+fn refuse_other_size(source: &dyn ImageSource, found: Option<&FileEvidence>) -> Result<()> {
+    match found {
+        Some(found) if found.size != source.size() => Err(Error::SourceRead {
+            path: source.name(),
+            offset: found.size.min(source.size()),
+            reason: format!("its size is {} bytes, but was {} when it was opened", found.size, source.size()),
+        }),
+        _ => Ok(()),
     }
 }
 

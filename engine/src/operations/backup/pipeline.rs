@@ -6,6 +6,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::io::Read;
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 use super::map_builder::MapBuilder;
 use super::plan::Piece;
@@ -36,6 +37,24 @@ pub(super) struct Context<'a> {
     pub(super) presence: Presence<'a>,
     /// Where batches without bytes of their own are read; `None` for streams.
     pub(super) source: Option<&'a dyn ImageSource>,
+    /// What was wrong where the base could not be read.
+    pub(super) base_damage: Mutex<Option<Error>>,
+}
+
+impl Context<'_> {
+    /// What the base has in these places. Where it can't be read it has nothing: comparing is a help, and what is not
+    /// known to be there is stored.
+    fn slots_of_base(&self, slots: Range<u64>) -> Result<Vec<Slot>> {
+        match self.base.map(|base| base.slots(slots)) {
+            None => Ok(Vec::new()),
+            Some(Err(error)) if error.is_damage() => {
+                let mut noted = self.base_damage.lock().unwrap_or_else(PoisonError::into_inner);
+                noted.get_or_insert(error);
+                Ok(Vec::new())
+            }
+            Some(slots) => slots,
+        }
+    }
 }
 
 /// What came out of a run.
@@ -43,6 +62,8 @@ pub(super) struct Outcome {
     pub(super) root_id: ObjectId,
     pub(super) root: Root,
     pub(super) bytes_read: u64,
+    /// Bytes of the chunks that were read and are not as in the base.
+    pub(super) bytes_differing: u64,
     pub(super) chunks_new: u64,
 }
 
@@ -72,6 +93,7 @@ enum Done {
 
 struct Batch {
     bytes: u64,
+    bytes_differing: u64,
     slots: Vec<(Slot, u32)>,
     /// Chunks to store, in their order.
     new: Vec<NewChunk>,
@@ -175,14 +197,15 @@ pub(super) fn run(
         writer,
         monitor,
         bytes_read: 0,
+        bytes_differing: 0,
         chunks_new: 0,
     };
     let state = || Worker { encoder: BlobEncoder::new(context.compression), buffer: Vec::new() };
     parallel::ordered(steps, state, |worker, step| worker.work(context, step), |done| assembly.take(done))?;
     let size = size.unwrap_or(assembly.bytes_read);
-    let Assembly { builder, writer, bytes_read, chunks_new, .. } = assembly;
+    let Assembly { builder, writer, bytes_read, bytes_differing, chunks_new, .. } = assembly;
     let (root_id, root) = builder.finish(size, writer)?;
-    Ok(Outcome { root_id, root, bytes_read, chunks_new })
+    Ok(Outcome { root_id, root, bytes_read, bytes_differing, chunks_new })
 }
 
 /// Where the results go, in order.
@@ -192,6 +215,7 @@ struct Assembly<'a, 'w, 's> {
     writer: &'w mut StoreWriter<'s>,
     monitor: &'a dyn Monitor,
     bytes_read: u64,
+    bytes_differing: u64,
     chunks_new: u64,
 }
 
@@ -222,6 +246,7 @@ impl Assembly<'_, '_, '_> {
             self.builder.push_slot(slot, length, self.writer)?;
         }
         self.bytes_read += batch.bytes;
+        self.bytes_differing += batch.bytes_differing;
         Ok(())
     }
 }
@@ -243,10 +268,7 @@ impl Worker {
 
     fn batch(&mut self, context: &Context<'_>, slots: Range<u64>, input: Input) -> Result<Batch> {
         let offset = slots.start * u64::from(context.chunk_size);
-        let in_base = match context.base {
-            Some(base) => base.slots(slots)?,
-            None => Vec::new(),
-        };
+        let in_base = context.slots_of_base(slots)?;
         match input {
             Input::Given(bytes) => self.chunks(context, &bytes, &in_base),
             Input::Read(length) => {
@@ -262,11 +284,14 @@ impl Worker {
     }
 
     fn chunks(&mut self, context: &Context<'_>, bytes: &[u8], in_base: &[Slot]) -> Result<Batch> {
-        let mut batch = Batch { bytes: bytes.len() as u64, slots: Vec::new(), new: Vec::new() };
+        let mut batch = Batch { bytes: bytes.len() as u64, bytes_differing: 0, slots: Vec::new(), new: Vec::new() };
         for (index, content) in bytes.chunks(context.chunk_size as usize).enumerate() {
             let plain_len = content.len() as u32;
             let slot = slot_of(content, &context.hasher);
             batch.slots.push((slot, plain_len));
+            if in_base.get(index).copied().unwrap_or(Slot::Hole) != slot {
+                batch.bytes_differing += u64::from(plain_len);
+            }
             let Slot::Chunk(id) = slot else { continue };
             let known = in_base.get(index) == Some(&slot) && !context.bad.contains(&id);
             if !known && !context.presence.contains(&id)? {

@@ -9,10 +9,11 @@ use crate::repository::{Claimed, Repository, Stream, StreamLock, validate_stream
 /// Where the new revision goes, and what it builds upon. Holds the session and the stream's lock.
 pub(super) struct Place {
     pub(super) stream: Option<Stream>,
-    stream_name: String,
     pub(super) parent: Option<Record>,
     pub(super) hints_base: Option<Record>,
     pub(super) damage: Damage,
+    /// What is wrong with newer records than the parent's.
+    pub(super) unreadable: Vec<String>,
     _lock: Option<StreamLock>,
     _session: Option<Claimed>,
 }
@@ -25,22 +26,24 @@ impl Place {
         source: &str,
         monitor: &dyn Monitor,
     ) -> Result<Self> {
-        let stream = match options.dry_run {
-            true => find_stream(repository, &options.stream)?,
-            false => Some(repository.stream_for_backup(&options.stream, Kind::Image, source)?),
-        };
+        let mut stream = find_stream(repository, &options.stream)?;
+        if stream.is_none() && needs_base(options) {
+            return Err(no_base(&options.stream));
+        }
+        if !options.dry_run {
+            stream = Some(repository.stream_for_backup(&options.stream, Kind::Image, source)?);
+        }
         let mut place = Self {
             stream,
-            stream_name: options.stream.clone(),
             parent: None,
             hints_base: None,
             damage: Damage::default(),
+            unreadable: Vec::new(),
             _lock: None,
             _session: None,
         };
         let Some(stream) = place.stream.clone() else {
             place.damage = repository.damage_now()?;
-            place.hints_base = place.choose_hints_base(repository, options)?;
             return Ok(place);
         };
         if options.dry_run {
@@ -53,7 +56,7 @@ impl Place {
             true => Err(Error::Cancelled),
             false => Ok(options.wait),
         };
-        place._lock = Some(repository.lock_stream(stream.id, &stream.name, wait)?);
+        place._lock = Some(repository.lock_stream(stream.id, &stream.name, &session, wait)?);
         place.choose(repository, options, &stream)?;
         let chosen: Vec<Record> = place.parent.iter().chain(&place.hints_base).cloned().collect();
         session
@@ -69,30 +72,59 @@ impl Place {
         // What was known before the claim may be gone: gc did not know of us.
         repository.store().index().reload()?;
         self.damage = repository.damage_now()?;
-        self.parent = newest_readable(repository, stream)?;
-        self.hints_base = self.choose_hints_base(repository, options)?;
+        self.choose_parent(repository, stream)?;
+        self.hints_base = self.choose_hints_base(repository, options, stream)?;
         Ok(())
     }
 
-    fn choose_hints_base(&self, repository: &Repository, options: &BackupOptions) -> Result<Option<Record>> {
-        if options.hints.is_none() {
+    /// The newest revision whose record can be read: a damaged one must not stop the next backup.
+    fn choose_parent(&mut self, repository: &Repository, stream: &Stream) -> Result<()> {
+        for key in repository.revisions(stream)?.iter().rev() {
+            match repository.record(stream, key) {
+                Ok(record) => {
+                    self.parent = Some(record);
+                    return Ok(());
+                }
+                Err(error) if error.is_not_found() => {}
+                Err(error) if error.is_damage() => self.unreadable.push(error.to_string()),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn choose_hints_base(
+        &self,
+        repository: &Repository,
+        options: &BackupOptions,
+        stream: &Stream,
+    ) -> Result<Option<Record>> {
+        if !needs_base(options) {
             return Ok(None);
         }
-        match (&options.hints_base, &self.stream, &self.parent) {
-            (HintsBase::Nothing, _, _) => Ok(None),
-            (HintsBase::Newest, _, Some(parent)) => Ok(Some(parent.clone())),
-            (HintsBase::Spec(spec), Some(stream), _) => {
+        match (&options.hints_base, &self.parent) {
+            (HintsBase::Spec(spec), _) => {
                 let key = repository.find_revision(stream, spec)?;
                 repository.record(stream, &key).map(Some)
             }
-            (HintsBase::Newest | HintsBase::Spec(_), _, _) => Err(Error::Hints {
-                reason: format!(
-                    "stream '{}' has no revision that they could be relative to; with --hints-base none they say which parts are in use",
-                    self.stream_name
-                ),
-            }),
+            // Hints relative to a revision that can't be read are of no use: the caller reads everything.
+            (_, parent) if !self.unreadable.is_empty() => Ok(parent.clone()),
+            (_, Some(parent)) => Ok(Some(parent.clone())),
+            (_, None) => Err(no_base(&stream.name)),
         }
     }
+}
+
+/// Whether hints were given that are relative to some revision.
+fn needs_base(options: &BackupOptions) -> bool {
+    options.hints.is_some() && !options.force_read && options.hints_base != HintsBase::Nothing
+}
+
+fn no_base(stream: &str) -> Error {
+    let reason = format!(
+        "stream '{stream}' has no revision that they could be relative to; with --hints-base none they say which parts are in use"
+    );
+    Error::Hints { reason }
 }
 
 fn find_stream(repository: &Repository, name: &str) -> Result<Option<Stream>> {
@@ -102,18 +134,4 @@ fn find_stream(repository: &Repository, name: &str) -> Result<Option<Stream>> {
         Err(Error::NoSuchStream { .. }) => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-/// The newest revision whose record can be read: a damaged one must not stop the next backup.
-fn newest_readable(repository: &Repository, stream: &Stream) -> Result<Option<Record>> {
-    for key in repository.revisions(stream)?.iter().rev() {
-        match repository.record(stream, key) {
-            Ok(record) => return Ok(Some(record)),
-            Err(error) if error.is_damage() || error.is_not_found() => {
-                log::warn!("{error}; an older revision is compared with")
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(None)
 }

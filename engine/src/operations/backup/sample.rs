@@ -19,6 +19,7 @@ const ONE_OF: u64 = 1024;
 /// What came out of it.
 pub(super) struct Sampled {
     pub(super) chunk_count: u64,
+    pub(super) bytes_read: u64,
     /// Where the source first differs from the base.
     pub(super) differing_offset: Option<u64>,
 }
@@ -104,21 +105,23 @@ fn compare(
     hasher: &ObjectHasher,
 ) -> Result<Sampled> {
     let mut buffer = vec![0; chunk_size as usize];
+    let mut bytes_read = 0;
     for (count, &slot) in (1..).zip(chosen) {
         let offset = slot * u64::from(chunk_size);
         let length = (source.size() - offset).min(chunk_size.into()) as usize;
         let content = buffer.get_mut(..length).unwrap_or_default();
         source.read_at(offset, content)?;
+        bytes_read += length as u64;
         let found = slot_of(content, hasher);
         let expected = match base {
             Some(base) => base.slot(slot)?,
             None => Slot::Hole,
         };
         if found != expected {
-            return Ok(Sampled { chunk_count: count, differing_offset: Some(offset) });
+            return Ok(Sampled { chunk_count: count, bytes_read, differing_offset: Some(offset) });
         }
     }
-    Ok(Sampled { chunk_count: chosen.len() as u64, differing_offset: None })
+    Ok(Sampled { chunk_count: chosen.len() as u64, bytes_read, differing_offset: None })
 }
 
 /// SplitMix64 from a random seed: the sample must not be the same each night.

@@ -10,6 +10,7 @@ mod write;
 use std::ops::Range;
 use std::path::Path;
 
+pub use target::partial_file;
 use target::Target;
 
 use crate::error::{Error, Result};
@@ -55,6 +56,9 @@ const SYNC_BYTES: u64 = 64 << 20;
 
 /// Restores an image. `revision` names it in messages.
 ///
+/// Ranges that have no intact copy are left as they are, and all else is written: in place and on a device they still
+/// hold what was there before. A new file is not given its name then; [`partial_file`] tells where it lies.
+///
 /// # Errors
 /// [`Error::UnusableTarget`] before anything is written; [`Error::Damaged`] names all ranges that have no intact copy,
 /// after everything else was written.
@@ -72,10 +76,11 @@ pub fn restore(
     monitor.begin("restoring", Some(image.size()));
     restoring.write_all()?;
     let Restoring { mut report, damaged, detail, .. } = restoring;
+    // Also with damage: what could be read is to last.
+    target.sync()?;
     if !damaged.is_empty() {
         return Err(Error::Damaged { revision: revision.to_owned(), ranges: joined(damaged), detail });
     }
-    target.sync()?;
     if options.verify {
         monitor.begin("verifying", Some(image.size()));
         report.bytes_verified = verify(image, &target, monitor)?;
@@ -239,9 +244,10 @@ fn read_chunk(image: &ImageReader, target: &Target, slot: u64, batch: &mut Batch
     let (offset, length) = bytes_of(image, &(slot..slot + 1));
     let mut bytes = vec![0; length as usize];
     if target.compares()
-        && let Slot::Chunk(id) = image.map().slot(slot)?
+        && let Ok(Slot::Chunk(id)) = image.map().slot(slot)
     {
-        // The hash tells whether the target has it already: nothing is read from the repository.
+        // The hash tells whether the target has it already: nothing is read from the repository. An unreadable map is
+        // left to the read below.
         target.read_at(offset, &mut bytes)?;
         batch.bytes_compared += length;
         if image.hasher().id(ObjectType::Chunk, &bytes) == id {

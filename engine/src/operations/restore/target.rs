@@ -1,10 +1,10 @@
 //! What an image is restored to, and why it may not be.
 
-use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Advice, SeekFrom, fadvise, seek};
+use rustix::fs::{OFlags, SeekFrom, seek};
 
 use super::RestoreOptions;
 use super::write::{Before, Writer};
@@ -20,7 +20,8 @@ pub(super) struct Target {
     path: PathBuf,
     /// Where a new file is written until it is complete.
     partial: Option<PathBuf>,
-    replace: bool,
+    /// What was there, where it is to be replaced.
+    replaced: Option<fs::Metadata>,
     writer: Writer,
     tail_bytes: u64,
 }
@@ -46,6 +47,12 @@ impl Target {
             other => Some(other.map_err(Error::io("look at", path.display()))?),
         };
         let Some(metadata) = metadata else {
+            if path.is_symlink() {
+                return Err(refuse(
+                    "it is a symbolic link to something that is not there",
+                    "remove the link, or name the file itself",
+                ));
+            }
             return Self::open_new(path, size, options, None);
         };
         let kind = metadata.file_type();
@@ -69,7 +76,7 @@ impl Target {
         }
         match (options.in_place, options.overwrite) {
             (true, _) => Self::open_existing(path, size),
-            (false, true) => Self::open_new(path, size, options, Some(&metadata)),
+            (false, true) => Self::open_new(path, size, options, Some(metadata)),
             (false, false) => Err(refuse(
                 "it exists",
                 "--overwrite replaces it; --in-place writes only what differs, also after an interrupted restore",
@@ -82,21 +89,11 @@ impl Target {
         path: PathBuf,
         size: u64,
         options: &RestoreOptions,
-        old: Option<&fs::Metadata>,
+        replaced: Option<fs::Metadata>,
     ) -> Result<Self> {
-        let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(PARTIAL_SUFFIX);
-        let partial = path.with_file_name(name);
+        let partial = partial_of(&path);
         let failed = || Error::io("create", partial.display());
-        let mut open = OpenOptions::new();
-        open.read(true).write(true).create(true).truncate(false);
-        // As private as what it holds may be; an existing file's mode is kept.
-        open.mode(old.map_or(0o600, |old| old.mode() & 0o7777));
-        let file = open.open(&partial).map_err(failed())?;
-        if file.try_lock().is_err() {
-            let reason = "another restore to it is running";
-            return Err(refuse(&path, reason, "wait for it, or choose another target"));
-        }
+        let file = open_partial(&path, &partial)?;
         // What an interrupted restore has written is used again only on request.
         let continues = options.in_place && file.metadata().map_err(failed())?.len() > 0;
         if !continues {
@@ -105,15 +102,16 @@ impl Target {
         file.set_len(size).map_err(failed())?;
         let before = if continues { Before::Compare } else { Before::Empty };
         let writer = Writer::file(file, partial.clone(), before);
-        Ok(Self { path, partial: Some(partial), replace: old.is_some(), writer, tail_bytes: 0 })
+        Ok(Self { path, partial: Some(partial), replaced, writer, tail_bytes: 0 })
     }
 
     fn open_existing(path: PathBuf, size: u64) -> Result<Self> {
         let failed = || Error::io("open", path.display());
         let file = OpenOptions::new().read(true).write(true).open(&path).map_err(failed())?;
+        lock(&file, &path)?;
         file.set_len(size).map_err(failed())?;
         let writer = Writer::file(file, path.clone(), Before::Compare);
-        Ok(Self { path, partial: None, replace: false, writer, tail_bytes: 0 })
+        Ok(Self { path, partial: None, replaced: None, writer, tail_bytes: 0 })
     }
 
     fn open_device(path: PathBuf, device: u64, size: u64, options: &RestoreOptions) -> Result<Self> {
@@ -123,7 +121,7 @@ impl Target {
             return Err(refuse(&reason, "unmount it first"));
         }
         // For block devices O_EXCL means: fail if a file system, a partition of it or another driver has it.
-        let exclusive = rustix::fs::OFlags::EXCL.bits() as i32;
+        let exclusive = OFlags::EXCL.bits() as i32;
         let file = OpenOptions::new().read(true).write(true).custom_flags(exclusive).open(&path);
         let file = match file {
             Err(error) if error.raw_os_error() == Some(rustix::io::Errno::BUSY.raw_os_error()) => {
@@ -149,7 +147,7 @@ impl Target {
         }
         let before = if options.in_place { Before::Compare } else { Before::Stale };
         let writer = Writer::device(file, path.clone(), before);
-        Ok(Self { path, partial: None, replace: false, writer, tail_bytes: device_size - size })
+        Ok(Self { path, partial: None, replaced: None, writer, tail_bytes: device_size - size })
     }
 
     /// Whether what is there is compared first.
@@ -191,14 +189,24 @@ impl Target {
 
     /// Lets later reads come from the medium instead of from memory.
     pub(super) fn forget_cached(&self) {
-        let _ = fadvise(self.writer.handle(), 0, None, Advice::DontNeed);
+        self.writer.forget_cached();
+    }
+
+    /// Gives the new file the owner, as far as the system lets us, and the mode of the one that it replaces.
+    fn take_over(&self, replaced: &fs::Metadata) -> std::io::Result<()> {
+        let file = self.writer.handle();
+        // The owner first: a change of it can clear bits of the mode.
+        let _ = fchown(file, Some(replaced.uid()), Some(replaced.gid()));
+        file.set_permissions(replaced.permissions())?;
+        file.sync_all()
     }
 
     /// Gives a new file its name.
     pub(super) fn publish(self) -> Result<()> {
         let Some(partial) = &self.partial else { return Ok(()) };
         let failed = || Error::io("create", self.path.display());
-        if self.replace {
+        if let Some(replaced) = &self.replaced {
+            self.take_over(replaced).map_err(failed())?;
             fs::rename(partial, &self.path).map_err(failed())?;
         } else {
             let here = rustix::fs::CWD;
@@ -215,6 +223,64 @@ impl Target {
         let directory = self.path.parent().unwrap_or(Path::new("/"));
         let sync = File::open(directory).and_then(|directory| directory.sync_all());
         sync.map_err(Error::io("sync directory", directory.display()))
+    }
+}
+
+/// The unfinished file that a restore to a new file at `target`, or one that replaces it, has left; `None` if there is
+/// none.
+pub fn partial_file(target: &Path) -> Option<PathBuf> {
+    let partial = partial_of(&resolve(target).ok()?);
+    partial.is_file().then_some(partial)
+}
+
+fn partial_of(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(PARTIAL_SUFFIX);
+    path.with_file_name(name)
+}
+
+/// Opens the file that is written until it is complete: ours alone, and not led elsewhere by links.
+fn open_partial(path: &Path, partial: &Path) -> Result<File> {
+    let refuse_it = || {
+        let reason = format!("{} is not a plain file with one name", partial.display());
+        refuse(path, &reason, "remove it, or choose another target")
+    };
+    let mut open = OpenOptions::new();
+    // As private as what it holds may be; a replaced file's mode is taken over at the end.
+    open.read(true).write(true).create(true).truncate(false).mode(0o600);
+    let file = match open.custom_flags(OFlags::NOFOLLOW.bits() as i32).open(partial) {
+        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => {
+            return Err(refuse_it());
+        }
+        other => other.map_err(Error::io("create", partial.display()))?,
+    };
+    let look = |error| Error::io("look at", partial.display())(error);
+    let opened = file.metadata().map_err(look)?;
+    if !opened.is_file() {
+        return Err(refuse_it());
+    }
+    lock(&file, path)?;
+    // Who held the lock until now may have given the file its name: it must not be written any more.
+    let same = |there: fs::Metadata| (there.dev(), there.ino()) == (opened.dev(), opened.ino());
+    if !fs::symlink_metadata(partial).is_ok_and(same) {
+        return Err(refuse(path, "another restore to it has just ended", "look at what it made"));
+    }
+    match file.metadata().map_err(look)?.nlink() {
+        1 => Ok(file),
+        _ => Err(refuse_it()),
+    }
+}
+
+/// Keeps a second restore to the same file out.
+fn lock(file: &File, path: &Path) -> Result<()> {
+    match file.try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(refuse(
+            path,
+            "another restore to it is running",
+            "wait for it, or choose another target",
+        )),
+        Err(TryLockError::Error(error)) => Err(Error::io("lock", path.display())(error)),
     }
 }
 

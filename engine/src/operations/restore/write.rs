@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-use rustix::fs::{FallocateFlags, SeekFrom, fallocate, seek};
+use rustix::fs::{Advice, FallocateFlags, SeekFrom, fadvise, fallocate, seek};
 
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
@@ -31,16 +31,33 @@ pub(super) struct Writer {
     sync_failure: Mutex<Option<io::Error>>,
 }
 
-/// Bytes that are looked at or zeroed at a time.
+/// Bytes that are looked at or written at a time.
 const STEP: u64 = 1 << 20;
+
+/// Bytes of a device that are zeroed at a time: one call of the system for each.
+const ZERO_STEP: u64 = 1 << 30;
 
 impl Writer {
     pub(super) fn file(file: File, path: PathBuf, before: Before) -> Self {
-        Self { file, path, before, is_device: false, sync_failure: Mutex::new(None) }
+        Self::new(file, path, before, false)
     }
 
     pub(super) fn device(file: File, path: PathBuf, before: Before) -> Self {
-        Self { file, path, before, is_device: true, sync_failure: Mutex::new(None) }
+        Self::new(file, path, before, true)
+    }
+
+    fn new(file: File, path: PathBuf, before: Before, is_device: bool) -> Self {
+        let writer = Self { file, path, before, is_device, sync_failure: Mutex::new(None) };
+        if before == Before::Compare {
+            // After a failed writeback Linux keeps the pages as clean: what they hold need not be on the medium.
+            writer.forget_cached();
+        }
+        writer
+    }
+
+    /// Lets later reads come from the medium instead of from memory.
+    pub(super) fn forget_cached(&self) {
+        let _ = fadvise(&self.file, 0, None, Advice::DontNeed);
     }
 
     pub(super) fn before(&self) -> Before {
@@ -83,8 +100,8 @@ impl Writer {
         match (self.before, self.is_device) {
             (Before::Empty, _) => Ok(()),
             (_, false) => self.punch_data(offset, length, monitor),
-            (Before::Stale, true) => self.zero_steps(offset, length, monitor, |_, _| Ok(true)),
-            (Before::Compare, true) => self.zero_steps(offset, length, monitor, |from, length| {
+            (Before::Stale, true) => self.zero_steps(offset, length, ZERO_STEP, monitor, |_, _| Ok(true)),
+            (Before::Compare, true) => self.zero_steps(offset, length, STEP, monitor, |from, length| {
                 let mut bytes = vec![0; length as usize];
                 self.read_at(from, &mut bytes)?;
                 Ok(bytes.iter().any(|&byte| byte != 0))
@@ -97,6 +114,7 @@ impl Writer {
         &self,
         offset: u64,
         length: u64,
+        step: u64,
         monitor: &dyn Monitor,
         wanted: impl Fn(u64, u64) -> Result<bool>,
     ) -> Result<()> {
@@ -106,11 +124,11 @@ impl Writer {
             if monitor.is_cancelled() {
                 return Err(Error::Cancelled);
             }
-            let step = STEP.min(end - from);
-            if wanted(from, step)? {
-                self.zero(from, step)?;
+            let length = step.min(end - from);
+            if wanted(from, length)? {
+                self.zero(from, length, monitor)?;
             }
-            from += step;
+            from += length;
         }
         Ok(())
     }
@@ -131,14 +149,14 @@ impl Writer {
             };
             let stop = seek(&self.file, SeekFrom::Hole(start)).unwrap_or(end).clamp(start, end);
             // A large extent goes in steps only where zeros must be written.
-            self.zero(start, stop - start)?;
+            self.zero(start, stop - start, monitor)?;
             from = stop.max(start + 1);
         }
         Ok(())
     }
 
     /// Makes a range zero: a hole, or else whatever the target does fastest.
-    fn zero(&self, offset: u64, length: u64) -> Result<()> {
+    fn zero(&self, offset: u64, length: u64, monitor: &dyn Monitor) -> Result<()> {
         // On devices the kernel makes BLKZEROOUT of it, with leave to discard.
         let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         let zero = FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE;
@@ -152,6 +170,9 @@ impl Writer {
         let zeros = vec![0; STEP.min(length) as usize];
         let mut done = 0;
         while done < length {
+            if monitor.is_cancelled() {
+                return Err(Error::Cancelled);
+            }
             let step = STEP.min(length - done);
             self.write_at(offset + done, zeros.get(..step as usize).unwrap_or_default())?;
             done += step;

@@ -34,7 +34,11 @@ pub(in crate::store) fn merge_tables(backend: &dyn Backend, repository: Reposito
             }
         }
         let Some(group) = group_to_merge(tables) else { return Ok(()) };
-        merge(backend, repository, group)?;
+        match merge(backend, repository, group) {
+            // A damaged table is left for `check`, and with it those that it would be merged with.
+            Err(error) if error.is_damage() => return Ok(()),
+            other => other?,
+        }
     }
 }
 

@@ -82,10 +82,17 @@ impl Index {
             return Ok(vec![location]);
         }
         let locations = self.locate_in_tables(id)?;
-        if let Some(first) = locations.first() {
+        // Neighbours count as published: those of a salvaged pack may not be.
+        let published = |location: &&Location| !self.is_salvaged(location.pack);
+        if let Some(first) = locations.first().filter(published) {
             self.bring_neighbours(first);
         }
         Ok(locations)
+    }
+
+    fn is_salvaged(&self, pack: PackId) -> bool {
+        let salvage = self.salvage.lock().unwrap_or_else(PoisonError::into_inner);
+        salvage.as_ref().is_some_and(|salvage| salvage.packs.contains(&pack))
     }
 
     /// All known places of an object from the tables, past the neighbours.
@@ -106,9 +113,10 @@ impl Index {
     pub(crate) fn locate_again(&self, id: &ObjectId) -> Result<Vec<Location>> {
         self.reload()?;
         let locations = self.locate_in_tables(id)?;
-        if !locations.is_empty() || self.table_lost.swap(true, Ordering::Relaxed) {
+        if !locations.is_empty() {
             return Ok(locations);
         }
+        self.table_lost.store(true, Ordering::Relaxed);
         self.reload()?;
         self.locate_in_tables(id)
     }
@@ -141,12 +149,13 @@ impl Index {
 
     /// The packs that healthy tables name, but that are gone or have another size than they had when they were written.
     pub(crate) fn missing_packs(&self) -> Result<HashMap<PackId, PackKind>> {
+        // Tables first: a pack that a table names is there before the table is.
+        let set = self.tables()?;
         let mut sizes = HashMap::new();
         for kind in PackKind::ALL {
             let listed = self.backend.list(&Area::packs(kind))?;
             sizes.extend(listed.iter().filter_map(|file| Some((PackId::parse(&file.name)?, file.size))));
         }
-        let set = self.tables()?;
         let packs = set.tables.iter().filter(|table| !table.is_damaged()).flat_map(|table| table.packs());
         Ok(packs
             .filter(|pack| sizes.get(&pack.pack) != Some(&pack.size))
@@ -165,7 +174,7 @@ impl Index {
             set.tables.iter().filter(|table| table.packs().iter().any(|pack| packs.contains_key(&pack.pack)))
         {
             for block in 0..table.entry_block_count() {
-                let Some(entries) = table.entries(block) else { break };
+                let Some(entries) = table.entries(block) else { continue };
                 let places = entries.iter().filter_map(|entry| Some((entry.id, table.location(entry)?)));
                 found.extend(places.filter(|(_, location)| packs.contains_key(&location.pack)));
             }
