@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::process::Command;
 
 use support::system::{Requirement, can_use};
-use support::{CHUNK, World, write_chunk};
+use support::{CHUNK, World, flip_bit, write_chunk};
 
 #[test]
 fn every_revision_comes_out_as_it_went_in() {
@@ -63,8 +63,30 @@ fn damage_ends_a_dump_with_4_after_right_bytes_only() {
     let image = world.small_image("vm1.img");
     world.backup("vm1.img", "vm1");
     world.damage_data_packs();
-    let run = world.fails(4, &["dump", "vm1"], &["cannot", "damaged", "bytes 0 to", "hint:"]);
-    assert!(fs::read(image).unwrap().starts_with(&run.stdout));
+    let run = world.fails(4, &["dump", "vm1"], &["cannot", "damaged", "bytes ", "hint:"]);
+    let image = fs::read(image).unwrap();
+    assert!(image.starts_with(&run.stdout));
+    // All before the bad chunk comes out, and the chunk alone is named.
+    let start = run.stdout.len() as u64;
+    assert_eq!(start % CHUNK, 0);
+    run.says(&[&format!("bytes {start} to {}", start + CHUNK - 1)]);
+}
+
+#[test]
+fn what_lies_before_damage_within_a_batch_comes_out() {
+    let world = World::new();
+    world.small_image("vm1.img");
+    world.backup("vm1.img", "vm1");
+    let kept: std::collections::BTreeSet<_> = world.stored_files("packs/data").into_iter().collect();
+    // A chunk in the middle, in a pack of its own.
+    write_chunk(&world.path("vm1.img"), 5, 1000);
+    world.backup("vm1.img", "vm1");
+    world.stored_files("packs/data").iter().filter(|pack| !kept.contains(*pack)).for_each(|pack| {
+        flip_bit(pack, 200);
+    });
+    let named = format!("bytes {} to {}", 5 * CHUNK, 6 * CHUNK - 1);
+    let run = world.fails(4, &["dump", "vm1"], &[&named]);
+    assert!(run.stdout == fs::read(world.path("vm1.img")).unwrap()[..5 * CHUNK as usize]);
 }
 
 #[test]

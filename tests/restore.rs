@@ -167,6 +167,26 @@ fn damage_is_named_and_ends_with_4_without_a_half_image() {
     assert_eq!(ranges.len(), 1);
     assert_eq!(ranges[0]["length"], CHUNK);
     assert!(!world.path("out.img").exists());
+    run.says(&["all other bytes were restored to", "out.img.treering-partial"]);
+    let partial = fs::read(world.path("out.img.treering-partial")).unwrap();
+    let image = fs::read(world.path("vm1.img")).unwrap();
+    let differing = partial.iter().zip(&image).filter(|(a, b)| a != b).count() as u64;
+    assert!(differing > 0 && differing <= CHUNK && partial.len() == image.len());
+}
+
+#[test]
+fn damage_in_place_leaves_what_was_there_and_says_so() {
+    let world = world();
+    world.damage_data_packs();
+    let image = fs::read(world.path("vm1.img")).unwrap();
+    fs::write(world.path("out.img"), vec![0xee; image.len()]).unwrap();
+    let run = world.run(&["restore", "vm1", "out.img", "--in-place", "--json"]).expect_code(4);
+    run.says(&["out.img still has what was there before", "scrub"]);
+    let start = run.json()["error"]["ranges"][0]["offset"].as_u64().unwrap() as usize;
+    let end = start + CHUNK as usize;
+    let restored = fs::read(world.path("out.img")).unwrap();
+    assert!(restored[start..end].iter().all(|&byte| byte == 0xee));
+    assert!(restored[..start] == image[..start] && restored[end..] == image[end..]);
 }
 
 #[test]

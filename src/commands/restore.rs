@@ -1,11 +1,12 @@
 //! `treering restore`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
 use serde_json::json;
-use treering_engine::operations::restore::{RestoreOptions, RestoreReport, restore};
+use treering_engine::Error;
+use treering_engine::operations::restore::{RestoreOptions, RestoreReport, partial_file, restore};
 
 use super::revision::{Named, find_one};
 use super::{Context, absolute};
@@ -52,20 +53,37 @@ pub(super) fn run(context: &Context<'_>, args: &RestoreArgs) -> CommandOutcome {
     let options = RestoreOptions { in_place: args.in_place, overwrite: args.overwrite, verify: args.verify };
     let start = Instant::now();
     let report = restore(&image, &named.name(), &repository, &args.target, &options, &monitor)
-        .map_err(|error| during(restore_failure(error)))?;
+        .map_err(|error| during(restore_failure(args, error)))?;
     drop(monitor);
     tell(context, args, &named, &report, start.elapsed().as_secs_f64())?;
     Ok(Code::Done)
 }
 
 /// What was written before a signal or an error is not lost.
-fn restore_failure(error: treering_engine::Error) -> Failure {
+fn restore_failure(args: &RestoreArgs, error: Error) -> Failure {
+    let ranges_are_named = matches!(error, Error::Damaged { .. });
     let failure = Failure::from(error);
+    if ranges_are_named {
+        let rest = where_the_rest_is(&args.target, args.in_place);
+        let hint = failure.hint.as_deref().unwrap_or_default();
+        return Failure { hint: Some(format!("{rest}; {hint}")), ..failure };
+    }
     match failure.code {
         Code::Interrupted => failure.hint("the same command with --in-place goes on where this one ended"),
         Code::Failed if failure.hint.is_none() => failure
             .hint("when the cause is gone, the same command with --in-place goes on where this one ended"),
         _ => failure,
+    }
+}
+
+/// What a restore that came upon damage has left.
+fn where_the_rest_is(target: &Path, in_place: bool) -> String {
+    match partial_file(target).filter(|_| !(in_place && target.exists())) {
+        Some(partial) => format!("all other bytes were restored to {}", partial.display()),
+        None => format!(
+            "all other bytes were restored; in these ranges {} still has what was there before",
+            target.display()
+        ),
     }
 }
 

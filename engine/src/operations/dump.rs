@@ -71,11 +71,9 @@ fn read_up_to_damage(
 
 fn damaged(revision: &str, chunk: (u64, u64), error: Error) -> Error {
     match error.is_damage() || error.is_not_found() {
-        true => Error::Damaged {
-            revision: revision.to_owned(),
-            ranges: vec![chunk],
-            detail: error.to_string(),
-        },
+        true => {
+            Error::Damaged { revision: revision.to_owned(), ranges: vec![chunk], detail: error.to_string() }
+        }
         false => error,
     }
 }

@@ -10,8 +10,8 @@ mod write;
 use std::ops::Range;
 use std::path::Path;
 
-pub use target::partial_file;
 use target::Target;
+pub use target::partial_file;
 
 use crate::error::{Error, Result};
 use crate::format::{ObjectType, Slot};
@@ -125,6 +125,17 @@ struct Batch {
     damaged: Vec<(u64, u64, Error)>,
 }
 
+impl Batch {
+    /// Notes a range that has no intact copy. Other errors end the restore.
+    fn lose(&mut self, offset: u64, length: u64, error: Error) -> Result<()> {
+        if !error.is_damage() && !error.is_not_found() {
+            return Err(error);
+        }
+        self.damaged.push((offset, length, error));
+        Ok(())
+    }
+}
+
 impl Restoring<'_> {
     fn write_all(&mut self) -> Result<()> {
         let (image, target) = (self.image, self.target);
@@ -203,7 +214,8 @@ fn parts(image: &ImageReader) -> impl Iterator<Item = Result<Part>> + '_ {
                     return Ok(Part::Holes(hole));
                 }
             }
-            let slots = position..(position + batch).min(data_end);
+            // Aligned, so that a batch lies in one leaf of the map.
+            let slots = position..((position / batch + 1) * batch).min(data_end);
             position = slots.end;
             Ok(Part::Data(slots))
         };
@@ -233,6 +245,11 @@ fn read_batch(image: &ImageReader, target: &Target, slots: Range<u64>) -> Result
             return Ok(batch);
         }
     }
+    if let Err(error) = image.map().slots(slots.clone()) {
+        // One leaf is over all of them: asking for each would only take longer.
+        batch.lose(offset, length, error)?;
+        return Ok(batch);
+    }
     // Piece by piece, where only what differs is written, or some piece is damaged.
     for slot in slots {
         read_chunk(image, target, slot, &mut batch)?;
@@ -244,10 +261,9 @@ fn read_chunk(image: &ImageReader, target: &Target, slot: u64, batch: &mut Batch
     let (offset, length) = bytes_of(image, &(slot..slot + 1));
     let mut bytes = vec![0; length as usize];
     if target.compares()
-        && let Ok(Slot::Chunk(id)) = image.map().slot(slot)
+        && let Slot::Chunk(id) = image.map().slot(slot)?
     {
-        // The hash tells whether the target has it already: nothing is read from the repository. An unreadable map is
-        // left to the read below.
+        // The hash tells whether the target has it already: nothing is read from the repository.
         target.read_at(offset, &mut bytes)?;
         batch.bytes_compared += length;
         if image.hasher().id(ObjectType::Chunk, &bytes) == id {
@@ -256,10 +272,7 @@ fn read_chunk(image: &ImageReader, target: &Target, slot: u64, batch: &mut Batch
     }
     match image.read_at(offset, &mut bytes) {
         Ok(_) => batch.runs.push((offset, bytes)),
-        Err(error) if error.is_damage() || error.is_not_found() => {
-            batch.damaged.push((offset, length, error))
-        }
-        Err(error) => return Err(error),
+        Err(error) => batch.lose(offset, length, error)?,
     }
     Ok(())
 }

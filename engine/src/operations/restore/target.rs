@@ -275,11 +275,9 @@ fn open_partial(path: &Path, partial: &Path) -> Result<File> {
 fn lock(file: &File, path: &Path) -> Result<()> {
     match file.try_lock() {
         Ok(()) => Ok(()),
-        Err(TryLockError::WouldBlock) => Err(refuse(
-            path,
-            "another restore to it is running",
-            "wait for it, or choose another target",
-        )),
+        Err(TryLockError::WouldBlock) => {
+            Err(refuse(path, "another restore to it is running", "wait for it, or choose another target"))
+        }
         Err(TryLockError::Error(error)) => Err(Error::io("lock", path.display())(error)),
     }
 }
