@@ -34,9 +34,23 @@ impl Claimed {
 impl Repository {
     /// Begins a session: from now on gc keeps what this process relies on.
     pub(crate) fn begin_session(&self, purpose: &str, stream: StreamId) -> Result<Claimed> {
+        self.sweep_claims()?;
         let claim = new_claim(purpose, Some(stream));
         let guard = self.backend().claim(&Key::session(claim.id), &seal(&claim)?)?;
         Ok(Claimed { claim, guard })
+    }
+
+    /// Removes the claims of processes that died. A claim has its lock before it has its name, so one without is dead.
+    fn sweep_claims(&self) -> Result<()> {
+        for area in [Area::sessions(), Area::pins()] {
+            for listed in self.backend().list(&area)? {
+                let Some(key) = ClaimId::parse(&listed.name).map(|id| area.key(id)) else { continue };
+                if !self.backend().is_claimed(&key)? {
+                    self.backend().remove(&key)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Pins a revision, so that gc keeps it while the pin lives; `None` where no pin can be written.
