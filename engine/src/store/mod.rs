@@ -175,7 +175,11 @@ impl Store {
             for location in locate(&self.index, id)? {
                 match read(&location) {
                     Ok(value) => return Ok(value),
-                    Err(error) => failure = Some(error),
+                    Err(error) => {
+                        // What is open may have been replaced by a good copy meanwhile.
+                        self.packs.forget(location.pack);
+                        failure = Some(error);
+                    }
                 }
             }
         }

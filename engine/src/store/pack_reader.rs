@@ -77,6 +77,11 @@ impl PackReaders {
         Ok(reader)
     }
 
+    /// Closes a pack, so that the next read opens what then has its name.
+    pub(super) fn forget(&self, pack: PackId) {
+        self.lock().pop(&pack);
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, LruCache<PackId, Arc<dyn ObjectReader>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }

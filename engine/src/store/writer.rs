@@ -136,7 +136,8 @@ impl<'a> StoreWriter<'a> {
     pub(crate) fn add_node(&mut self, content: &[u8]) -> Result<ObjectId> {
         let id = self.store.hasher.id(ObjectType::Node, content);
         // A node that is reused is read first, mostly from the cache: one that rotted is stored anew, scrub or not.
-        let reusable = self.presence().contains(&id)? && (self.is_fresh(&id) || self.store.has_intact_node(&id));
+        let reusable =
+            self.presence().contains(&id)? && (self.is_fresh(&id) || self.store.has_intact_node(&id));
         if !reusable {
             let blob = self.node_encoder.encode(content);
             let plain_len = u32::try_from(content.len()).unwrap_or(u32::MAX);

@@ -153,7 +153,9 @@ impl Run<'_> {
         for error in std::mem::take(&mut self.place.unreadable) {
             self.warn(format!("{error}; an older revision is compared with"));
             if self.options.hints_base == HintsBase::Newest && self.hints.take().is_some() {
-                self.warn("the hints are relative to a revision that can't be read: everything is read".to_owned());
+                self.warn(
+                    "the hints are relative to a revision that can't be read: everything is read".to_owned(),
+                );
             }
         }
     }
@@ -276,7 +278,15 @@ impl Run<'_> {
             return Ok(Hinted::NotBelieved(evidence));
         }
         self.monitor.begin("reading", Some(source.size()));
-        let steps = pipeline::steps_of_plan(pieces.into_iter().map(Ok), source, chunk_size);
+        // Holes of the source are not read, hinted or not: a sparse file may have grown by terabytes.
+        let without_holes = |piece| -> Box<dyn Iterator<Item = Result<Piece>> + Send> {
+            match piece {
+                Piece::Read(slots) => Box::new(FullPlan::within(source, chunk_size, slots)),
+                other => Box::new(std::iter::once(Ok(other))),
+            }
+        };
+        let plan = pieces.into_iter().flat_map(without_holes);
+        let steps = pipeline::steps_of_plan(plan, source, chunk_size);
         let (outcome, stored) = self.run_pipeline(Some(source), base.as_ref(), steps)?;
         let made = self.made(outcome, stored, Method::Hints, Some(evidence))?;
         Ok(Hinted::Made(Box::new(made)))

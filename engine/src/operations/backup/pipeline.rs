@@ -284,7 +284,8 @@ impl Worker {
     }
 
     fn chunks(&mut self, context: &Context<'_>, bytes: &[u8], in_base: &[Slot]) -> Result<Batch> {
-        let mut batch = Batch { bytes: bytes.len() as u64, bytes_differing: 0, slots: Vec::new(), new: Vec::new() };
+        let mut batch =
+            Batch { bytes: bytes.len() as u64, bytes_differing: 0, slots: Vec::new(), new: Vec::new() };
         for (index, content) in bytes.chunks(context.chunk_size as usize).enumerate() {
             let plain_len = content.len() as u32;
             let slot = slot_of(content, &context.hasher);

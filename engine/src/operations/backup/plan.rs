@@ -21,7 +21,7 @@ pub(super) enum Piece {
 pub(super) struct FullPlan<'a> {
     source: &'a dyn ImageSource,
     chunk_size: u64,
-    slot_count: u64,
+    end: u64,
     position: u64,
     /// A range of data that comes next, in slots.
     pending: Option<Range<u64>>,
@@ -29,9 +29,14 @@ pub(super) struct FullPlan<'a> {
 
 impl<'a> FullPlan<'a> {
     pub(super) fn new(source: &'a dyn ImageSource, chunk_size: u32) -> Self {
+        let slot_count = source.size().div_ceil(chunk_size.into());
+        Self::within(source, chunk_size, 0..slot_count)
+    }
+
+    /// The same for a range of slots.
+    pub(super) fn within(source: &'a dyn ImageSource, chunk_size: u32, slots: Range<u64>) -> Self {
         let chunk_size = u64::from(chunk_size);
-        let slot_count = source.size().div_ceil(chunk_size);
-        Self { source, chunk_size, slot_count, position: 0, pending: None }
+        Self { source, chunk_size, end: slots.end, position: slots.start, pending: None }
     }
 
     fn advance(&mut self) -> Result<Option<Piece>> {
@@ -39,15 +44,13 @@ impl<'a> FullPlan<'a> {
             self.position = range.end;
             return Ok(Some(Piece::Read(range)));
         }
-        if self.position >= self.slot_count {
+        if self.position >= self.end {
             return Ok(None);
         }
         let data = self.source.next_data(self.position * self.chunk_size)?;
         let (start, end) = match data {
-            Some(data) => {
-                (data.start / self.chunk_size, data.end.div_ceil(self.chunk_size).min(self.slot_count))
-            }
-            None => (self.slot_count, self.slot_count),
+            Some(data) => (data.start / self.chunk_size, data.end.div_ceil(self.chunk_size).min(self.end)),
+            None => (self.end, self.end),
         };
         let (start, from) = (start.max(self.position), self.position);
         if start == from {
