@@ -4,7 +4,7 @@
 mod support;
 
 use std::fs;
-use std::io::Write;
+use std::io::{self, Write};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
@@ -107,6 +107,37 @@ fn a_killed_backup_leaves_earlier_revisions_intact() {
     world.backup("vm1.img", "vm1");
     world.assert_same("vm1", &image);
     world.ok(&["scrub", "vm1"]);
+}
+
+/// What a killed backup has published is found and used by the next one.
+#[test]
+fn what_a_killed_backup_has_published_is_not_stored_again() {
+    // A table is published after half a GiB: a stream of bytes is cut off behind it.
+    const CHUNKS: u64 = 10_000;
+    let world = World::without_repository();
+    world.ok(&["init", "--compression", "none"]);
+    let image = world.image("vm1.img", CHUNKS * CHUNK, &(0..CHUNKS).collect::<Vec<_>>());
+    let mut command = world.command(&["backup", "-", "vm1"]);
+    let mut child =
+        command.stdin(Stdio::piped()).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    io::copy(&mut fs::File::open(&image).unwrap(), &mut input).unwrap();
+    // The input stays open, so the program waits for more; the table comes all the same.
+    let index = world.repository().join("index");
+    let patience = Instant::now();
+    while fs::read_dir(&index).unwrap().count() == 0 {
+        assert!(patience.elapsed() < Duration::from_secs(60), "no table was published");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(world.revisions("vm1").is_empty());
+
+    let said = world.backup("vm1.img", "vm1");
+    let new = said["chunks_new"].as_u64().unwrap();
+    assert!(new < CHUNKS / 2, "{new} of {CHUNKS} chunks were stored again");
+    world.assert_same("vm1", &image);
+    world.ok(&["scrub"]);
 }
 
 #[test]

@@ -18,8 +18,8 @@ use crate::error::{Error, Result};
 use crate::format::{BlobEncoder, ObjectType, PackEntry, PackKind, TableEntry, TablePack};
 use crate::id::{ObjectId, PackId, RepositoryId};
 
-/// A table is published after so many packs: what an interrupted run loses at the most.
-const PACKS_PER_TABLE: usize = 64;
+/// A table is published after so many packs, half a GiB: what an interrupted run loses at the most.
+const PACKS_PER_TABLE: usize = 16;
 
 /// Or after so many objects, whose places are kept in memory until then.
 const ENTRIES_PER_TABLE: usize = 500_000;
@@ -168,13 +168,6 @@ impl<'a> StoreWriter<'a> {
         let fresh = self.fresh.read().unwrap_or_else(PoisonError::into_inner);
         let healed = self.bad.iter().filter(|id| fresh.contains_key(id)).copied().collect();
         let stored = Stored { bytes: stored_bytes, healed };
-        if stored.bytes > 0 {
-            // Only a help for later look-ups: everything is stored without it.
-            if let Err(error) = merge_tables(self.store.backend.as_ref(), self.store.header.id) {
-                log::warn!("index tables could not be merged: {error}");
-            }
-            self.store.index.reload()?;
-        }
         Ok(stored)
     }
 
@@ -310,7 +303,15 @@ impl Publication {
         // Whatever happens from here on: another run may have seen the table, so these packs are never removed.
         self.packs.clear();
         self.stored_bytes += table.publish(self.backend.as_ref())?;
+        self.merge();
         self.forget_fresh(&packs)
+    }
+
+    /// A long run makes many tables: merged as they come, a look-up asks few of them. Only a help, so it may fail.
+    fn merge(&self) {
+        if let Err(error) = merge_tables(self.backend.as_ref(), self.repository) {
+            log::warn!("index tables could not be merged: {error}");
+        }
     }
 
     /// From now on the table knows these objects. Those that are known to be bad elsewhere must be remembered.
