@@ -131,6 +131,23 @@ fn a_missing_and_a_truncated_pack_are_damage() {
 }
 
 #[test]
+fn a_repository_that_was_healed_is_in_order() {
+    let world = World::new();
+    world.small_image("vm1.img");
+    world.backup("vm1.img", "vm1");
+    damage_first_revision(&world);
+    let found = world.run(&["scrub", "--json"]).expect_code(4).json();
+    assert_eq!(found["superseded"], serde_json::json!([]));
+    support::settle();
+    world.backup("vm1.img", "vm1");
+    let healed = world.json(&["scrub"]);
+    assert_eq!(healed["damaged_files"], serde_json::json!([]));
+    assert_eq!(healed["superseded"], found["damaged_files"]);
+    let text = world.ok(&["scrub"]).text();
+    assert!(text.contains("note ") && text.contains("all is in order"), "{text}");
+}
+
+#[test]
 fn a_damaged_record_is_found() {
     let world = world();
     let records = world.stored_files("revisions");

@@ -107,14 +107,16 @@ fn to_json(report: &ScrubReport) -> Value {
         .iter()
         .map(|range| json!({ "offset": range.start, "length": range.end - range.start }))
         .collect();
-    let damaged_files: Vec<Value> =
-        report.damaged_files.iter().map(|(file, reason)| json!({ "file": file, "reason": reason })).collect();
+    let files = |files: &[(String, String)]| -> Vec<Value> {
+        files.iter().map(|(file, reason)| json!({ "file": file, "reason": reason })).collect()
+    };
     json!({
         "chunks_checked": report.chunks_checked,
         "bytes_checked": report.bytes_checked,
         "bad": bad,
         "mismatched": mismatched,
-        "damaged_files": damaged_files,
+        "damaged_files": files(&report.damaged_files),
+        "superseded": files(&report.superseded),
     })
 }
 
@@ -122,6 +124,11 @@ fn tell(context: &Context<'_>, report: &ScrubReport) -> Result<(), Failure> {
     let mut text = String::new();
     for (file, reason) in &report.damaged_files {
         text.push_str(&format!("DAMAGED  {file}: {reason}\n"));
+    }
+    for (file, reason) in &report.superseded {
+        text.push_str(&format!(
+            "note     {file}: {reason}; nothing in it is missed, there are good copies elsewhere\n"
+        ));
     }
     for bad in &report.bad {
         let needed = match bad.revisions.is_empty() {

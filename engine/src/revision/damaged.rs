@@ -12,7 +12,7 @@ use crate::repository::Repository;
 impl Repository {
     /// The revisions of these records that reach a bad object, each with the bad objects that it reaches.
     ///
-    /// Costs nothing while nothing is damaged; else each node that the revisions share is read once.
+    /// Costs nothing while nothing is damaged; else each node is read once, however many revisions and nodes share it.
     pub fn damaged_revisions(
         &self,
         damage: &Damage,
@@ -49,49 +49,89 @@ impl Repository {
             return Ok(vec![*root]);
         }
         let map = MapReader::open(self.store(), root)?;
-        let mut reached = HashSet::new();
-        // The leaf that chunks are coming from.
-        let mut leaf: Option<ObjectId> = None;
+        let mut path = Path::below(*root);
         map.walk(&mut |part| {
             match part {
                 MapPart::Node { id, level, .. } => {
+                    path.leave(level, memory);
                     if bad.contains(id) {
-                        reached.insert(*id);
+                        path.note(&[*id]);
                         return Ok(false);
                     }
-                    if level == 0 {
-                        if let Some(known) = memory.get(id) {
-                            reached.extend(known.iter().copied());
-                            return Ok(false);
-                        }
-                        memory.insert(*id, Vec::new());
-                        leaf = Some(*id);
+                    if let Some(known) = memory.get(id) {
+                        path.note(known);
+                        return Ok(false);
                     }
+                    path.enter(*id, level);
                 }
-                MapPart::Unreadable { id, level, .. } => {
-                    reached.insert(*id);
-                    if level == 0
-                        && let Some(known) = memory.get_mut(id)
-                    {
-                        known.push(*id);
+                MapPart::Unreadable { id, error, .. } => {
+                    // No file handle, say, is no damage of this node.
+                    if !error.is_damage() && !error.is_not_found() {
+                        return Err(error);
                     }
+                    path.note(&[*id]);
                 }
-                MapPart::Chunk { id, .. } => {
-                    if bad.contains(id) {
-                        reached.insert(*id);
-                        if let Some(known) = leaf.and_then(|leaf| memory.get_mut(&leaf)) {
-                            known.push(*id);
-                        }
-                    }
-                }
+                MapPart::Chunk { id, .. } if bad.contains(id) => path.note(&[*id]),
+                MapPart::Chunk { .. } => {}
             }
             Ok(true)
         })?;
-        let mut reached: Vec<ObjectId> = reached.into_iter().collect();
-        reached.sort();
-        Ok(reached)
+        Ok(path.finish(memory))
     }
 }
 
-/// The bad objects below leaves that were read already.
+/// The bad objects below nodes that were read already, sorted.
 type Memory = HashMap<ObjectId, Vec<ObjectId>>;
+
+/// The nodes from the root to where a walk is, each with what was found below it so far.
+struct Path {
+    /// Levels fall from one to the next.
+    open: Vec<OpenNode>,
+}
+
+struct OpenNode {
+    id: ObjectId,
+    level: u8,
+    found: Vec<ObjectId>,
+}
+
+impl Path {
+    fn below(root: ObjectId) -> Self {
+        // Above all levels, so that nothing but the end leaves it.
+        Self { open: vec![OpenNode { id: root, level: u8::MAX, found: Vec::new() }] }
+    }
+
+    fn enter(&mut self, id: ObjectId, level: u8) {
+        self.open.push(OpenNode { id, level, found: Vec::new() });
+    }
+
+    /// Notes bad objects of the node where the walk is.
+    fn note(&mut self, bad: &[ObjectId]) {
+        if let Some(node) = self.open.last_mut() {
+            node.found.extend_from_slice(bad);
+        }
+    }
+
+    /// Leaves the nodes up to a level, for another of that level: all below them is known now.
+    fn leave(&mut self, level: u8, memory: &mut Memory) {
+        while let Some(node) = self.open.pop_if(|node| node.level <= level) {
+            self.remember(node, memory);
+        }
+    }
+
+    fn remember(&mut self, mut node: OpenNode, memory: &mut Memory) {
+        node.found.sort();
+        node.found.dedup();
+        self.note(&node.found);
+        memory.insert(node.id, node.found);
+    }
+
+    /// All that was found below the root.
+    fn finish(mut self, memory: &mut Memory) -> Vec<ObjectId> {
+        self.leave(u8::MAX - 1, memory);
+        let mut found = self.open.pop().map(|root| root.found).unwrap_or_default();
+        found.sort();
+        found.dedup();
+        found
+    }
+}

@@ -3,8 +3,9 @@
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
+use super::damage_of;
 use crate::error::{Error, Result};
-use crate::format::{ObjectType, Record, Slot};
+use crate::format::{Content, ObjectType, Record, Slot};
 use crate::monitor::Monitor;
 use crate::parallel;
 use crate::repository::Repository;
@@ -13,14 +14,22 @@ use crate::source::ImageSource;
 const BATCH_BYTES: u64 = 1 << 20;
 
 /// The ranges of chunks in which the source differs, neighbours joined; what one of the two has beyond the other's
-/// end differs.
+/// end differs, and so does what lies below a node that can't be read.
 pub(super) fn compare(
     repository: &Repository,
     record: &Record,
     source: &dyn ImageSource,
     monitor: &dyn Monitor,
 ) -> Result<Vec<Range<u64>>> {
-    let image = repository.open_image(record)?;
+    let image = match repository.open_image(record) {
+        Ok(image) => image,
+        Err(error) => {
+            damage_of(error)?;
+            let Content::Image(content) = &record.content;
+            let all = 0..content.size.max(source.size());
+            return Ok(Vec::from_iter((!all.is_empty()).then_some(all)));
+        }
+    };
     let chunk_size = u64::from(image.chunk_size());
     let (size, common) = (image.size().max(source.size()), image.size().min(source.size()));
     let slots = common / chunk_size;
@@ -32,7 +41,16 @@ pub(super) fn compare(
         if monitor.is_cancelled() {
             return Err(Error::Cancelled);
         }
-        let contents = image.map().slots(slots.clone())?;
+        let bytes_of = |slots: Range<u64>| slots.start * chunk_size..slots.end * chunk_size;
+        let contents = match image.map().slots(slots.clone()) {
+            Ok(contents) => contents,
+            Err(error) => {
+                damage_of(error)?;
+                monitor.advance((slots.end - slots.start) * chunk_size);
+                differing.lock().unwrap_or_else(PoisonError::into_inner).push(bytes_of(slots));
+                return Ok(());
+            }
+        };
         let mut bytes = vec![0; ((slots.end - slots.start) * chunk_size) as usize];
         source.read_at(slots.start * chunk_size, &mut bytes)?;
         for ((slot, content), bytes) in slots.zip(contents).zip(bytes.chunks(chunk_size as usize)) {
@@ -42,7 +60,7 @@ pub(super) fn compare(
             };
             if !same {
                 let mut differing = differing.lock().unwrap_or_else(PoisonError::into_inner);
-                differing.push(slot * chunk_size..(slot + 1) * chunk_size);
+                differing.push(bytes_of(slot..slot + 1));
             }
             monitor.advance(bytes.len() as u64);
         }
@@ -75,7 +93,10 @@ fn compare_tail(
     }
     let mut stored = vec![0; (size - start) as usize];
     let mut found = stored.clone();
-    image.read_at(start, &mut stored)?;
     source.read_at(start, &mut found)?;
-    Ok((stored != found).then_some(start..size))
+    let readable = match image.read_at(start, &mut stored) {
+        Ok(_) => true,
+        Err(error) => damage_of(error).map(|_| false)?,
+    };
+    Ok((!readable || stored != found).then_some(start..size))
 }

@@ -3,6 +3,7 @@
 mod compare;
 mod packs;
 mod reach;
+mod sample;
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
@@ -10,7 +11,7 @@ use std::ops::Range;
 use crate::backend::{Area, Key};
 use crate::error::{Error, Result};
 use crate::format::{
-    BadObject, Content, Header, Labels, MAX_SEALED_SIZE, ObjectType, Record, Timestamp, open,
+    BadObject, Content, Damage, Header, Labels, MAX_SEALED_SIZE, ObjectType, Record, Timestamp, open,
 };
 use crate::id::{ObjectId, RevisionId};
 use crate::monitor::Monitor;
@@ -27,7 +28,7 @@ pub enum ScrubScope {
 
 /// How much is verified.
 pub struct ScrubOptions {
-    /// Percent of the chunks, drawn at random; metadata is verified whole.
+    /// Percent of the chunks, drawn at random, which are read; metadata is verified whole.
     pub percent: f64,
     /// What the one revision of the scope is compared with.
     pub source: Option<Box<dyn ImageSource>>,
@@ -36,7 +37,8 @@ pub struct ScrubOptions {
 /// What was found.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ScrubReport {
-    /// Chunks that were read and verified.
+    /// Chunks that were read and verified: each stored copy if everything is, else each chunk that the revisions
+    /// reach. One that comes up again after some hundred thousand others is verified, and counted, again.
     pub chunks_checked: u64,
     /// Their bytes.
     pub bytes_checked: u64,
@@ -46,6 +48,9 @@ pub struct ScrubReport {
     pub mismatched: Vec<Range<u64>>,
     /// Stored files that are damaged, and how.
     pub damaged_files: Vec<(String, String)>,
+    /// Packs that are damaged, and how, though nothing is lost with them: all that they miss has a good copy in
+    /// another pack.
+    pub superseded: Vec<(String, String)>,
 }
 
 /// An object without an intact copy.
@@ -62,7 +67,7 @@ pub struct BadChunk {
 }
 
 impl ScrubReport {
-    /// Whether everything that was looked at is in order.
+    /// Whether everything that was looked at is in order. Files that nobody misses anything of don't count.
     pub fn is_clean(&self) -> bool {
         self.bad.is_empty() && self.mismatched.is_empty() && self.damaged_files.is_empty()
     }
@@ -89,18 +94,20 @@ pub fn scrub(
         ScrubScope::Everything => scrub.check_files()?,
         ScrubScope::Revisions(revisions) => revisions.clone(),
     };
-    if let Some(source) = &options.source {
-        let [(_, record)] = revisions.as_slice() else {
-            let reason = "it is compared with one revision: name it as STREAM@SPEC".to_owned();
-            return Err(Error::BadParameter { what: "source", reason });
-        };
-        scrub.report.mismatched = compare::compare(repository, record, source.as_ref(), monitor)?;
+    if options.source.is_some() && revisions.len() != 1 {
+        let reason = "it is compared with one revision: name it as STREAM@SPEC".to_owned();
+        return Err(Error::BadParameter { what: "source", reason });
     }
     match scope {
         ScrubScope::Everything => scrub.check_packs()?,
         ScrubScope::Revisions(_) => {}
     }
     scrub.check_reach(&revisions, matches!(scope, ScrubScope::Everything))?;
+    scrub.mark();
+    // Last, so that a source that can't be read keeps no damage from being marked.
+    if let (Some(source), [(_, record)]) = (&options.source, revisions.as_slice()) {
+        scrub.report.mismatched = compare::compare(repository, record, source.as_ref(), monitor)?;
+    }
     scrub.finish(&revisions)
 }
 
@@ -115,16 +122,19 @@ struct Scrub<'a> {
     report: ScrubReport,
 }
 
+/// Objects, each with what it is and what is wrong with it.
+type BadOnes = BTreeMap<ObjectId, (ObjectType, String)>;
+
 /// What is known of objects so far.
 #[derive(Default)]
 struct Findings {
     /// Objects without an intact copy, and what is wrong.
-    bad: BTreeMap<ObjectId, (ObjectType, String)>,
+    bad: BadOnes,
     /// Objects that were on the damage list, and have an intact copy after all.
     good_again: HashSet<ObjectId>,
     /// Copies that are not intact: there may be others.
-    bad_copies: BTreeMap<ObjectId, (ObjectType, String)>,
-    /// Packs whose every blob was verified, or is known to be bad.
+    bad_copies: BadOnes,
+    /// Packs that are what they say, and whose every blob that was drawn was verified, or is known to be bad.
     sound_packs: HashSet<crate::id::PackId>,
 }
 
@@ -143,7 +153,7 @@ impl Scrub<'_> {
                 self.note_file(&format!("streams/{id}"), repository.stream_object(id))?;
             }
         }
-        let damaged_tables = repository.store().index().verify_tables(|_| self.go_on())?;
+        let damaged_tables = self.check_tables()?;
         self.report.damaged_files.extend(damaged_tables);
         let mut revisions = Vec::new();
         for stream in repository.streams()? {
@@ -160,6 +170,16 @@ impl Scrub<'_> {
             }
         }
         Ok(revisions)
+    }
+
+    /// Verifies the index tables; names those that are damaged.
+    fn check_tables(&self) -> Result<Vec<(String, String)>> {
+        let verify = || self.repository.store().index().verify_tables(|_| self.go_on());
+        match verify() {
+            // A backup beside this one has merged a table away since it was listed.
+            Err(error) if error.is_not_found() => verify(),
+            result => result,
+        }
     }
 
     /// Notes a file that is damaged; other errors end the scrub. A file that is gone was removed meanwhile.
@@ -182,23 +202,18 @@ impl Scrub<'_> {
         }
     }
 
-    /// Writes the damage list and says which revisions are affected.
-    fn finish(mut self, revisions: &[(Stream, Record)]) -> Result<ScrubReport> {
-        let found = Timestamp::now();
-        let bad = std::mem::take(&mut self.findings.bad);
-        let add: Vec<BadObject> = bad
-            .iter()
-            .map(|(id, (object_type, reason))| BadObject {
-                id: *id,
-                type_code: object_type.code(),
-                found,
-                reason: reason.clone(),
-            })
-            .collect();
+    /// Writes the damage list.
+    fn mark(&self) {
+        let add = bad_objects(&self.findings.bad);
         let remove: Vec<ObjectId> = self.findings.good_again.iter().copied().collect();
         if let Err(error) = self.repository.change_damage(add, &remove) {
             self.monitor.warn(&format!("what was found could not be noted in the repository: {error}"));
         }
+    }
+
+    /// Says what was found, and which revisions are affected.
+    fn finish(mut self, revisions: &[(Stream, Record)]) -> Result<ScrubReport> {
+        let bad = std::mem::take(&mut self.findings.bad);
         let affected = self.affected(revisions, &bad)?;
         self.report.bad = bad
             .into_iter()
@@ -210,30 +225,17 @@ impl Scrub<'_> {
             })
             .collect();
         self.report.damaged_files.sort();
+        self.report.superseded.sort();
         Ok(self.report)
     }
 
     /// The revisions that need each bad object.
-    fn affected(
-        &self,
-        scope: &[(Stream, Record)],
-        bad: &BTreeMap<ObjectId, (ObjectType, String)>,
-    ) -> Result<BTreeMap<ObjectId, Vec<String>>> {
+    fn affected(&self, scope: &[(Stream, Record)], bad: &BadOnes) -> Result<BTreeMap<ObjectId, Vec<String>>> {
         let mut affected: BTreeMap<ObjectId, Vec<String>> = BTreeMap::new();
         if bad.is_empty() {
             return Ok(affected);
         }
-        let damage = crate::format::Damage {
-            objects: bad
-                .iter()
-                .map(|(id, (object_type, reason))| BadObject {
-                    id: *id,
-                    type_code: object_type.code(),
-                    found: Timestamp::now(),
-                    reason: reason.clone(),
-                })
-                .collect(),
-        };
+        let damage = Damage { objects: bad_objects(bad) };
         // Other revisions than those that were asked about may need it as well.
         let mut revisions = scope.to_vec();
         for stream in self.repository.streams()? {
@@ -260,4 +262,25 @@ impl Scrub<'_> {
 fn root_of(record: &Record) -> ObjectId {
     let Content::Image(content) = &record.content;
     content.root
+}
+
+/// Objects as the damage list names them.
+fn bad_objects(bad: &BadOnes) -> Vec<BadObject> {
+    let found = Timestamp::now();
+    let named = |(id, (object_type, reason)): (&ObjectId, &(ObjectType, String))| BadObject {
+        id: *id,
+        type_code: object_type.code(),
+        found,
+        reason: reason.clone(),
+    };
+    bad.iter().map(named).collect()
+}
+
+/// What is wrong with stored bytes. An error that says nothing of them (no permission, no file handle) is returned,
+/// and ends the scrub: whatever was marked for it would be marked wrongly.
+fn damage_of(error: Error) -> Result<String> {
+    match error.is_damage() || error.is_not_found() {
+        true => Ok(error.to_string()),
+        false => Err(error),
+    }
 }

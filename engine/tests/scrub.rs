@@ -1,0 +1,285 @@
+//! What scrub reads, marks and says.
+
+#![allow(clippy::unwrap_used, reason = "a failure of a test's own means is a failure of the test")]
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use treering_engine::operations::backup::{BackupOptions, backup};
+use treering_engine::operations::scrub::{ScrubOptions, ScrubReport, ScrubScope, scrub};
+use treering_engine::{
+    BadObject, CreateOptions, Damage, FileSource, Monitor, ObjectType, Record, Repository, Result,
+    SilentMonitor, Source, Timestamp,
+};
+
+const CHUNK: usize = 4096;
+/// Chunks of the image: three leaves.
+const CHUNKS: usize = 600;
+/// Chunks of a whole leaf.
+const LEAF: usize = 256;
+/// Length of a pack's header.
+const HEADER: u64 = 64;
+
+struct World {
+    directory: tempfile::TempDir,
+    content: Vec<u8>,
+}
+
+impl World {
+    /// One revision of noise.
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let options = CreateOptions { chunk_size: CHUNK as u32, ..CreateOptions::default() };
+        Repository::create(&directory.path().join("repository"), &options).unwrap();
+        let world = Self { directory, content: (0..CHUNKS).flat_map(|seed| noise(seed as u64)).collect() };
+        world.back_up(&world.content);
+        world
+    }
+
+    fn root(&self) -> PathBuf {
+        self.directory.path().join("repository")
+    }
+
+    fn repository(&self) -> Repository {
+        Repository::open(&self.root(), 1 << 20).unwrap()
+    }
+
+    fn image(&self) -> PathBuf {
+        self.directory.path().join("image")
+    }
+
+    fn back_up(&self, content: &[u8]) -> Record {
+        fs::write(self.image(), content).unwrap();
+        let options = BackupOptions { stream: "vm".to_owned(), ..BackupOptions::default() };
+        let source = Source::Image(Box::new(FileSource::open(&self.image()).unwrap()));
+        backup(&self.repository(), source, &options, &SilentMonitor).unwrap().record
+    }
+
+    /// The packs of a kind, the largest first.
+    fn packs(&self, kind: &str) -> Vec<PathBuf> {
+        let mut packs = files_below(&self.root().join("packs").join(kind));
+        packs.sort_by_key(|path| std::cmp::Reverse(fs::metadata(path).unwrap().len()));
+        packs
+    }
+
+    fn everything(&self, percent: f64) -> ScrubReport {
+        let options = ScrubOptions { percent, source: None };
+        scrub(&self.repository(), &ScrubScope::Everything, &options, &SilentMonitor).unwrap()
+    }
+
+    /// All revisions.
+    fn scope(&self) -> ScrubScope {
+        let repository = self.repository();
+        let stream = repository.stream("vm").unwrap();
+        let keys = repository.revisions(&stream).unwrap();
+        let records = keys.iter().map(|key| (stream.clone(), repository.record(&stream, key).unwrap()));
+        ScrubScope::Revisions(records.collect())
+    }
+
+    fn scrub_revisions(&self, monitor: &dyn Monitor) -> Result<ScrubReport> {
+        let options = ScrubOptions { percent: 100.0, source: None };
+        scrub(&self.repository(), &self.scope(), &options, monitor)
+    }
+
+    fn listed(&self) -> usize {
+        self.repository().damage().unwrap().objects.len()
+    }
+}
+
+fn files_below(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
+}
+
+fn noise(seed: u64) -> Vec<u8> {
+    let mut state = (seed + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let next = || {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 33) as u8
+    };
+    std::iter::repeat_with(next).take(CHUNK).collect()
+}
+
+fn flip(path: &Path, offset: u64) {
+    let file = fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, offset).unwrap();
+    file.write_all_at(&[byte[0] ^ 4], offset).unwrap();
+}
+
+#[test]
+fn a_percentage_does_not_read_the_other_chunks() {
+    let world = World::new();
+    // Every chunk is damaged: as many are found as were read.
+    for chunk in 0..CHUNKS as u64 {
+        flip(&world.packs("data")[0], HEADER + chunk * (CHUNK as u64 + 1) + 100);
+    }
+    let found = world.everything(10.0);
+    assert!((5..200).contains(&found.bad.len()), "{} of {CHUNKS} were read", found.bad.len());
+    assert_eq!(found.damaged_files.len(), 1);
+    assert_eq!(world.listed(), found.bad.len());
+}
+
+#[test]
+fn a_percentage_verifies_the_frame_of_every_pack_and_what_is_listed() {
+    let world = World::new();
+    let pack = world.packs("data").remove(0);
+    let length = fs::metadata(&pack).unwrap().len();
+    for (offset, part) in [(20, "header"), (length - 70, "directory"), (length - 30, "trailer")] {
+        flip(&pack, offset);
+        let found = world.everything(0.001).damaged_files;
+        assert!(found.len() == 1 && found[0].1.contains(part), "{part}: {found:?}");
+        flip(&pack, offset);
+    }
+    flip(&pack, HEADER + 100);
+    assert_eq!(world.everything(100.0).bad.len(), 1);
+    assert_eq!(world.everything(0.001).bad.len(), 1);
+    flip(&pack, HEADER + 100);
+    assert!(world.everything(0.001).is_clean());
+    assert_eq!(world.listed(), 0, "what is on the list is always read");
+}
+
+#[test]
+fn a_pack_that_nobody_misses_anything_of_is_no_damage() {
+    for missing in [false, true] {
+        let world = World::new();
+        let pack = world.packs("data").remove(0);
+        match missing {
+            true => fs::remove_file(&pack).unwrap(),
+            false => flip(&pack, HEADER + 100),
+        }
+        let found = world.everything(100.0);
+        assert_eq!((found.damaged_files.len(), found.superseded.len()), (1, 0), "{missing}");
+        assert!(!found.is_clean());
+
+        world.back_up(&world.content);
+        let healed = world.everything(100.0);
+        assert_eq!((healed.damaged_files.len(), healed.superseded.len()), (0, 1), "{missing}");
+        assert!(healed.is_clean() && healed.bad.is_empty());
+        assert_eq!(healed.superseded, found.damaged_files);
+        assert!(world.everything(10.0).is_clean());
+    }
+}
+
+#[test]
+fn a_source_is_compared_though_a_leaf_is_damaged_and_the_leaf_is_marked() {
+    let world = World::new();
+    let pack = world.packs("metadata").remove(0);
+    flip(&pack, HEADER + 200);
+    let source = || Some(Box::new(FileSource::open(&world.image()).unwrap()) as Box<_>);
+    let options = ScrubOptions { percent: 100.0, source: source() };
+    let found = scrub(&world.repository(), &world.scope(), &options, &SilentMonitor).unwrap();
+    assert_eq!(found.mismatched, vec![std::ops::Range { start: 0, end: (LEAF * CHUNK) as u64 }]);
+    assert_eq!((found.bad.len(), found.bad[0].object_type), (1, ObjectType::Node));
+    assert_eq!((found.bad[0].revisions.len(), world.listed()), (1, 1));
+
+    // It was a bad cable: the node is good again.
+    flip(&pack, HEADER + 200);
+    assert!(world.scrub_revisions(&SilentMonitor).unwrap().is_clean());
+    assert_eq!(world.listed(), 0);
+}
+
+#[test]
+fn an_error_that_is_no_damage_ends_the_scrub_and_marks_nothing() {
+    let world = World::new();
+    for kind in ["metadata", "data"] {
+        let pack = world.packs(kind).remove(0);
+        let aside = world.directory.path().join("aside");
+        fs::rename(&pack, &aside).unwrap();
+        // Too many symbolic links, as nobody is denied anything who runs tests as root.
+        std::os::unix::fs::symlink(&pack, &pack).unwrap();
+        let error = world.scrub_revisions(&SilentMonitor).unwrap_err();
+        assert!(!error.is_damage(), "{error}");
+        assert_eq!(world.listed(), 0);
+        fs::remove_file(&pack).unwrap();
+        fs::rename(&aside, &pack).unwrap();
+    }
+    assert!(world.everything(100.0).is_clean());
+}
+
+#[test]
+fn a_chunk_of_several_revisions_counts_once() {
+    let world = World::new();
+    let mut content = world.content.clone();
+    content[5 * CHUNK..6 * CHUNK].fill(7);
+    world.back_up(&content);
+    let found = world.scrub_revisions(&SilentMonitor).unwrap();
+    assert_eq!(found.chunks_checked, CHUNKS as u64 + 1);
+    assert_eq!(found.bytes_checked, ((CHUNKS + 1) * CHUNK) as u64);
+    assert_eq!(world.everything(100.0).chunks_checked, CHUNKS as u64 + 1);
+}
+
+#[test]
+fn a_damaged_chunk_affects_the_revisions_that_have_it() {
+    let world = World::new();
+    let mut content = world.content.clone();
+    let first = world.scope();
+    content[300 * CHUNK..301 * CHUNK].copy_from_slice(&noise(9999));
+    world.back_up(&content);
+    world.back_up(&content);
+    // The chunk that the first revision alone has, and one of a leaf that all share.
+    let pack = world.packs("data").remove(0);
+    for (chunk, revisions) in [(300, 1), (5, 3)] {
+        flip(&pack, HEADER + chunk * (CHUNK as u64 + 1) + 100);
+        let options = ScrubOptions { percent: 100.0, source: None };
+        let found = scrub(&world.repository(), &first, &options, &SilentMonitor).unwrap();
+        assert_eq!((found.bad.len(), found.bad[0].revisions.len()), (1, revisions));
+        let damage = Damage {
+            objects: vec![BadObject {
+                id: found.bad[0].id,
+                type_code: 1,
+                found: Timestamp::now(),
+                reason: String::new(),
+            }],
+        };
+        let ScrubScope::Revisions(all) = world.scope() else { unreachable!() };
+        let records: Vec<Record> = all.into_iter().map(|(_, record)| record).collect();
+        let affected = world.repository().damaged_revisions(&damage, &records).unwrap();
+        assert_eq!(affected.len(), revisions);
+        assert!(affected.values().all(|bad| *bad == [found.bad[0].id]));
+        flip(&pack, HEADER + chunk * (CHUNK as u64 + 1) + 100);
+    }
+}
+
+#[test]
+fn a_leaf_that_stands_in_a_map_several_times_is_followed_once() {
+    let world = World::new();
+    let leaf = world.content[..LEAF * CHUNK].to_vec();
+    world.back_up(&leaf.repeat(3));
+    let pack = world.packs("data").remove(0);
+    flip(&pack, HEADER + 100);
+    let ScrubScope::Revisions(all) = world.scope() else { unreachable!() };
+    let repeated = ScrubScope::Revisions(all[1..].to_vec());
+    let options = ScrubOptions { percent: 100.0, source: None };
+    let found = scrub(&world.repository(), &repeated, &options, &SilentMonitor).unwrap();
+    assert_eq!((found.chunks_checked, found.bad.len()), (LEAF as u64, 1));
+    assert_eq!(found.bad[0].revisions.len(), 2);
+}
+
+/// Counts the pins that there are while a scrub goes on.
+struct PinMonitor {
+    pins: PathBuf,
+    most: AtomicUsize,
+}
+
+impl Monitor for PinMonitor {
+    fn begin(&self, _task: &str, _total_bytes: Option<u64>) {}
+    fn advance(&self, _bytes: u64) {
+        let pins = fs::read_dir(&self.pins).map_or(0, Iterator::count);
+        self.most.fetch_max(pins, Ordering::Relaxed);
+    }
+    fn warn(&self, message: &str) {
+        panic!("{message}");
+    }
+}
+
+#[test]
+fn a_revision_is_pinned_while_it_is_walked() {
+    let world = World::new();
+    let monitor = PinMonitor { pins: world.root().join("pins"), most: AtomicUsize::new(0) };
+    world.scrub_revisions(&monitor).unwrap();
+    assert_eq!(monitor.most.load(Ordering::Relaxed), 1);
+    assert_eq!(fs::read_dir(&monitor.pins).unwrap().count(), 0);
+}
