@@ -38,8 +38,8 @@ pub use format::{
 pub use id::{ClaimId, ObjectId, PackId, RepositoryId, RevisionId, StreamId, TableId};
 pub use monitor::{CollectingMonitor, Monitor, SilentMonitor};
 pub use repository::{
-    CreateOptions, DEFAULT_CACHE_BYTES, DEFAULT_CHUNK_SIZE, Repository, Stream, validate_label,
-    validate_stream_name,
+    CreateOptions, DEFAULT_CACHE_BYTES, DEFAULT_CHUNK_SIZE, DEFAULT_COMPRESSION, Repository, Stream,
+    validate_label, validate_stream_name,
 };
 pub use revision::{ImageReader, Spec, split_revision};
 pub use source::{FileSource, ImageSource, Source};

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use serde_json::json;
-use treering_engine::{Compression, CreateOptions, DEFAULT_CHUNK_SIZE, Repository};
+use treering_engine::{Compression, CreateOptions, DEFAULT_CHUNK_SIZE, DEFAULT_COMPRESSION, Repository};
 
 use super::{Context, absolute, refuse_remote};
 use crate::exit::{Code, CommandOutcome, Failure};
@@ -30,7 +30,7 @@ pub(crate) struct InitArgs {
     chunk_size: ChunkSize,
 
     /// Compression of chunks: zstd:N with a level from 1 to 19, or none
-    #[arg(long, value_name = "METHOD", value_parser = parse_compression, default_value = "zstd:3")]
+    #[arg(long, value_name = "METHOD", value_parser = parse_compression, default_value = "zstd:1")]
     compression: Compression,
 }
 
@@ -64,7 +64,7 @@ fn parse_compression(text: &str) -> Result<Compression, String> {
     let level = text.strip_prefix("zstd:").and_then(|level| level.parse().ok());
     match (text, level) {
         ("none", _) => Ok(Compression::None),
-        ("zstd", _) => Ok(Compression::Zstd(3)),
+        ("zstd", _) => Ok(DEFAULT_COMPRESSION),
         (_, Some(level)) => Ok(Compression::Zstd(level)),
         _ => Err(format!("'{text}' is no compression; use zstd:N or none")),
     }

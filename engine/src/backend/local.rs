@@ -254,6 +254,11 @@ impl ObjectReader for LocalReader {
         self.file.read_exact_at(buffer, offset).map_err(|error| read_failed(&self.path, error))
     }
 
+    fn will_read(&self, offset: u64, length: u64) {
+        let length = std::num::NonZeroU64::new(length);
+        let _ = rustix::fs::fadvise(&self.file, offset, length, rustix::fs::Advice::WillNeed);
+    }
+
     fn size(&self) -> Result<u64> {
         let metadata = self.file.metadata().map_err(Error::io("read", self.path.display()))?;
         Ok(metadata.len())

@@ -34,6 +34,9 @@ pub const DEFAULT_CACHE_BYTES: u64 = 64 << 20;
 /// Chunk size of images where the caller says nothing else; measured, see `docs/decisions.md`.
 pub const DEFAULT_CHUNK_SIZE: u32 = 64 << 10;
 
+/// Compression of chunks where the caller says nothing else; measured, see `docs/decisions.md`.
+pub const DEFAULT_COMPRESSION: Compression = Compression::Zstd(1);
+
 /// What a new repository is to be like.
 #[derive(Clone, Debug)]
 pub struct CreateOptions {
@@ -45,7 +48,7 @@ pub struct CreateOptions {
 
 impl Default for CreateOptions {
     fn default() -> Self {
-        Self { chunk_size: DEFAULT_CHUNK_SIZE, compression: Compression::Zstd(3) }
+        Self { chunk_size: DEFAULT_CHUNK_SIZE, compression: DEFAULT_COMPRESSION }
     }
 }
 
