@@ -130,8 +130,6 @@ impl Backend for LocalBackend {
     fn open(&self, key: &Key) -> Result<Arc<dyn ObjectReader>> {
         let path = self.path(key);
         let file = File::open(&path).map_err(Error::io("open", path.display()))?;
-        // Readers ask for what they need in one piece; more than that would be read for nothing.
-        let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Random);
         Ok(Arc::new(LocalReader { file, path }))
     }
 
@@ -252,11 +250,6 @@ struct LocalReader {
 impl ObjectReader for LocalReader {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
         self.file.read_exact_at(buffer, offset).map_err(|error| read_failed(&self.path, error))
-    }
-
-    fn will_read(&self, offset: u64, length: u64) {
-        let length = std::num::NonZeroU64::new(length);
-        let _ = rustix::fs::fadvise(&self.file, offset, length, rustix::fs::Advice::WillNeed);
     }
 
     fn size(&self) -> Result<u64> {

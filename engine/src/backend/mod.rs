@@ -73,9 +73,6 @@ pub(crate) trait ObjectReader: Send + Sync {
     /// Fills `buffer` from `offset` on. An object that ends earlier is an error.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()>;
 
-    /// Tells that a range will be read soon.
-    fn will_read(&self, offset: u64, length: u64);
-
     /// Size in bytes, now.
     fn size(&self) -> Result<u64>;
 }

@@ -77,13 +77,6 @@ impl PackReaders {
         Ok(reader)
     }
 
-    /// Tells the medium that what lies behind a blob will be read soon.
-    pub(super) fn will_read_behind(&self, location: &Location, length: u64) {
-        if let Ok(reader) = self.open(location) {
-            reader.will_read(u64::from(location.offset) + u64::from(location.stored_len), length);
-        }
-    }
-
     /// Closes a pack, so that the next read opens what then has its name.
     pub(super) fn forget(&self, pack: PackId) {
         self.lock().pop(&pack);

@@ -14,12 +14,6 @@ pub(crate) struct Wanted<'a> {
 /// The longest piece that is read at once.
 const MAX_PIECE_BYTES: u64 = 2 << 20;
 
-/// Who asks for so many chunks at once goes on with those behind them, as a rule.
-const LONG_RUN: usize = 4;
-
-/// So much of the pack is read ahead then.
-const READ_AHEAD_BYTES: u64 = 2 << 20;
-
 /// Bytes between two blobs that are rather read than skipped.
 const MAX_GAP_BYTES: u64 = 32 << 10;
 
@@ -55,10 +49,6 @@ impl Store {
         let intact = match (places.first(), places.last()) {
             (Some(first), Some(last)) => {
                 let length = end_of(last) - u64::from(first.offset);
-                // Before, so that the medium reads on while this is decompressed.
-                if places.len() >= LONG_RUN {
-                    self.packs.will_read_behind(last, READ_AHEAD_BYTES);
-                }
                 let decode = |bytes: &[u8]| self.decode_piece(first, places, bytes, wanted);
                 self.packs.with_bytes(first, length, decode).unwrap_or_default()
             }
