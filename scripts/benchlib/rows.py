@@ -209,11 +209,11 @@ def hints_group(bench):
     command = [tool.program, "--no-progress", "-r", repository]
     run([tool.program, "init", repository])
     run([*command, "backup", bench.data.wide_image, "wide"])
-    bench.alternate([tool], lambda _, number: one_hinted_backup(bench, command, number))
+    bench.alternate([tool], lambda *_: one_hinted_backup(bench, command))
 
 
-def one_hinted_backup(bench, command, number):
-    bench.data.change_wide(number)
+def one_hinted_backup(bench, command):
+    bench.data.change_wide()
     bench.caches.settle()
     hinted = measure([*command, "backup", "--hints", bench.data.wide_hints, bench.data.wide_image, "wide"])
     bench.record("hints", TREERING, hinted.seconds)
