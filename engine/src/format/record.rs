@@ -96,6 +96,12 @@ impl Record {
             Content::Image(_) => Kind::Image,
         }
     }
+
+    /// The object that all the others of the revision are found from.
+    pub(crate) fn root(&self) -> ObjectId {
+        let Content::Image(content) = &self.content;
+        content.root
+    }
 }
 
 /// What a revision holds. Trees will be a further variant.
