@@ -46,15 +46,21 @@ install_missing() {
         die "apt-get could not install: ${packages[*]}"
 }
 
+# has_package NAME: whether apt could install it.
+has_package() {
+    case $(apt-cache policy "$1" 2>/dev/null) in
+    *"Candidate: (none)"* | "") return 1 ;;
+    esac
+}
+
 # install_rust: a C compiler and linker, and the toolchain that rust-toolchain.toml pins.
 install_rust() {
     install_missing cc=gcc /usr/include/stdio.h=libc6-dev
     if ! command -v cargo >/dev/null; then
-        case $(apt-cache policy rustup 2>/dev/null) in
-        *"Candidate: (none)"* | "")
+        [ "$(id -u)" != 0 ] || has_package rustup || apt-get -qq update >&2 || true
+        has_package rustup ||
             die "there is no cargo, and this Debian has no package rustup (13 has): install rustup as its" \
-                "documentation says, then run this again" ;;
-        esac
+                "documentation says, then run this again"
         install_missing rustup=rustup /etc/ssl/certs/ca-certificates.crt=ca-certificates
     fi
     local pinned found

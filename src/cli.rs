@@ -77,7 +77,7 @@ pub(crate) struct GlobalOptions {
     )]
     pub(crate) repository: Option<PathBuf>,
 
-    /// Say nothing but results, warnings and errors
+    /// Leave out progress, notes and the summary of what was done; warnings and errors are said
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,
 

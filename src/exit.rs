@@ -4,8 +4,9 @@ use std::io::ErrorKind;
 use std::ops::Range;
 use std::process::ExitCode;
 
+use rustix::io::Errno;
 use serde_json::{Map, Value, json};
-use treering_engine::Error;
+use treering_engine::{Error, StreamId};
 
 /// The exit codes; scripts rely on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +56,7 @@ pub(crate) type CommandOutcome = Result<Code, Failure>;
 pub(crate) struct Failure {
     /// What failed, on what.
     pub(crate) message: String,
-    /// What to do next.
+    /// What to do next, where that is known.
     pub(crate) hint: Option<String>,
     /// How the command ends.
     pub(crate) code: Code,
@@ -82,17 +83,25 @@ impl Failure {
         Self { code: Code::Usage, ..Self::new(message) }
     }
 
+    /// An error of the system: what could not be done, as a verb.
+    pub(crate) fn io(action: &str, error: &std::io::Error) -> Self {
+        Self { hint: io_hint(error).map(str::to_owned), ..Self::new(format!("cannot {action}: {error}")) }
+    }
+
     /// Output that could not be written.
     pub(crate) fn output(error: &std::io::Error) -> Self {
-        let is_broken_pipe = error.kind() == ErrorKind::BrokenPipe;
-        let hint = io_hint(error).map(str::to_owned);
-        Self { is_broken_pipe, hint, ..Self::new(format!("cannot write to stdout: {error}")) }
+        Self { is_broken_pipe: error.kind() == ErrorKind::BrokenPipe, ..Self::io("write to stdout", error) }
     }
 
     /// Adds the next step.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// What to do next, also where nothing is known that fits better.
+    pub(crate) fn next_step(&self) -> &str {
+        self.hint.as_deref().unwrap_or(LOOK_FOR_THE_CAUSE)
     }
 
     /// The same for a command whose exit codes know no damage: it is an error like others.
@@ -122,7 +131,7 @@ impl Failure {
     pub(crate) fn to_json(&self) -> Value {
         let mut error = self.details.clone();
         error.insert("message".to_owned(), json!(self.message));
-        error.insert("hint".to_owned(), json!(self.hint));
+        error.insert("hint".to_owned(), json!(self.next_step()));
         error.insert("code".to_owned(), json!(self.code.number()));
         json!({ "error": error })
     }
@@ -147,7 +156,8 @@ impl From<Error> for Failure {
     }
 }
 
-fn ranges_json(ranges: &[Range<u64>]) -> Value {
+/// Ranges of bytes as every command's JSON has them.
+pub(crate) fn ranges_json(ranges: &[Range<u64>]) -> Value {
     let object = |range: &Range<u64>| json!({ "offset": range.start, "length": range.end - range.start });
     ranges.iter().map(object).collect()
 }
@@ -194,10 +204,15 @@ fn hint_of(error: &Error) -> Option<String> {
         }
         Error::NotEmpty { .. } => "choose a directory that is empty or not there yet",
         Error::BadParameter { .. } => "`treering COMMAND --help` says what is allowed",
+        Error::NotStorable { .. } => {
+            "that is a limit of the program: a repository with larger chunks (`treering init --chunk-size`) has fewer \
+             objects"
+        }
         Error::UncertainCommit { .. } => {
             "look into the system's log for what is wrong with the medium, then run the backup again"
         }
         Error::BadName { what: "stream name", .. } => "give STREAM: `treering backup SOURCE STREAM`",
+        Error::BadName { .. } => "choose another name",
         Error::WrongKind { .. } => "back it up to a stream of its own",
         Error::Busy { .. } => "try again when that is done, or let this one wait: --wait",
         Error::SourceRead { .. } => {
@@ -216,46 +231,75 @@ fn hint_of(error: &Error) -> Option<String> {
     Some(fixed.to_owned())
 }
 
+/// The next step after what has causes outside of the program.
+const LOOK_FOR_THE_CAUSE: &str =
+    "look into the system's log for the cause; when it is gone, run the command again";
+
 const DAMAGED_DATA: &str =
     "`treering scrub` finds and marks all damage; the next backup of the same data heals it";
 
-/// What to do about a stored object or file that is damaged, which the engine names thus, or from the repository's
-/// directory on. Only what is stored of sources comes back with the next backup.
+/// What to do about a stored object or file that is damaged, which the engine names thus, or by its path. Only what is
+/// stored of sources comes back with the next backup.
 pub(crate) fn damage_hint(object: &str) -> &'static str {
-    let is_in = |directory: &str| object.starts_with(directory) || object.contains(&format!("/{directory}"));
-    match object {
-        _ if object.ends_with("treering-repository") || object == "the repository header" => {
+    match place_of(object) {
+        "treering-repository" => {
             "put the file treering-repository back from a copy of the repository; nothing can be read without it"
         }
-        _ if is_in("streams/") || object.starts_with("stream ") => {
+        "streams" => {
             "put the file in streams/ back from a copy of the repository; until then the stream is found under its id"
         }
-        _ if is_in("revisions/") || object.starts_with("the record ") => {
-            "put the record back from a copy of the repository; other revisions are not affected"
-        }
-        _ if is_in("labels/") || object.starts_with("the set of labels ") => {
+        "revisions" => "put it back from a copy of the repository; other revisions are not affected",
+        "labels" => {
             "put the file in labels/ back from a copy of the repository; only tags and protection are lost with it"
         }
-        _ if is_in("index/") || object.starts_with("index table ") => {
+        "index" => {
             "nothing is lost with it: the packs' own directories serve in its place; a later version's `check --repair` \
              will make it anew"
         }
-        _ if object == "damage" || object == "the damage list" => "`treering scrub` makes it anew",
+        "damage" => "a full `treering scrub` makes it anew",
         _ => DAMAGED_DATA,
+    }
+}
+
+/// The first part of an object's path in the repository; that of packs also for what lies in them.
+fn place_of(object: &str) -> &str {
+    // From the end, as directories of any names may lead to the repository.
+    let parts: Vec<&str> = object.rsplit('/').take(3).collect();
+    match parts[..] {
+        ["treering-repository" | "the repository header", ..] => "treering-repository",
+        ["damage" | "the damage list", ..] => "damage",
+        [_, area @ ("streams" | "revisions" | "labels" | "index"), ..] => area,
+        [_, stream, area @ ("revisions" | "labels")] if StreamId::parse(stream).is_some() => area,
+        _ if object.starts_with("stream ") => "streams",
+        _ if object.starts_with("the record ") => "revisions",
+        _ if object.starts_with("the set of labels ") => "labels",
+        _ if object.starts_with("index table ") => "index",
+        _ => "packs",
     }
 }
 
 /// The next step after an error of the system, where there is one that fits.
 pub(crate) fn io_hint(error: &std::io::Error) -> Option<&'static str> {
+    if let Some(Errno::MFILE | Errno::NFILE) = Errno::from_io_error(error) {
+        return Some("raise the limit of open files (`ulimit -n`), and run the command again");
+    }
+    if is_disk_full(error) {
+        return Some(
+            "free some space there and run the command again; all revisions that were there are intact",
+        );
+    }
     Some(match error.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-            "free some space there and run the command again; all revisions that were there are intact"
-        }
         ErrorKind::ReadOnlyFilesystem => "it lies on a read-only medium: only reading commands work there",
         ErrorKind::PermissionDenied => "run the command as a user who may do that, for instance as root",
         ErrorKind::NotFound => "check the path",
+        ErrorKind::ResourceBusy => "something else is using it: end that, or wait until it is done",
         _ => return None,
     })
+}
+
+/// Whether there is no room left, or none for this user.
+pub(crate) fn is_disk_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
 /// Stands before each item of a list that has a line for each.
@@ -293,6 +337,25 @@ mod tests {
         assert!(failure.hint.is_some_and(|hint| hint.contains("free some space")));
     }
 
+    /// An I/O error of the medium, for one, came without.
+    #[test]
+    fn every_error_of_the_system_has_a_next_step() {
+        let step = |error: Errno, expected: &str| {
+            let failure = Failure::from(Error::Io {
+                action: "read",
+                object: "packs/x".to_owned(),
+                source: error.into(),
+            });
+            assert!(failure.next_step().contains(expected), "{}", failure.next_step());
+            assert_eq!(failure.to_json()["error"]["hint"], failure.next_step());
+        };
+        step(Errno::IO, "the system's log");
+        step(Errno::BUSY, "something else is using it");
+        step(Errno::MFILE, "limit of open files");
+        step(Errno::NFILE, "limit of open files");
+        assert!(Failure::new("cannot catch signals").next_step().contains("the system's log"));
+    }
+
     #[test]
     fn damage_names_its_ranges_and_ends_with_4() {
         let error = Error::Damaged {
@@ -327,11 +390,35 @@ mod tests {
         }
     }
 
+    /// A repository below a directory of that name was once told the wrong next step.
+    #[test]
+    fn the_next_step_does_not_depend_on_where_the_repository_lies() {
+        let id = "018f2f6e-7b5c-4c3a-9d1e-0123456789ab";
+        let objects = [
+            ("treering-repository".to_owned(), "treering-repository"),
+            ("damage".to_owned(), "damage"),
+            (format!("streams/{id}"), "streams"),
+            (format!("revisions/{id}/0000000000000001_{id}_2026-11-20T10-13-20Z"), "revisions"),
+            (format!("labels/{id}/{id}"), "labels"),
+            ("index/0123".to_owned(), "index"),
+            ("packs/data/0123".to_owned(), "packs"),
+        ];
+        for (object, place) in objects {
+            assert_eq!(place_of(&object), place);
+            for parent in ["streams", "revisions", "labels", "index", "packs", "damage"] {
+                for repository in [format!("/{parent}"), format!("/srv/{parent}/repo")] {
+                    assert_eq!(place_of(&format!("{repository}/{object}")), place, "{repository}");
+                }
+            }
+        }
+    }
+
     #[test]
     fn a_limit_of_the_program_is_no_mistake_in_the_command_line() {
         let limit = Error::NotStorable { object: "pack", reason: "it has too many entries".to_owned() };
         let failure = Failure::from(limit);
         assert_eq!(failure.message, "the pack can't be stored: it has too many entries");
+        assert!(failure.next_step().contains("limit of the program"));
         assert_eq!(failure.code, Code::Failed);
     }
 

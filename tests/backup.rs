@@ -25,6 +25,7 @@ fn the_json_has_all_keys_and_counts_what_was_done() {
         "chunks_total",
         "chunks_new",
         "seconds",
+        "hints",
         "warnings",
     ];
     assert_keys(&said, &keys);

@@ -5,11 +5,12 @@ mod support;
 
 use std::fs;
 use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use support::system::{Requirement, SmallDisk, can_use};
-use support::{CHUNK, Run, World, interrupt, noise, wait_until, write_chunk};
+use support::{CHUNK, Run, World, fraction, interrupt, noise, random_seed, wait_until, write_chunk};
 
 /// A backup of stdin that holds its stream until it gets the rest.
 fn start_slow_backup(world: &World, stream: &str) -> Child {
@@ -93,37 +94,61 @@ fn many_streams_at_once_share_chunks_and_lose_nothing() {
     world.ok(&["scrub"]);
 }
 
-/// Kill -9 at random points: no visible revision is ever damaged, and the next backup always succeeds.
+/// Kill -9 at random points: no visible revision is ever damaged, and the next backup always succeeds, and does not store
+/// again what the killed one had published.
 #[test]
 fn a_killed_backup_leaves_earlier_revisions_intact() {
+    const CHUNKS: u64 = 1500;
+    const ROUNDS: u64 = 24;
+    let seed = random_seed();
     let world = World::new();
-    let chunks: Vec<u64> = (0..1500).collect();
-    let image = world.image("vm1.img", 1500 * CHUNK, &chunks);
+    let image = world.image("vm1.img", CHUNKS * CHUNK, &(0..CHUNKS).collect::<Vec<_>>());
+    let change = |round: u64| {
+        for chunk in (0..CHUNKS).filter(|chunk| chunk % 10 == round % 10) {
+            write_chunk(&image, chunk, 10_000 * (round + 1) + chunk);
+        }
+    };
+    world.backup("vm1.img", "vm1");
+    let before = fs::read(&image).unwrap();
+    change(0);
     let start = Instant::now();
     world.backup("vm1.img", "vm1");
     let whole = start.elapsed();
-    let before = fs::read(&image).unwrap();
-    for round in 0..10_u32 {
-        for chunk in (0..1500).filter(|chunk| chunk % 3 == u64::from(round % 3)) {
-            write_chunk(&image, chunk, 10_000 * u64::from(round + 1) + chunk);
-        }
-        let known = world.revisions("vm1").len();
+    let mut cut_short = 0;
+    for round in 1..=ROUNDS {
+        change(round);
+        let (known, tables) = (world.revisions("vm1").len(), world.stored_files("index"));
         let mut child = world.start(&["backup", "vm1.img", "vm1"]);
-        // Spread over the whole run, from before its begin to its end.
-        std::thread::sleep(whole * round / 9);
+        std::thread::sleep(whole.mul_f64(fraction(seed.wrapping_add(round))));
         child.kill().unwrap();
         child.wait().unwrap();
         let listed = world.revisions("vm1").len();
         assert!(listed == known || listed == known + 1, "a backup is there or not");
-        if listed > known {
-            world.assert_same("vm1@0", &image);
+        match listed == known {
+            true => cut_short += 1,
+            false => world.assert_same("vm1", &image),
         }
-        world.ok(&["scrub", "vm1@all"]);
+        world.ok(&["scrub", "vm1@latest"]);
+        let has_published = world.stored_files("index").iter().any(|table| !tables.contains(table));
+        let said = world.backup("vm1.img", "vm1");
+        assert!(said["chunks_new"] == 0 || !has_published, "what was published is not stored again");
+        world.assert_same("vm1", &image);
     }
+    assert!(cut_short > 0, "every backup was done before it was killed");
     assert!(world.dump(&format!("vm1@{}", world.revisions("vm1").len() - 1)) == before);
-    world.backup("vm1.img", "vm1");
-    world.assert_same("vm1", &image);
-    world.ok(&["scrub", "vm1"]);
+    world.ok(&["scrub"]);
+}
+
+/// How many packs of data the index tables of a repository name.
+fn named_packs(repository: &Path) -> usize {
+    let files = |area: &str| fs::read_dir(repository.join(area)).unwrap().map(|file| file.unwrap().path());
+    // One that is merged away meanwhile is in another.
+    let tables: Vec<Vec<u8>> = files("index").filter_map(|table| fs::read(table).ok()).collect();
+    let is_named = |pack: &PathBuf| {
+        let id = u128::from_str_radix(pack.file_name().unwrap().to_str().unwrap(), 16).unwrap().to_be_bytes();
+        tables.iter().any(|table| table.windows(id.len()).any(|bytes| bytes == id))
+    };
+    files("packs/data").filter(is_named).count()
 }
 
 /// What a killed backup has published is found and used by the next one.
@@ -140,11 +165,8 @@ fn what_a_killed_backup_has_published_is_not_stored_again() {
     let mut input = child.stdin.take().unwrap();
     io::copy(&mut fs::File::open(&image).unwrap(), &mut input).unwrap();
     // The input stays open, so the program waits for more; the table comes all the same.
-    wait_until("the packs have a table", || {
-        let full_packs = world.stored_files("packs/data").len() == (CHUNKS / 512) as usize;
-        full_packs && !world.stored_files("index").is_empty()
-    });
-    std::thread::sleep(Duration::from_secs(2));
+    let full_packs = (CHUNKS / 512) as usize;
+    wait_until("the packs have a table", || named_packs(&world.repository()) == full_packs);
     child.kill().unwrap();
     child.wait().unwrap();
     assert_eq!(world.json(&["list"])["revisions"], serde_json::json!([]));
@@ -185,6 +207,47 @@ fn a_full_disk_is_a_clean_error_and_works_again_with_room() {
     write_chunk(&small, 1, 1000);
     world.ok(&["-r", repository, "backup", "small.img", "small"]);
     assert!(world.ok(&["-r", repository, "dump", "small"]).stdout == fs::read(&small).unwrap());
+    world.ok(&["-r", repository, "scrub"]);
+}
+
+/// A backup that fails for want of space keeps what tables name, since others may use it, and gives back the rest.
+#[test]
+fn what_was_published_before_the_disk_was_full_stays_and_is_used_again() {
+    if !can_use(&[Requirement::Root, Requirement::Loop, Requirement::Program("mkfs.ext4")]) {
+        return;
+    }
+    const BEFORE: usize = 48 << 20;
+    let world = World::without_repository();
+    let disk = SmallDisk::new(&world, 200 << 20);
+    let ballast = disk.path().join("ballast");
+    fs::write(&ballast, vec![1; 32 << 20]).unwrap();
+    let path = disk.path().join("repo");
+    let repository = path.to_str().unwrap();
+    world.ok(&["init", repository, "--compression", "none"]);
+    let content = noise(7, 200 << 20);
+    let mut child =
+        world.command(&["-r", repository, "backup", "-", "big"]).stdin(Stdio::piped()).spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(&content[..BEFORE]).unwrap();
+    wait_until("a table was published", || named_packs(&path) == 1);
+    // The program may end before it has taken all of it.
+    let _ = input.write_all(&content[BEFORE..]);
+    drop(input);
+    let run = Run::of(&["backup", "-"], child.wait_with_output().unwrap()).expect_code(1);
+    run.says(&["No space left on device", "what this run had stored is used again"]);
+    let packs = fs::read_dir(path.join("packs/data")).unwrap().count();
+    assert!(packs == named_packs(&path) && packs >= 1, "{packs} packs");
+    assert_eq!(world.json(&["-r", repository, "list"])["revisions"], serde_json::json!([]));
+    assert_eq!(world.json(&["-r", repository, "status"])["repository"]["leftovers"]["files"], 0);
+
+    fs::remove_file(ballast).unwrap();
+    let small = world.small_image("small.img");
+    world.ok(&["-r", repository, "backup", "small.img", "small"]);
+    assert!(world.ok(&["-r", repository, "dump", "small"]).stdout == fs::read(&small).unwrap());
+    fs::write(world.path("begin.img"), &content[..BEFORE]).unwrap();
+    let again = world.json(&["-r", repository, "backup", "begin.img", "big"]);
+    let new = again["chunks_new"].as_u64().unwrap();
+    assert!(new <= (BEFORE as u64 / CHUNK) - 511, "{new} chunks were stored again");
     world.ok(&["-r", repository, "scrub"]);
 }
 

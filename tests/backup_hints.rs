@@ -47,6 +47,44 @@ fn only_hinted_ranges_and_a_sample_are_read() {
 }
 
 #[test]
+fn the_sample_and_its_result_go_into_the_record() {
+    let (world, image) = world_with_base();
+    write_chunk(&image, 8, 1000);
+    write_hints(&world, &[(8 * CHUNK + 100, 10, r#""true""#), (20 * CHUNK, 2 * CHUNK, "true")]);
+    let said = world.json(&HINTED);
+    let hints = &said["hints"];
+    let sampled = hints["chunks_sampled"].as_u64().unwrap();
+    assert!((32..150).contains(&sampled), "{sampled}");
+    assert_eq!(said["bytes_read"], (sampled + 3) * CHUNK);
+    let base = world.revisions("vm1")[0]["id"].clone();
+    let expected = serde_json::json!({
+        "base": base,
+        "ranges_named": 2,
+        "bytes_named": 10 + 2 * CHUNK,
+        "chunks_sampled": sampled,
+        "differing_offset": null,
+    });
+    assert_eq!(hints, &expected);
+    assert_eq!(world.revisions("vm1")[1]["hints"], expected);
+}
+
+#[test]
+fn where_hints_proved_wrong_goes_into_the_record() {
+    let world = World::new();
+    // So few chunks with data that all of them are in the sample.
+    let image = world.image("vm1.img", CHUNKS * CHUNK, &(20..40).collect::<Vec<_>>());
+    world.backup("vm1.img", "vm1");
+    settle();
+    write_chunk(&image, 33, 1000);
+    write_hints(&world, &[(20 * CHUNK, CHUNK, "true")]);
+    let said = world.json(&HINTED);
+    assert_eq!((&said["method"], &said["hints"]["differing_offset"]), (&"read".into(), &(33 * CHUNK).into()));
+    assert_eq!(said["hints"]["chunks_sampled"], 13, "21 to 33, and then it is clear");
+    assert_eq!(world.revisions("vm1")[1]["hints"], said["hints"]);
+    world.assert_same("vm1", &image);
+}
+
+#[test]
 fn what_no_longer_exists_becomes_a_hole_and_partial_chunks_are_read() {
     let (world, image) = world_with_base();
     let file = File::options().write(true).open(&image).unwrap();

@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::process::{Command, Stdio};
 
-use support::system::{Requirement, can_use, system};
+use support::system::{Requirement, can_use, run_on_terminal, system};
 use support::{CHUNK, World, flip_bit, interrupt, wait_until, write_chunk};
 
 #[test]
@@ -110,10 +110,7 @@ fn an_image_is_not_written_to_a_terminal() {
     let world = World::new();
     world.small_image("vm1.img");
     world.backup("vm1.img", "vm1");
-    let line = format!("{} -r {} dump vm1", env!("CARGO_BIN_EXE_treering"), world.repository().display());
-    let output = Command::new("script").args(["-qec", &line, "/dev/null"]).output().unwrap();
-    assert_eq!(output.status.code(), Some(2));
-    let said = String::from_utf8_lossy(&output.stdout);
+    let said = run_on_terminal(&world, &["dump", "vm1"]).expect_code(2).text();
     assert!(said.contains("will not write an image to a terminal") && said.contains("hint:"), "{said}");
 }
 

@@ -40,13 +40,14 @@ fn the_json_has_all_keys_and_parents() {
         "protected",
         "parent",
         "source",
+        "hints",
         "damaged",
         "warnings",
     ];
     for revision in &revisions {
         assert_keys(revision, &keys);
         assert_eq!((&revision["protected"], &revision["damaged"]), (&false.into(), &false.into()));
-        assert_eq!(revision["source"], "vm1.img");
+        assert_eq!((&revision["source"], &revision["hints"]), (&"vm1.img".into(), &Value::Null));
     }
     assert_eq!(revisions.len(), 3);
     assert_eq!(revisions[0]["parent"], Value::Null);
@@ -102,6 +103,14 @@ fn every_kind_of_spec_finds_its_revisions() {
     // All three were made in one or two seconds.
     let ambiguous = world.run(&["list", &format!("vm1@{}", &name[..5])]).expect_code(1);
     ambiguous.says(&["matches 3 revisions", text(0, "id"), text(2, "name")]);
+}
+
+#[test]
+fn the_help_names_every_kind_of_spec() {
+    let help = World::without_repository().ok(&["list", "--help"]).text();
+    for spec in ["is latest;", "N for", "an id", "the name", "tag:", "id:", "time:", "A..B", "all"] {
+        assert!(help.contains(spec), "no '{spec}' in {help}");
+    }
 }
 
 #[test]

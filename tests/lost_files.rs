@@ -104,12 +104,15 @@ fn a_second_stream_of_a_lost_name_is_made_only_if_it_is_asked_for() {
     with_lost_name(|world, id| {
         let streams = world.stored_files("streams").len();
         for options in [&[][..], &["--dry-run"]] {
-            for stream in ["vm1", "new", id] {
+            for stream in ["vm1", "new"] {
                 let arguments = [&["backup", "web.img", stream], options].concat();
-                if stream != id || options.is_empty() {
-                    world.fails(1, &arguments, &["cannot back up web.img", id, "hint:", "--new-stream"]);
-                }
+                world.fails(1, &arguments, &["cannot back up web.img", id, "hint:", "--new-stream"]);
             }
+        }
+        // Nobody could tell such a stream from the lost one.
+        for options in [&[][..], &["--dry-run"], &["--new-stream"], &["--new-stream", "--dry-run"]] {
+            let arguments = [&["backup", "web.img", id], options].concat();
+            world.fails(2, &arguments, &[id, "is the id of a stream", "hint:"]);
         }
         assert_eq!(world.stored_files("streams").len(), streams);
         // One that can be read is known not to be it.
@@ -119,6 +122,41 @@ fn a_second_stream_of_a_lost_name_is_made_only_if_it_is_asked_for() {
         world.backup("web.img", "new");
         assert_eq!(world.revisions("new").len(), 2);
     });
+}
+
+/// It was once taken for a stream that never had a revision, and begun anew.
+#[test]
+fn a_stream_whose_revisions_are_lost_is_named_and_takes_no_backup() {
+    let world = world();
+    let lost = format!("revisions/{}", file_name(&file_of(&world, "vm1")));
+    let (there, away) = (world.path("repo").join(&lost), world.path("away"));
+    let words = ["the revisions of stream 'vm1' are lost", "back from a copy of the repository"];
+    for is_empty in [false, true] {
+        fs::rename(&there, &away).unwrap();
+        if is_empty {
+            fs::create_dir(&there).unwrap();
+        }
+        world.ok(&["list"]).says(&words);
+        world.ok(&["status"]).says(&words);
+        assert_eq!(damaged_files(&world.json(&["list"])["damaged_files"]), [&lost]);
+        assert_eq!(damaged_files(&world.json(&["status"])["repository"]["damaged_files"]), [&lost]);
+        let scrub = world.fails(4, &["scrub"], &[]);
+        assert!(scrub.text().contains(&format!("DAMAGED  {lost}: ")), "{}", scrub.text());
+        for options in [&[][..], &["--dry-run"], &["--new-stream"]] {
+            world.fails(1, &[&["backup", "vm1.img", "vm1"], options].concat(), &words);
+        }
+        world.fails(1, &["list", "vm1"], &words);
+        world.fails(4, &["dump", "vm1"], &words);
+        world.assert_same("web", &world.path("web.img"));
+        world.backup("web.img", "web");
+        if is_empty {
+            fs::remove_dir(&there).unwrap();
+        }
+        fs::rename(&away, &there).unwrap();
+        world.assert_same("vm1", &world.path("vm1.img"));
+        world.backup("vm1.img", "vm1");
+        assert_eq!(world.ok(&["list"]).stderr, "");
+    }
 }
 
 #[test]
@@ -180,10 +218,10 @@ fn a_repository_whose_medium_is_gone_is_not_taken_for_an_empty_one() {
         let words = [directory, "the directory is missing", "mounted?"];
         let command: &[&str] = if directory == "packs/data" { &["scrub"] } else { &["list"] };
         world.fails(1, command, &words);
-        if directory != "labels" {
-            world.fails(1, &["backup", "vm1.img", "vm1"], &words);
-        }
+        world.fails(1, &["backup", "vm1.img", "vm1", "--tag", "second"], &words);
+        assert!(!there.exists(), "nothing is made anew");
         fs::rename(&away, &there).unwrap();
+        assert_eq!(world.revisions("vm1").len(), 2);
     }
     // Nothing is lost with these.
     for directory in ["sessions", "pins", "locks", "incoming"] {

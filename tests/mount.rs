@@ -346,6 +346,45 @@ fn qemu_img_sees_the_holes_and_no_difference() {
     assert_eq!(system("qemu-img", &compare), "Images are identical.");
 }
 
+/// Fails unless a copy of the newest revision is the image, and takes the disk space of its data alone.
+#[track_caller]
+fn assert_sparse_copy(world: &World, copy: &Path) {
+    assert_same(copy, &world.path("vm1.img"));
+    File::open(copy).unwrap().sync_all().unwrap();
+    // The file system may need a block to note down the extents.
+    assert_eq!(allocated(copy) / CHUNK, 32, "{} bytes", allocated(copy));
+}
+
+#[test]
+fn rsync_keeps_the_holes() {
+    if !can_use(&[Requirement::Root, Requirement::Fuse, Requirement::Program("rsync")]) {
+        return;
+    }
+    let world = world();
+    let mounted = Mounted::repository(&world, &[]);
+    let image = mounted.path().join("vm1/latest.img");
+    let copy = world.path("copy.img");
+    system("rsync", &["-S", "--copy-links", image.to_str().unwrap(), copy.to_str().unwrap()]);
+    assert_sparse_copy(&world, &copy);
+}
+
+#[test]
+fn tar_keeps_the_holes() {
+    if !can_use(&[Requirement::Root, Requirement::Fuse, Requirement::Program("tar")]) {
+        return;
+    }
+    let world = world();
+    let mounted = Mounted::repository(&world, &[]);
+    let (archive, directory) = (world.path("archive.tar"), world.path("extracted"));
+    let streams = mounted.path().join("vm1");
+    let (archive_name, from) = (archive.to_str().unwrap(), streams.to_str().unwrap());
+    system("tar", &["-S", "-h", "-c", "-f", archive_name, "-C", from, "latest.img"]);
+    assert_eq!(fs::metadata(&archive).unwrap().len() / CHUNK, 32, "holes are not in the archive");
+    fs::create_dir(&directory).unwrap();
+    system("tar", &["-x", "-f", archive_name, "-C", directory.to_str().unwrap()]);
+    assert_sparse_copy(&world, &directory.join("latest.img"));
+}
+
 /// The first partition of a loop device, made known to the kernel; forgotten when dropped.
 struct Partition<'a> {
     device: &'a LoopDevice,

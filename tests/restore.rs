@@ -115,6 +115,8 @@ fn a_device_gets_the_image_and_keeps_its_tail() {
         world.run(&["restore", "vm1", device.name(), "--overwrite", "--verify", "--json"]).expect_code(0);
     run.says(&["is longer than the image", &(2 * CHUNK).to_string()]);
     assert_eq!(run.json()["tail_bytes"], 2 * CHUNK);
+    let quiet = world.ok(&["-q", "restore", "vm1", device.name(), "--in-place"]);
+    quiet.says(&["treering: warning:", "is longer than the image"]);
     let restored = fs::read(device.path()).unwrap();
     assert!(restored[..64 * CHUNK as usize] == fs::read(world.path("vm1.img")).unwrap());
     assert!(restored[64 * CHUNK as usize..] == noise(3, 66 * CHUNK as usize)[64 * CHUNK as usize..]);

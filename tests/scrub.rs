@@ -75,7 +75,7 @@ fn damage_is_found_shown_and_healed() {
     let run = world.run(&["scrub", "--json"]).expect_code(4);
     let bad = run.json()["bad"].as_array().unwrap().clone();
     assert_eq!(bad.len(), 1);
-    assert_keys(&bad[0], &["chunk", "revisions"]);
+    assert_keys(&bad[0], &["chunk", "type", "reason", "revisions", "more_revisions"]);
     assert_eq!(bad[0]["revisions"].as_array().unwrap().len(), 2);
     let text = world.run(&["scrub"]).expect_code(4).text();
     assert!(text.contains("BAD") && text.contains("needed by vm1@"), "{text}");
@@ -353,6 +353,20 @@ fn a_pack_that_is_empty_or_another_one_is_damage() {
         world.assert_same("vm1", &world.path("vm1.img"));
         world.ok(&["scrub", "vm1@latest"]);
     }
+}
+
+#[test]
+fn a_damaged_damage_list_is_told_and_made_anew_by_a_full_scrub() {
+    let world = world();
+    fs::write(world.repository().join("damage"), "garbage").unwrap();
+    let damaged = || world.json(&["status"])["repository"]["damaged_files"].as_array().unwrap().len();
+    world.backup("vm1.img", "vm1");
+    world.ok(&["scrub", "vm1"]);
+    assert_eq!(damaged(), 1, "who looks at a part does not know what else was on it");
+    let text = world.run(&["scrub"]).expect_code(4).text();
+    assert!(text.contains("DAMAGED  damage: ") && text.contains("a full `treering scrub`"), "{text}");
+    assert_eq!(damaged(), 0);
+    world.ok(&["scrub"]);
 }
 
 #[test]

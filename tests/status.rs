@@ -6,7 +6,7 @@ mod support;
 use std::fs;
 use std::io::Write;
 
-use support::{CHUNK, World, assert_keys, noise, wait_until};
+use support::{CHUNK, Run, World, assert_keys, noise, wait_until, write_chunk};
 
 #[test]
 fn an_empty_repository_has_a_status() {
@@ -111,18 +111,69 @@ fn leftovers_of_killed_runs_are_shown() {
 
 /// Half a GiB of them once lay there without a word.
 #[test]
-fn packs_without_a_table_are_leftovers() {
+fn packs_that_a_killed_run_has_left_without_a_table_are_leftovers() {
     let world = World::new();
     world.small_image("vm1.img");
     world.backup("vm1.img", "vm1");
-    assert_eq!(world.json(&["status"])["repository"]["leftovers"]["files"], 0);
-    let packs = [world.stored_files("packs/data"), world.stored_files("packs/metadata")].concat();
-    let bytes: u64 = packs.iter().map(|pack| fs::metadata(pack).unwrap().len()).sum();
-    for table in world.stored_files("index") {
+    let stored = || ["packs/data", "packs/metadata", "index"].map(|area| world.stored_files(area)).concat();
+    let known = stored();
+    let mut killed =
+        world.command(&["backup", "-", "vm2"]).stdin(std::process::Stdio::piped()).spawn().unwrap();
+    let mut input = killed.stdin.take().unwrap();
+    input.write_all(&noise(1, 40 << 20)).unwrap();
+    wait_until("a pack is there", || stored().len() > known.len());
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    let mut left = [stored(), world.stored_files("sessions"), world.stored_files("incoming")].concat();
+    left.retain(|file| !known.contains(file));
+    assert!(left.iter().any(|file| file.starts_with(world.path("repo/packs/data"))), "{left:?}");
+    assert!(!left.iter().any(|file| file.starts_with(world.path("repo/index"))), "{left:?}");
+    let bytes: u64 = left.iter().map(|file| fs::metadata(file).unwrap().len()).sum();
+    let said = world.json(&["status"]);
+    let repository = &said["repository"];
+    assert_eq!(repository["leftovers"], serde_json::json!({ "files": left.len(), "bytes": bytes }));
+    assert_eq!(repository["damaged_files"], serde_json::json!([]));
+}
+
+/// Packs that revisions use were once called leftovers of interrupted runs.
+#[test]
+fn tables_that_are_missing_are_damage_and_make_no_leftovers() {
+    let world = World::new();
+    world.small_image("vm1.img");
+    world.backup("vm1.img", "vm1");
+    let known = world.stored_files("index");
+    world.image("web.img", 5 * CHUNK, &[1, 2]);
+    world.backup("web.img", "web");
+    for table in world.stored_files("index").iter().filter(|table| !known.contains(table)) {
         fs::remove_file(table).unwrap();
     }
-    let leftovers = serde_json::json!({ "files": packs.len(), "bytes": bytes });
-    assert_eq!(world.json(&["status"])["repository"]["leftovers"], leftovers);
+    let status = world.ok(&["status"]);
+    status.says(&["error: index tables are missing", "nothing is lost"]);
+    assert!(status.text().contains("DAMAGE in index/"), "{}", status.text());
+    let said = world.json(&["status"]);
+    let repository = &said["repository"];
+    assert_eq!(repository["damaged_files"][0]["file"], "index/");
+    assert_eq!(repository["leftovers"], serde_json::json!({ "files": 0, "bytes": 0 }));
+    world.assert_same("web", &world.path("web.img"));
+}
+
+/// Each table is an open file, and they may be many.
+#[test]
+fn commands_open_as_many_files_as_the_system_allows() {
+    let world = World::new();
+    let image = world.small_image("vm1.img");
+    for round in 0..6 {
+        write_chunk(&image, round, 1000 + round);
+        world.backup("vm1.img", "vm1");
+    }
+    assert_eq!(world.stored_files("index").len(), 6);
+    for command in ["status", "dump vm1", "scrub", "backup vm1.img vm1 --force-read"] {
+        let line = format!("ulimit -Sn 8 && exec \"$0\" {command}");
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", &line, env!("CARGO_BIN_EXE_treering")]).current_dir(world.directory());
+        let output = shell.env("TREERING_REPOSITORY", world.repository()).output().unwrap();
+        Run::of(&[command], output).expect_code(0);
+    }
 }
 
 #[test]

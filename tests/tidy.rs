@@ -11,19 +11,16 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Source files below a directory, with their text.
+/// Source files below a directory, or one such file, with their text.
 fn sources(directory: &str) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
-    let mut directories = vec![root().join(directory)];
-    while let Some(directory) = directories.pop() {
-        for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
-            let path = entry.path();
-            if path.is_dir() {
-                directories.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let text = fs::read_to_string(&path).unwrap();
-                found.push((path.strip_prefix(root()).unwrap().to_owned(), text));
-            }
+    let mut paths = vec![root().join(directory)];
+    while let Some(path) = paths.pop() {
+        if path.is_dir() {
+            paths.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = fs::read_to_string(&path).unwrap();
+            found.push((path.strip_prefix(root()).unwrap().to_owned(), text));
         }
     }
     assert!(!found.is_empty(), "{directory} has no sources");
@@ -50,24 +47,56 @@ fn assert_unknown(directory: &str, words: &[&str], exceptions: &[&str]) {
     }
 }
 
+/// The layers of the engine: each knows only those before it.
+const LAYERS: [&str; 12] = [
+    "id",
+    "error",
+    "extent",
+    "monitor",
+    "parallel",
+    "format",
+    "backend",
+    "store",
+    "repository",
+    "revision",
+    "source",
+    "operations",
+];
+
 #[test]
 fn the_layers_of_the_engine_import_downwards_only() {
-    let layers = ["format", "backend", "store", "repository", "revision", "source", "operations"];
-    for (place, layer) in layers.iter().enumerate() {
-        let above: Vec<String> = layers[place + 1..]
+    for (place, layer) in LAYERS.iter().enumerate() {
+        let above: Vec<String> = LAYERS[place + 1..]
             .iter()
             // Neither of these two is above the other.
             .filter(|above| (*layer, **above) != ("revision", "source"))
             .map(|above| format!("crate::{above}"))
             .collect();
         let above: Vec<&str> = above.iter().map(String::as_str).collect();
-        assert_unknown(&format!("engine/src/{layer}"), &above, &[]);
-        for (path, text) in sources(&format!("engine/src/{layer}")) {
+        let file = format!("engine/src/{layer}.rs");
+        let layer = if root().join(&file).exists() { file } else { format!("engine/src/{layer}") };
+        assert_unknown(&layer, &above, &[]);
+        for (path, text) in sources(&layer) {
             for module in imported(&code(&text)) {
                 let word = format!("crate::{module}");
                 assert!(!above.contains(&word.as_str()), "{} imports {module}", path.display());
             }
         }
+    }
+}
+
+#[test]
+fn every_module_of_the_engine_is_a_layer_and_is_told_in_its_story() {
+    let story = fs::read_to_string(root().join("engine/src/lib.rs")).unwrap();
+    let modules: Vec<&str> = story
+        .lines()
+        .filter_map(|line| line.trim_start_matches("pub ").strip_prefix("mod ")?.strip_suffix(';'))
+        .collect();
+    assert_eq!(modules.len(), LAYERS.len(), "{modules:?}");
+    let (_, layers) = story.split_once("//! Layers,").unwrap();
+    for module in modules {
+        assert!(LAYERS.contains(&module), "{module} is no layer");
+        assert!(layers.contains(&format!("`{module}`")), "{module} is not in the list of layers");
     }
 }
 

@@ -6,7 +6,8 @@ mod support;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 
-use support::{World, assert_keys};
+use support::system::{Requirement, can_use, run_on_terminal};
+use support::{CHUNK, World, assert_keys};
 
 const COMMANDS: [&str; 12] = [
     "init",
@@ -199,6 +200,29 @@ fn quiet_leaves_results_and_verbose_adds_to_stderr_only() {
     assert!(world.ok(&["-q", "list"]).text().contains("vm1"));
     let verbose = world.ok(&["-vvv", "--json", "list"]);
     assert!(verbose.json()["revisions"].is_array());
+}
+
+#[test]
+fn progress_is_drawn_on_a_terminal_only_and_where_it_is_wanted() {
+    if !can_use(&[Requirement::Program("script")]) {
+        return;
+    }
+    const BACKUP: [&str; 4] = ["backup", "vm1.img", "vm1", "--force-read"];
+    let world = World::new();
+    world.image("vm1.img", 512 * CHUNK, &(0..512).collect::<Vec<_>>());
+    let shown = |option: &[&str]| {
+        let run = run_on_terminal(&world, &[&BACKUP[..], option].concat());
+        run.expect_code(0).text()
+    };
+    let drawn = shown(&[]);
+    for part in ["reading [", "% ", "of 32.00 MiB, ", "/s, ", "s left"] {
+        assert!(drawn.contains(part), "no '{part}' in {drawn}");
+    }
+    let hidden = shown(&["--no-progress"]);
+    assert!(hidden.contains("size     32.00 MiB") && !hidden.contains("left"), "{hidden}");
+    let quiet = shown(&["--quiet"]);
+    assert!(!quiet.contains("32.00 MiB"), "{quiet}");
+    assert_eq!(world.ok(&BACKUP).stderr, "");
 }
 
 #[test]

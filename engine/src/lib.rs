@@ -13,9 +13,10 @@
 //! # The read path
 //! [`Repository`] finds a revision, [`ImageReader`] walks its map, and `store::Store` reads and verifies each object.
 //!
-//! Layers, each importing only those above it: `id`, `error`, `extent`, `monitor`; `format` (pure); `backend`; `store`;
-//! `repository`; `revision` and `source`; `operations`, which never call each other. The engine is synchronous, prints
-//! nothing, and reads neither environment nor terminal. On disk, everything is as `docs/format.md` says.
+//! Layers, each importing only those above it: `id`; `error`; `extent`, `monitor` and `parallel`; `format` (pure);
+//! `backend`; `store`; `repository`; `revision` and `source`; `operations`, which never call each other. The engine is
+//! synchronous, prints nothing, and reads neither environment nor terminal. On disk, everything is as `docs/format.md`
+//! says.
 
 mod backend;
 mod error;
@@ -38,8 +39,8 @@ pub use format::{
 pub use id::{ObjectId, RepositoryId, RevisionId, StreamId};
 pub use monitor::{CollectingMonitor, Monitor, SilentMonitor};
 pub use repository::{
-    CreateOptions, DEFAULT_CACHE_BYTES, DEFAULT_CHUNK_SIZE, DEFAULT_COMPRESSION, DamagedStream, Repository,
-    Stream, StreamList, validate_label, validate_stream_name,
+    CreateOptions, DEFAULT_CACHE_BYTES, DEFAULT_CHUNK_SIZE, DEFAULT_COMPRESSION, DamagedStream, LostPart,
+    Repository, Stream, StreamList, validate_label, validate_stream_name,
 };
 pub use revision::{ImageReader, StreamLabels, split_revision};
 pub use source::{FileSource, ImageSource, Source};

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use treering_engine::operations::backup::{BackupOptions, backup};
 use treering_engine::operations::scrub::{
-    BadChunk, ScrubOptions, ScrubReport, ScrubScope, UnfinishedScrub, scrub,
+    BadFinding, ScrubOptions, ScrubReport, ScrubScope, UnfinishedScrub, scrub,
 };
 use treering_engine::{
     BadObject, CreateOptions, Damage, Error, FileSource, Monitor, ObjectType, Record, Repository,
@@ -91,7 +91,7 @@ impl World {
 }
 
 /// How many revisions need it.
-fn needing(bad: &BadChunk) -> usize {
+fn needing(bad: &BadFinding) -> usize {
     bad.revisions.as_ref().unwrap().len()
 }
 
@@ -244,8 +244,10 @@ fn a_damaged_chunk_affects_the_revisions_that_have_it() {
         let ScrubScope::Revisions(all) = world.scope() else { unreachable!() };
         let records: Vec<Record> = all.into_iter().map(|(_, record)| record).collect();
         let affected = world.repository().damaged_revisions(&damage, &records).unwrap();
+        let reaching = records.iter().filter(|record| affected.contains(&record.id));
+        let reaching: Vec<String> = reaching.map(|record| format!("vm@{}", record.name)).collect();
         assert_eq!(affected.len(), revisions);
-        assert!(affected.values().all(|bad| *bad == [found.bad[0].id]));
+        assert_eq!(found.bad[0].revisions.as_ref(), Some(&reaching));
         flip(&pack, HEADER + chunk * (CHUNK as u64 + 1) + 100);
     }
 }
@@ -427,11 +429,13 @@ fn a_pack_with_a_damaged_frame_is_no_damage_where_no_revision_uses_it() {
 
 #[test]
 fn nothing_counts_as_unused_while_a_revision_can_not_be_followed() {
-    for damaged in ["record", "node"] {
+    for damaged in ["record", "no record", "node"] {
         let (world, pack, _) = world_with_leftovers();
         flip(&pack, HEADER + 100);
+        let record = files_below(&world.root().join("revisions")).remove(0);
         match damaged {
-            "record" => flip(&files_below(&world.root().join("revisions"))[0], 50),
+            "record" => flip(&record, 50),
+            "no record" => make_directory(&record),
             _ => flip(&world.packs("metadata")[0], HEADER + 200),
         }
         let found = world.everything(100.0);
@@ -440,19 +444,115 @@ fn nothing_counts_as_unused_while_a_revision_can_not_be_followed() {
     }
 }
 
+/// Damage of a label, a table or the damage list hides no revision: once, what nobody uses was an alarm beside it.
 #[test]
-fn a_directory_in_the_place_of_a_file_is_damage() {
-    for area in ["packs/data", "packs/metadata", "index", "revisions"] {
-        let world = World::new();
-        let file = files_below(&world.root().join(area)).remove(0);
-        fs::remove_file(&file).unwrap();
-        fs::create_dir(&file).unwrap();
+fn what_is_unused_stays_so_beside_other_damaged_files() {
+    for area in ["index", "damage", "labels"] {
+        let (world, pack, _) = world_with_leftovers();
+        flip(&pack, HEADER + 100);
+        let stream = world.repository().stream("vm").unwrap().id;
+        let label = world.root().join(format!("labels/{stream}/018f2f6e-7b5c-4c3a-9d1e-0123456789ab"));
+        let file = match area {
+            "index" => files_below(&world.root().join("index")).remove(0),
+            "damage" => world.root().join("damage"),
+            _ => label,
+        };
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(&file, "garbage").unwrap();
         let found = world.everything(100.0);
-        // A table is missed by nobody, and a record that is no file is not there.
-        assert_eq!(found.is_clean(), matches!(area, "index" | "revisions"), "{area}: {found:?}");
-        if area == "packs/data" {
-            assert_eq!(found.bad.len(), CHUNKS);
-            assert_eq!(world.scrub_revisions(&SilentMonitor).unwrap().bad.len(), CHUNKS);
+        assert_eq!(found.damaged_files.len(), 1, "{area}: {found:?}");
+        assert_eq!((found.bad.len(), found.unused.len(), found.superseded.len()), (0, 1, 1), "{area}");
+    }
+}
+
+/// What lies below a record that can't be read is looked for by nobody: what is listed of it must stay listed.
+#[test]
+fn nothing_is_taken_off_the_list_while_a_revision_can_not_be_followed() {
+    let world = World::new();
+    fs::remove_file(world.packs("data").remove(0)).unwrap();
+    assert_eq!(world.everything(100.0).bad.len(), CHUNKS);
+    // Neither the pack nor its table tells any more what was in it.
+    files_below(&world.root().join("index")).iter().for_each(|table| fs::remove_file(table).unwrap());
+    flip(&files_below(&world.root().join("revisions"))[0], 50);
+    assert!(world.everything(100.0).bad.is_empty());
+    assert_eq!(world.listed(), CHUNKS);
+}
+
+/// It once stayed damaged for as long as nothing was bad, and no scrub told.
+#[test]
+fn a_full_scrub_tells_of_a_damaged_damage_list_and_makes_it_anew() {
+    let world = World::new();
+    let list = world.root().join("damage");
+    fs::write(&list, "garbage").unwrap();
+    for percent in [10.0, 100.0] {
+        let found = world.everything(percent);
+        assert_eq!(found.damaged_files.len(), 1, "{found:?}");
+        assert_eq!(found.damaged_files[0].0, "damage");
+    }
+    assert!(world.everything(100.0).is_clean());
+    assert_eq!(world.listed(), 0);
+}
+
+/// Forgets a revision as soon as a scrub has begun to follow the revisions.
+struct ForgettingMonitor {
+    record: PathBuf,
+}
+
+impl Monitor for ForgettingMonitor {
+    fn begin(&self, task: &str, _total_bytes: Option<u64>) {
+        if task == "following revisions" {
+            fs::remove_file(&self.record).unwrap();
         }
     }
+    fn advance(&self, _bytes: u64) {}
+    fn warn(&self, message: &str) {
+        panic!("{message}");
+    }
+}
+
+/// A pin protects only what was there after it was made: of a revision that is gone, gc may have taken anything.
+#[test]
+fn a_revision_that_is_forgotten_before_it_is_pinned_is_passed_over() {
+    let world = World::new();
+    world.back_up(&noise(9999).repeat(2));
+    let scope = world.scope();
+    let pack = world.packs("data").remove(0);
+    // The first revision: gone, and with it the pack that it alone needs.
+    let record = files_below(&world.root().join("revisions")).into_iter().min().unwrap();
+    let monitor = ForgettingMonitor { record };
+    fs::remove_file(pack).unwrap();
+    let options = ScrubOptions { percent: 100.0, source: None };
+    let found = scrub(&world.repository(), &scope, &options, &monitor).unwrap();
+    assert!(found.is_clean(), "{found:?}");
+    assert_eq!((found.chunks_checked, world.listed()), (1, 0));
+}
+
+fn make_directory(file: &Path) {
+    fs::remove_file(file).unwrap_or_default();
+    fs::create_dir_all(file).unwrap();
+}
+
+#[test]
+fn a_directory_in_the_place_of_a_file_is_damage() {
+    for area in ["packs/data", "packs/metadata", "index", "revisions", "labels"] {
+        let world = World::new();
+        let record = world.back_up(&noise(77));
+        let file = match area {
+            "labels" => world.root().join(format!("labels/{}/{}", record.stream, record.id)),
+            _ => files_below(&world.root().join(area)).remove(0),
+        };
+        make_directory(&file);
+        let found = world.everything(100.0);
+        let shown = file.strip_prefix(world.root()).unwrap().to_str().unwrap();
+        let files: Vec<&str> = found.damaged_files.iter().map(|(file, _)| file.as_str()).collect();
+        assert_eq!(files, [shown], "{area}: {found:?}");
+    }
+}
+
+#[test]
+fn a_directory_in_the_place_of_a_pack_costs_all_that_was_in_it() {
+    let world = World::new();
+    make_directory(&world.packs("data").remove(0));
+    assert_eq!(world.everything(100.0).bad.len(), CHUNKS);
+    assert_eq!(world.scrub_revisions(&SilentMonitor).unwrap().bad.len(), CHUNKS);
 }

@@ -157,8 +157,8 @@ impl<T: PartialEq> Listing<T> {
             // One line when it begins; a medium that is gone would else fill the log.
             if !state.failing && !matches!(error, Error::NoSuchStream { .. }) {
                 log::error!("cannot list {what}: {error}");
+                state.failing = true;
             }
-            state.failing = true;
         })?;
         state.failing = false;
         // One line for each, not one for each listing.
@@ -228,6 +228,19 @@ mod tests {
         std::thread::sleep(INTERVAL);
         listing.get("x", || listed(1)).unwrap();
         assert_eq!(listing.changed(), changed);
+    }
+
+    /// Of a stream that was not there nothing is logged: once that kept what came next out of the log, too.
+    #[test]
+    fn only_what_was_logged_counts_as_failing() {
+        let listing = Listing::<()>::default();
+        let is_failing = || lock(&listing.state).failing;
+        assert!(listing.get("x", || Err(no_such_stream(StreamId::random()))).is_err());
+        assert!(!is_failing());
+        assert!(listing.get("x", || Err(Error::Cancelled)).is_err());
+        assert!(is_failing());
+        listing.get("x", || listed(())).unwrap();
+        assert!(!is_failing());
     }
 
     #[test]

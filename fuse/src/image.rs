@@ -38,10 +38,15 @@ impl OpenImage {
     /// Fills `buffer` from `offset` on, short only at the end. All of it is verified, or none counts.
     pub(crate) fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, Errno> {
         let length = buffer.len() as u64;
-        self.reader.read_at(offset, buffer).map_err(|error| {
+        let read = self.reader.read_at(offset, buffer).map_err(|error| {
             self.report_range(offset, length, &error);
             Errno::Unreadable
-        })
+        })?;
+        if let Some(last) = (read as u64).checked_sub(1) {
+            let index = |offset: u64| Piece::Chunk(offset / self.chunk_size());
+            self.reports.read_well(self.revision, index(offset)..=index(offset.saturating_add(last)));
+        }
+        Ok(read)
     }
 
     /// The first byte from `offset` on that is data, as SEEK_DATA wants it.

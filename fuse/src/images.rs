@@ -39,7 +39,8 @@ impl Images {
         }
         let (name, record) = self.record(stream, revision)?;
         let reader = self.catalogue.repository().open_image(&record);
-        let reader = reader.map_err(|error| self.report(revision, &name, &error))?;
+        let reader = reader.map_err(|error| self.report(revision, &name, Piece::Map, &error))?;
+        self.reports.read_well(revision, Piece::Map..=Piece::Map);
         let image = Arc::new(OpenImage::new(reader, revision, name, Arc::clone(&self.reports)));
         let mut all = self.lock();
         // Another thread may have been faster.
@@ -63,17 +64,20 @@ impl Images {
         let stream = self.catalogue.stream(stream).map_err(unlisted)?;
         let name = format!("{}@{}", stream.name, key.name);
         match self.catalogue.repository().record(&stream, key) {
-            Ok(record) => Ok((name, record)),
+            Ok(record) => {
+                self.reports.read_well(revision, Piece::Record..=Piece::Record);
+                Ok((name, record))
+            }
             // Forgotten since it was listed.
             Err(error) if error.is_not_found() => Err(Errno::NotFound),
-            Err(error) => Err(self.report(revision, &name, &error)),
+            Err(error) => Err(self.report(revision, &name, Piece::Record, &error)),
         }
     }
 
     /// Logs once that a revision can't be opened.
-    fn report(&self, revision: RevisionId, name: &str, error: &Error) -> Errno {
+    fn report(&self, revision: RevisionId, name: &str, piece: Piece, error: &Error) -> Errno {
         let line = format_args!("cannot open {name}: {error}");
-        self.reports.report(revision, name, Piece::Revision, line);
+        self.reports.report(revision, name, piece, line);
         // Also where something is not found: what a record names must be there.
         Errno::Unreadable
     }

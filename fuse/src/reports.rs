@@ -1,6 +1,8 @@
-//! What was logged of damage: one line for each piece while the mount lives, whoever asks for it and how often.
+//! What was logged of damage: one line for each piece until it is read well again, whoever asks for it and how often.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use treering_engine::RevisionId;
@@ -11,10 +13,12 @@ const LINES_MAX: usize = 1000;
 const REVISIONS_MAX: usize = 256;
 
 /// A piece of a revision that can be damaged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Piece {
-    /// What is needed to open it.
-    Revision,
+    /// Its record.
+    Record,
+    /// What else is needed to open it.
+    Map,
     /// One of its chunks, by its index.
     Chunk(u64),
 }
@@ -22,7 +26,24 @@ pub(crate) enum Piece {
 /// The pieces of which a line was logged.
 #[derive(Default)]
 pub(crate) struct Reports {
-    logged: Mutex<HashMap<RevisionId, HashSet<Piece>>>,
+    logged: Mutex<HashMap<RevisionId, Logged>>,
+    /// Whether there ever was one: as a rule nothing is damaged, and readers need not look.
+    is_used: AtomicBool,
+}
+
+/// What was logged of one revision.
+#[derive(Default)]
+struct Logged {
+    /// Pieces that were damaged when they were last asked for.
+    pieces: HashSet<Piece>,
+    /// Lines of all, also of pieces that were read well since.
+    line_count: usize,
+}
+
+impl Logged {
+    fn is_settled(&self, piece: Piece) -> bool {
+        self.line_count >= LINES_MAX || self.pieces.contains(&piece)
+    }
 }
 
 impl Reports {
@@ -34,25 +55,39 @@ impl Reports {
         piece: Piece,
         line: std::fmt::Arguments<'_>,
     ) {
-        let mut logged = self.lock();
-        if logged.len() >= REVISIONS_MAX && !logged.contains_key(&revision) {
-            logged.clear();
+        let mut all = self.lock();
+        if all.len() >= REVISIONS_MAX && !all.contains_key(&revision) {
+            all.clear();
         }
-        let pieces = logged.entry(revision).or_default();
-        if pieces.len() < LINES_MAX && pieces.insert(piece) {
-            log::error!("{line}");
-            if pieces.len() == LINES_MAX {
-                log::error!("{name}: further damage of this revision is not logged");
-            }
+        let logged = all.entry(revision).or_default();
+        if logged.is_settled(piece) {
+            return;
+        }
+        self.is_used.store(true, Ordering::Relaxed);
+        logged.pieces.insert(piece);
+        logged.line_count += 1;
+        log::error!("{line}");
+        if logged.line_count == LINES_MAX {
+            log::error!("{name}: further damage of this revision is not logged");
         }
     }
 
     /// Whether a line was logged of a piece, or none will be.
     pub(crate) fn is_settled(&self, revision: RevisionId, piece: Piece) -> bool {
-        self.lock().get(&revision).is_some_and(|pieces| pieces.len() >= LINES_MAX || pieces.contains(&piece))
+        self.lock().get(&revision).is_some_and(|logged| logged.is_settled(piece))
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<RevisionId, HashSet<Piece>>> {
+    /// Notes that pieces were read well: if one fails again, that is worth another line.
+    pub(crate) fn read_well(&self, revision: RevisionId, pieces: RangeInclusive<Piece>) {
+        if !self.is_used.load(Ordering::Relaxed) {
+            return;
+        }
+        if let Some(logged) = self.lock().get_mut(&revision) {
+            logged.pieces.retain(|piece| !pieces.contains(piece));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<RevisionId, Logged>> {
         self.logged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -73,8 +108,34 @@ mod tests {
         assert!(!reports.is_settled(revision, Piece::Chunk(8)));
         assert!(!reports.is_settled(RevisionId::random(), Piece::Chunk(7)));
         (0..2 * LINES_MAX as u64).for_each(|index| report(&reports, revision, Piece::Chunk(index)));
-        assert!(reports.is_settled(revision, Piece::Revision));
-        assert_eq!(reports.lock()[&revision].len(), LINES_MAX);
+        assert!(reports.is_settled(revision, Piece::Map));
+        assert_eq!(reports.lock()[&revision].pieces.len(), LINES_MAX);
+    }
+
+    /// A passing error once used up the one line of a piece for the life of the mount.
+    #[test]
+    fn what_was_read_well_is_logged_again_when_it_fails_again() {
+        let (reports, revision) = (Reports::default(), RevisionId::random());
+        for piece in [Piece::Record, Piece::Map, Piece::Chunk(0), Piece::Chunk(7), Piece::Chunk(8)] {
+            report(&reports, revision, piece);
+        }
+        reports.read_well(RevisionId::random(), Piece::Record..=Piece::Chunk(u64::MAX));
+        reports.read_well(revision, Piece::Map..=Piece::Map);
+        reports.read_well(revision, Piece::Chunk(5)..=Piece::Chunk(7));
+        let settled = |piece| reports.is_settled(revision, piece);
+        assert!(settled(Piece::Record) && settled(Piece::Chunk(0)) && settled(Piece::Chunk(8)));
+        assert!(!settled(Piece::Map) && !settled(Piece::Chunk(7)));
+    }
+
+    #[test]
+    fn a_piece_that_fails_now_and_then_does_not_fill_the_log() {
+        let (reports, revision) = (Reports::default(), RevisionId::random());
+        for _ in 0..2 * LINES_MAX {
+            report(&reports, revision, Piece::Map);
+            reports.read_well(revision, Piece::Map..=Piece::Map);
+        }
+        assert!(reports.is_settled(revision, Piece::Map));
+        assert_eq!(reports.lock()[&revision].line_count, LINES_MAX);
     }
 
     #[test]
@@ -82,8 +143,8 @@ mod tests {
         let reports = Reports::default();
         for _ in 0..3 * REVISIONS_MAX {
             let revision = RevisionId::random();
-            report(&reports, revision, Piece::Revision);
-            assert!(reports.is_settled(revision, Piece::Revision));
+            report(&reports, revision, Piece::Map);
+            assert!(reports.is_settled(revision, Piece::Map));
             assert!(reports.lock().len() <= REVISIONS_MAX);
         }
     }

@@ -12,6 +12,7 @@ use std::sync::Mutex;
 
 use rustix::fs::{SeekFrom, seek};
 use support::{CHUNK, Fixture, Mounted, SIZE, can_mount, names, seek_map};
+use treering_fuse::{FileSystem, Ino, Owner};
 
 /// Lines that were logged, by all tests of this program.
 static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
@@ -337,4 +338,39 @@ fn a_damaged_record_costs_its_revision_alone() {
     let lines = lines_about(&format!("cannot open {stream}@"));
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert_eq!(failed_chunks(&fixture, &open(&mounted, stream)), BTreeSet::new());
+}
+
+/// What can't be read for a while, for want of file handles say, once used up its one line for the life of the mount.
+#[test]
+fn damage_after_a_passing_error_has_a_line_of_its_own() {
+    let stream = "passing-error";
+    let fixture = fixture(stream);
+    let fs = FileSystem::new(fixture.reopened(), &[], Owner { uid: 0, gid: 0 }).unwrap();
+    let directory = fs.lookup(Ino::ROOT, stream).unwrap().ino;
+    let latest = fs.read_link(fs.lookup(directory, "latest.img").unwrap().ino).unwrap();
+    let image = fs.lookup(directory, &latest).unwrap().ino;
+    let pack = fixture.stored("packs/metadata").remove(0);
+    let kept = std::fs::read(&pack).unwrap();
+    for lines in 1..=2 {
+        std::fs::write(&pack, "").unwrap();
+        (0..3).for_each(|_| assert!(fs.open(image).is_err()));
+        assert_eq!(lines_about(stream).len(), lines);
+        std::fs::write(&pack, &kept).unwrap();
+        fs.release(fs.open(image).unwrap());
+    }
+    let handle = fs.open(image).unwrap();
+    let failed = || {
+        let mut chunk = vec![0; CHUNK as usize];
+        let chunks = 0..SIZE.div_ceil(CHUNK);
+        chunks.filter(|index| fs.read(handle, index * CHUNK, &mut chunk).is_err()).count()
+    };
+    let pack = data_packs(&fixture).remove(0);
+    let middle = std::fs::metadata(&pack).unwrap().len() / 2;
+    for lines in 3..=4 {
+        flip(&pack, middle);
+        assert_eq!((failed(), failed()), (1, 1));
+        assert_eq!(lines_about(stream).len(), lines);
+        flip(&pack, middle);
+        assert_eq!(failed(), 0);
+    }
 }

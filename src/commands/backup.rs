@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use treering_engine::operations::backup::{BackupOptions, BackupReport, HintsBase, backup};
-use treering_engine::{Content, FileSource, Method, Record, Source, validate_stream_name};
+use treering_engine::{Content, Error, FileSource, Method, Record, Source, validate_stream_name};
 
 use super::Context;
-use crate::exit::{Code, CommandOutcome, Failure};
+use super::inventory::HintsJson;
+use crate::exit::{Code, CommandOutcome, Failure, is_disk_full};
 use crate::ui::{duration, rate, size};
 
 /// Names standard input.
@@ -85,10 +86,23 @@ pub(super) fn run(context: &Context<'_>, args: &BackupArgs) -> CommandOutcome {
     let options = options(args)?;
     let repository = context.repository()?;
     let monitor = context.ui.monitor()?;
-    let report = backup(&repository, source, &options, &monitor).map_err(|error| during(error.into()))?;
+    let report = backup(&repository, source, &options, &monitor).map_err(|error| during(failed(error)))?;
     drop(monitor);
     tell(context, &report, args.dry_run)?;
     Ok(code_of(&report))
+}
+
+/// A backup that failed for want of space keeps what others may rely on already.
+fn failed(error: Error) -> Failure {
+    let is_full = matches!(&error, Error::Io { source, .. } if is_disk_full(source));
+    let failure = Failure::from(error);
+    match is_full {
+        true => failure.hint(
+            "free some space there and run the command again: what this run had stored is used again then, and a later \
+             version's `gc` frees what nothing uses; all revisions that were there are intact",
+        ),
+        false => failure,
+    }
 }
 
 fn refuse_stdin_twice(args: &BackupArgs) -> Result<(), Failure> {
@@ -151,7 +165,7 @@ fn open_source(args: &BackupArgs) -> Result<Source, Failure> {
     if args.source == STDIN {
         // Past the buffer and the lock of `Stdin`.
         let stdin = std::io::stdin().as_fd().try_clone_to_owned();
-        let stdin = stdin.map_err(|error| Failure::new(format!("cannot read stdin: {error}")))?;
+        let stdin = stdin.map_err(|error| Failure::io("read stdin", &error))?;
         return Ok(Source::Stream { name: STDIN.to_owned(), bytes: Box::new(File::from(stdin)) });
     }
     let file = FileSource::open(&PathBuf::from(&args.source))?;
@@ -194,6 +208,7 @@ fn to_json(report: &BackupReport, dry_run: bool) -> Value {
         "seconds": seconds(record),
         "method": method(record.method),
         "parent": record.parent.map(|id| id.to_string()),
+        "hints": record.hints.as_ref().map(HintsJson::from),
         "dry_run": dry_run,
         "warnings": record.warnings,
     })

@@ -10,7 +10,7 @@ use treering_engine::split_revision;
 use super::Context;
 use super::inventory::size_of;
 use super::revision::{find_in, find_one};
-use crate::exit::{Code, CommandOutcome, Failure};
+use crate::exit::{Code, CommandOutcome, Failure, ranges_json};
 use crate::ui::{Align, Table, count, size};
 
 /// Show what changed between two revisions
@@ -72,11 +72,7 @@ fn resized((from, to): (u64, u64)) -> String {
 }
 
 fn to_json(diff: &ImageDiff, (from, to): (u64, u64)) -> serde_json::Value {
-    let ranges: Vec<_> = diff
-        .ranges
-        .iter()
-        .map(|range| json!({ "offset": range.start, "length": range.end - range.start }))
-        .collect();
+    let ranges = ranges_json(&diff.ranges);
     json!({ "ranges": ranges, "bytes_changed": diff.bytes_changed, "size_from": from, "size_to": to })
 }
 

@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
 use treering_engine::{
-    Content, Damage, DamagedStream, Labels, ObjectId, Record, RecordKey, Repository, RevisionId, Stream,
-    StreamList, split_revision,
+    Content, Damage, DamagedStream, HintEvidence, Labels, LostPart, Record, RecordKey, Repository,
+    RevisionId, Stream, StreamList, split_revision,
 };
 
 use crate::exit::{Failure, damage_hint};
@@ -32,7 +32,7 @@ pub(super) struct StreamInventory {
 /// What a repository holds, or what was asked for of it.
 pub(super) struct Inventory {
     pub(super) streams: Vec<StreamInventory>,
-    /// Damaged files of streams and labels.
+    /// Damaged files of streams and labels, and directories that are lost.
     pub(super) damaged_files: Vec<DamagedFile>,
 }
 
@@ -99,7 +99,8 @@ impl Inventory {
     ) -> Result<(), Failure> {
         let labels = repository.all_labels(stream)?;
         labels.damaged.into_iter().for_each(|damaged| self.note(damaged));
-        let name_is_lost = list.damaged.iter().any(|damaged| damaged.id == stream.id);
+        let is_own = |damaged: &DamagedStream| damaged.id == stream.id && damaged.lost == LostPart::Name;
+        let name_is_lost = list.damaged.iter().any(is_own);
         let entries = entries(repository, damage, stream, keys, &labels.readable)?;
         self.streams.push(StreamInventory { stream: stream.clone(), name_is_lost, entries });
         Ok(())
@@ -155,8 +156,7 @@ fn damaged_among(
         return Ok(HashSet::new());
     }
     let readable: Vec<Record> = records.iter().filter_map(|(_, record)| record.clone().ok()).collect();
-    let damaged: HashMap<RevisionId, Vec<ObjectId>> = repository.damaged_revisions(damage, &readable)?;
-    Ok(damaged.into_keys().collect())
+    Ok(repository.damaged_revisions(damage, &readable)?)
 }
 
 /// A revision as `list --json` shows it. What only a damaged record knows is null.
@@ -177,6 +177,7 @@ pub(super) struct RevisionJson {
     protected: bool,
     parent: Option<String>,
     source: Option<String>,
+    hints: Option<HintsJson>,
     damaged: bool,
     warnings: Vec<String>,
 }
@@ -201,11 +202,35 @@ impl RevisionJson {
             protected: entry.protected,
             parent: record.and_then(|record| record.parent).map(|id| id.to_string()),
             source: record.map(|record| record.source.clone()),
+            hints: record.and_then(|record| record.hints.as_ref()).map(HintsJson::from),
             damaged: entry.damaged,
             warnings: match &entry.record {
                 Ok(record) => record.warnings.clone(),
                 Err(reason) => vec![reason.clone()],
             },
+        }
+    }
+}
+
+/// What hints said of a revision, and what came of the sample that they were tested by.
+#[derive(Debug, Serialize)]
+pub(super) struct HintsJson {
+    base: Option<String>,
+    ranges_named: u64,
+    bytes_named: u64,
+    chunks_sampled: u64,
+    /// Where the sample first differed: the hints were not believed.
+    differing_offset: Option<u64>,
+}
+
+impl From<&HintEvidence> for HintsJson {
+    fn from(evidence: &HintEvidence) -> Self {
+        Self {
+            base: evidence.base.map(|id| id.to_string()),
+            ranges_named: evidence.range_count,
+            bytes_named: evidence.range_bytes,
+            chunks_sampled: evidence.sampled_chunks,
+            differing_offset: evidence.differing_offset,
         }
     }
 }

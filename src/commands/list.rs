@@ -22,7 +22,8 @@ Examples:
   treering list --json | jq -r '.revisions[] | select(.damaged) | .id'
 
 A revision is STREAM@SPEC. SPEC is latest; N for the N-th newest (0 is the newest); an id or 4 characters of it
-and more; the name that the mount shows or the begin of it; tag:NAME; A..B and all name several.")]
+and more; the name that the mount shows or the begin of it; tag:NAME. id:SPEC and time:SPEC say that it is an id,
+or a name. A..B and all name several.")]
 pub(crate) struct ListArgs {
     /// The stream, or revisions of it
     #[arg(value_name = "STREAM[@SPEC]")]

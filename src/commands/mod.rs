@@ -18,6 +18,7 @@ pub(crate) mod unmount;
 
 use std::path::{Path, PathBuf};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use treering_engine::{DEFAULT_CACHE_BYTES, Repository};
 
 use crate::cli::{Cli, Command};
@@ -32,6 +33,7 @@ struct Context<'a> {
 
 /// Does what the command line asks for.
 pub(crate) fn run(cli: &Cli, ui: &Ui) -> CommandOutcome {
+    raise_open_file_limit();
     let context = Context { cli, ui };
     let outcome = match &cli.command {
         Command::Init(args) => init::run(&context, args),
@@ -50,6 +52,15 @@ pub(crate) fn run(cli: &Cli, ui: &Ui) -> CommandOutcome {
     match tells_damage(&cli.command) {
         true => outcome,
         false => outcome.map_err(Failure::without_damage_code),
+    }
+}
+
+/// Lets the process open as many files as it may: each index table and each open revision takes some.
+fn raise_open_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        log::debug!("cannot raise the limit of open files: {error}");
     }
 }
 

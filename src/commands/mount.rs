@@ -162,7 +162,7 @@ fn end(child: &mut Child, signals: &mut SignalQueue) -> std::io::Result<()> {
 }
 
 fn after_failure(context: &Context<'_>, child: &mut Child, said: &Value) -> CommandOutcome {
-    let status = child.wait().map_err(|error| Failure::new(format!("cannot wait for the mount: {error}")))?;
+    let status = child.wait().map_err(|error| Failure::io("wait for the mount", &error))?;
     let failed = || {
         Failure::new(format!("cannot mount: the mount's process ended early ({status})"))
             .hint("run it with --foreground --verbose to see why")

@@ -93,12 +93,12 @@ fn tell(
     seconds: f64,
 ) -> Result<(), Failure> {
     if report.tail_bytes > 0 {
-        context.ui.note(&format!(
-            "treering: {} is longer than the image: its last {} ({} bytes) are left as they were",
+        log::warn!(
+            "{} is longer than the image: its last {} ({} bytes) are left as they were",
             args.target.display(),
             size(report.tail_bytes),
             report.tail_bytes
-        ));
+        );
     }
     if context.ui.is_json() {
         return context.ui.print_json(&json!({

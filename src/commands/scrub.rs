@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::{Value, json};
-use treering_engine::operations::scrub::{BadChunk, ScrubOptions, ScrubReport, ScrubScope, scrub};
+use treering_engine::operations::scrub::{BadFinding, ScrubOptions, ScrubReport, ScrubScope, scrub};
 use treering_engine::{FileSource, ImageSource, Record, Repository, Stream, split_revision};
 
 use super::Context;
-use crate::exit::{Code, CommandOutcome, Failure, damage_hint};
+use crate::exit::{Code, CommandOutcome, Failure, damage_hint, ranges_json};
 use crate::ui::{count, size};
 
 macro_rules! examples {
@@ -40,7 +40,8 @@ A scrub that is interrupted or fails marks and prints what it had found; it ends
 Keys of --json:
   chunks_checked, bytes_checked  what was read and verified
   bad            chunks and map nodes without an intact copy: chunk (its id), type (chunk or node), reason,
-                 revisions (those that need it; null if the scrub ended before it had looked)
+                 revisions (those that need it; null if the scrub ended before it had looked), more_revisions
+                 (how many more need it: of very many bad objects few are named)
   unused         the same of those that no revision uses; no damage
   mismatched     where the source differs from the revision: offset, length
   damaged_files  stored files that are not what was written: file, reason
@@ -144,33 +145,44 @@ fn scope(repository: &Repository, args: &ScrubArgs) -> Result<Scoped, Failure> {
 }
 
 fn to_json(report: &ScrubReport) -> Value {
-    let chunks = |chunks: &[BadChunk]| -> Vec<Value> { chunks.iter().map(chunk_json).collect() };
-    let mismatched: Vec<Value> = report
-        .mismatched
-        .iter()
-        .map(|range| json!({ "offset": range.start, "length": range.end - range.start }))
-        .collect();
+    let bad = |found: &[BadFinding]| -> Vec<Value> { found.iter().map(bad_json).collect() };
     let files = |files: &[(String, String)]| -> Vec<Value> {
         files.iter().map(|(file, reason)| json!({ "file": file, "reason": reason })).collect()
     };
     json!({
         "chunks_checked": report.chunks_checked,
         "bytes_checked": report.bytes_checked,
-        "bad": chunks(&report.bad),
-        "unused": chunks(&report.unused),
-        "mismatched": mismatched,
+        "bad": bad(&report.bad),
+        "unused": bad(&report.unused),
+        "mismatched": ranges_json(&report.mismatched),
         "damaged_files": files(&report.damaged_files),
         "superseded": files(&report.superseded),
     })
 }
 
-fn chunk_json(bad: &BadChunk) -> Value {
+fn bad_json(bad: &BadFinding) -> Value {
     json!({
         "chunk": bad.id.to_string(),
         "type": format!("{:?}", bad.object_type).to_lowercase(),
         "reason": bad.reason,
         "revisions": bad.revisions,
+        "more_revisions": bad.more_revisions,
     })
+}
+
+/// Names the first few revisions that need an object, and says how many more there are.
+fn needed_by(bad: &BadFinding) -> String {
+    const SHOWN: usize = 12;
+    let Some(revisions) = bad.revisions.as_deref() else { return String::new() };
+    if revisions.is_empty() {
+        return "; no revision that can be read needs it".to_owned();
+    }
+    let (shown, rest) = revisions.split_at(revisions.len().min(SHOWN));
+    let shown = shown.join(", ");
+    match rest.len() as u64 + bad.more_revisions {
+        0 => format!("; needed by {shown}"),
+        more => format!("; needed by {shown} and {more} more"),
+    }
 }
 
 /// Names what was found.
@@ -186,12 +198,7 @@ fn tell(context: &Context<'_>, report: &ScrubReport) -> Result<(), Failure> {
         text.push_str(&format!("note     {} ({}); no revision uses it\n", bad.id, bad.reason));
     }
     for bad in &report.bad {
-        let needed = match bad.revisions.as_deref() {
-            None => String::new(),
-            Some([]) => "; no revision that can be read needs it".to_owned(),
-            Some(revisions) => format!("; needed by {}", revisions.join(", ")),
-        };
-        text.push_str(&format!("BAD      {} ({}){needed}\n", bad.id, bad.reason));
+        text.push_str(&format!("BAD      {} ({}){}\n", bad.id, bad.reason, needed_by(bad)));
     }
     for range in &report.mismatched {
         text.push_str(&format!(
@@ -213,4 +220,29 @@ fn tell_verdict(context: &Context<'_>, report: &ScrubReport) -> Result<(), Failu
         count(report.chunks_checked, "chunk"),
         size(report.bytes_checked)
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use treering_engine::{ObjectId, ObjectType};
+
+    use super::*;
+
+    #[test]
+    fn the_first_few_revisions_that_need_an_object_are_named() {
+        let needed = |revisions: Option<u64>, more_revisions| {
+            needed_by(&BadFinding {
+                id: ObjectId::from_bytes([7; 32]),
+                object_type: ObjectType::Chunk,
+                reason: String::new(),
+                revisions: revisions.map(|count| (0..count).map(|name| format!("vm@{name}")).collect()),
+                more_revisions,
+            })
+        };
+        assert_eq!(needed(None, 0), "");
+        assert!(needed(Some(0), 0).contains("no revision"));
+        assert_eq!(needed(Some(2), 0), "; needed by vm@0, vm@1");
+        assert_eq!(needed(Some(2), 7), "; needed by vm@0, vm@1 and 7 more");
+        assert!(needed(Some(20), 1).ends_with(", vm@10, vm@11 and 9 more"));
+    }
 }

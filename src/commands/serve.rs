@@ -4,7 +4,6 @@ use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use treering_fuse::{Detacher, MountError, MountOptions};
 
 use super::mount::{MountArgs, ready_json};
@@ -22,11 +21,7 @@ pub(super) enum Place {
 /// Mounts, says so, and serves until the mount is gone.
 pub(super) fn serve(context: &Context<'_>, args: &MountArgs, place: Place) -> CommandOutcome {
     let during = |failure: Failure| failure.during(format_args!("mount on {}", args.mountpoint.display()));
-    raise_open_file_limit();
     let repository = context.repository_with_cache(args.cache)?;
-    for stream in &args.streams {
-        repository.stream(stream).map_err(|error| during(error.into()))?;
-    }
     let ready = ready_json(context, args)?;
     // Before the mount is there, so that no signal leaves it behind.
     let signals = catch_signals(place)?;
@@ -61,17 +56,8 @@ fn catch_signals(place: Place) -> Result<SignalQueue, Failure> {
     }
 }
 
-/// Lets the process open as many files as it may: each open revision takes some.
-fn raise_open_file_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, ..limit };
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        log::debug!("cannot raise the limit of open files: {error}");
-    }
-}
-
 fn cannot_serve(error: impl Into<std::io::Error>) -> Failure {
-    Failure::new(format!("cannot serve the mount: {}", error.into()))
+    Failure::io("serve the mount", &error.into())
 }
 
 fn options(args: &MountArgs) -> MountOptions {

@@ -18,6 +18,7 @@ pub(crate) use size::{count, parse_size, rate, size};
 pub(crate) use table::{Align, Table};
 pub(crate) use time::{age, duration};
 
+use std::cell::Cell;
 use std::io::{IsTerminal, Write};
 
 use clap::error::ErrorKind;
@@ -61,6 +62,8 @@ impl JsonLayout {
 pub(crate) struct Ui {
     quiet: bool,
     json: Option<JsonLayout>,
+    /// Whether the one JSON document was printed.
+    json_is_told: Cell<bool>,
     progress: bool,
     stdout_color: bool,
     stderr_color: bool,
@@ -76,6 +79,7 @@ impl Ui {
         Ok(Self {
             quiet: options.quiet,
             json: JsonLayout::of(cli),
+            json_is_told: Cell::new(false),
             progress: !options.no_progress && !options.quiet && std::io::stderr().is_terminal(),
             stdout_color: wants_color(options.color, std::io::stdout().is_terminal()),
             stderr_color,
@@ -88,6 +92,7 @@ impl Ui {
         Self {
             quiet: false,
             json: JsonLayout::of(cli),
+            json_is_told: Cell::new(false),
             progress: false,
             stdout_color: wants_color(early.color, std::io::stdout().is_terminal()),
             stderr_color: wants_color(early.color, std::io::stderr().is_terminal()),
@@ -108,7 +113,15 @@ impl Ui {
 
     /// Prints the one JSON document of the command.
     pub(crate) fn print_json(&self, document: &impl Serialize) -> Result<(), Failure> {
-        self.print(&self.json.unwrap_or(JsonLayout::Indented).render(document)?)
+        let text = self.json.unwrap_or(JsonLayout::Indented).render(document)?;
+        self.json_is_told.set(true);
+        self.print(&text)
+    }
+
+    /// Whether a failure has to be told as a JSON document. Not if it comes after the one that there may be, as when a
+    /// mount in front fails after it has answered.
+    fn owes_json(&self) -> bool {
+        self.is_json() && !self.json_is_told.get()
     }
 
     /// Prints a result that was asked for.
@@ -149,8 +162,8 @@ impl Ui {
 
     fn say_failure(&self, failure: &Failure) {
         logger::to_file_only(log::Level::Error, &failure.message);
-        terminal::say_error(&failure.message, failure.hint.as_deref(), self.stderr_color);
-        if self.is_json() {
+        terminal::say_error(&failure.message, failure.next_step(), self.stderr_color);
+        if self.owes_json() {
             // If that fails, too, the exit code has to do.
             let _ = self.print_json(&failure.to_json());
         }
@@ -188,4 +201,27 @@ pub(crate) fn usage_error(error: &clap::Error, early: &EarlyFlags) -> Code {
 pub(crate) fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
     let mut stdout = std::io::stdout().lock();
     stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(|error| Failure::output(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+    use std::ffi::OsString;
+
+    use super::*;
+
+    /// A mount in front that failed after it had answered once printed a second one.
+    #[test]
+    fn a_failure_after_the_json_document_adds_no_second_one() {
+        let ui = |line: &[&str]| {
+            let cli = Cli::from_arguments(line.iter().map(OsString::from).collect()).unwrap();
+            Ui::plain(&cli, &EarlyFlags::default())
+        };
+        assert!(!ui(&["treering", "list"]).owes_json());
+        let ui = ui(&["treering", "list", "--json"]);
+        assert!(ui.owes_json());
+        ui.print_json(&serde_json::json!({})).unwrap();
+        assert!(!ui.owes_json());
+    }
 }

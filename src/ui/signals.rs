@@ -50,9 +50,15 @@ impl Interrupts {
 pub(crate) struct SignalQueue(UnixStream);
 
 impl SignalQueue {
-    /// Begins to catch what ends a process on a terminal, the end of the terminal included.
+    /// Begins to catch what ends a process on a terminal, the end of the terminal included unless it is ignored, as by
+    /// `nohup`. SIGINT, which shells have ignored by what a script runs in the background, is for who sends it to this
+    /// process alone to mean.
     pub(crate) fn of_terminal() -> Result<Self, Failure> {
-        Self::of(&[SIGINT, SIGTERM, SIGHUP])
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        match is_ignored(SIGHUP, &status) {
+            true => Self::of(&[SIGINT, SIGTERM]),
+            false => Self::of(&[SIGINT, SIGTERM, SIGHUP]),
+        }
     }
 
     /// Begins to catch what ends a process in the background.
@@ -98,13 +104,20 @@ impl AsFd for SignalQueue {
     }
 }
 
+/// Whether a process of this `/proc/PID/status` ignores a signal.
+fn is_ignored(signal: i32, status: &str) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok()).unwrap_or(0);
+    (mask >> (signal - 1)) & 1 == 1
+}
+
 /// Sets a flag whenever SIGHUP comes, which has no other effect then.
 pub(super) fn flag_hang_up(flag: &Arc<AtomicBool>) -> Result<(), Failure> {
     flag::register(SIGHUP, Arc::clone(flag)).map(drop).map_err(|error| cannot_catch(&error))
 }
 
 fn cannot_catch(error: &std::io::Error) -> Failure {
-    Failure::new(format!("cannot catch signals: {error}"))
+    Failure::io("catch signals", error)
 }
 
 /// Ends as a program does that writes into a pipe whose reader has gone: by the signal, without a word.
@@ -132,5 +145,14 @@ mod tests {
         signals.wait().unwrap();
         assert!(signals.wait_for(Duration::from_secs(30)).unwrap());
         assert!(!signals.wait_for(Duration::from_millis(1)).unwrap());
+    }
+
+    #[test]
+    fn what_a_process_ignores_is_told_by_its_status() {
+        let nohup =
+            "Name:\tx\nSigBlk:\tffffffffffffffff\nSigIgn:\t0000000000001001\nSigCgt:\t0000000000000002\n";
+        assert!(is_ignored(SIGHUP, nohup) && is_ignored(SIGPIPE, nohup));
+        assert!(!is_ignored(SIGINT, nohup) && !is_ignored(SIGTERM, nohup));
+        assert!(!is_ignored(SIGHUP, "") && !is_ignored(SIGHUP, "SigIgn:\tx"));
     }
 }

@@ -64,11 +64,9 @@ pub(super) fn say(line: &str) {
 }
 
 /// Writes an error and the next step.
-pub(super) fn say_error(message: &str, hint: Option<&str>, color: bool) {
+pub(super) fn say_error(message: &str, next_step: &str, color: bool) {
     say(&format!("treering: {} {message}", Style::Red.when(color).paint("error:")));
-    if let Some(hint) = hint {
-        say(&format!("  {} {hint}", Style::Bold.when(color).paint("hint:")));
-    }
+    say(&format!("  {} {next_step}", Style::Bold.when(color).paint("hint:")));
 }
 
 /// Writes what clap has to say about a command line.

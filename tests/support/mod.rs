@@ -11,7 +11,7 @@ use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -250,6 +250,21 @@ pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut bytes: Vec<u8> = std::iter::repeat_with(&mut next).take(length.div_ceil(8)).flatten().collect();
     bytes.truncate(length);
     bytes
+}
+
+/// A seed that differs from run to run, printed so that TREERING_TEST_SEED can give it again.
+pub(crate) fn random_seed() -> u64 {
+    let given = std::env::var("TREERING_TEST_SEED").ok().map(|seed| seed.parse().expect("a number"));
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
+    let seed = given.unwrap_or_else(now);
+    eprintln!("TREERING_TEST_SEED={seed}");
+    seed
+}
+
+/// A number from 0 to 1 that looks random, the same for the same seed.
+pub(crate) fn fraction(seed: u64) -> f64 {
+    let number = u64::from_le_bytes(noise(seed, 8).try_into().unwrap());
+    number as f64 / u64::MAX as f64
 }
 
 /// Fills a chunk of an image with noise of this seed.

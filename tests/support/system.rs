@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::World;
+use super::{Run, World};
 
 /// Whether a test can run; says loudly what is missing, which is a failure where nothing may be skipped.
 pub(crate) fn can_use(requirements: &[Requirement]) -> bool {
@@ -52,6 +52,16 @@ pub(crate) fn system(program: &str, arguments: &[&str]) -> String {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{program} {arguments:?}: {errors}");
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// Runs the program on a terminal of its own (`script` makes it); all that it says there is the run's stdout.
+pub(crate) fn run_on_terminal(world: &World, arguments: &[&str]) -> Run {
+    let line = format!("{} {}", env!("CARGO_BIN_EXE_treering"), arguments.join(" "));
+    let mut script = Command::new("script");
+    script.args(["-qec", &line, "/dev/null"]).current_dir(world.directory()).stdin(Stdio::null());
+    script.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("TERM", "xterm");
+    script.env("TREERING_REPOSITORY", world.repository());
+    Run::of(arguments, script.output().unwrap())
 }
 
 fn quietly(program: &str, arguments: &[&str]) {

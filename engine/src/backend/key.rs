@@ -74,8 +74,20 @@ impl Area {
     pub(crate) fn may_be_absent(&self) -> bool {
         let is_of_stream =
             self.parent().is_some_and(|parent| ["revisions", "labels"].contains(&parent.path()));
-        let optional = [Self::index(), Self::sessions(), Self::pins(), Self::locks(), Self::incoming()];
-        is_of_stream || optional.contains(self)
+        is_of_stream || *self == Self::index() || self.is_passing()
+    }
+
+    /// Whether what lies here is of no use after its process: then its directory need not be durable.
+    pub(crate) fn is_passing(&self) -> bool {
+        [Self::sessions(), Self::pins(), Self::locks(), Self::incoming()].contains(self)
+    }
+
+    /// This area and those that it lies in, the outermost first, but for the root.
+    pub(crate) fn with_parents(&self) -> Vec<Self> {
+        let upwards = std::iter::successors(Some(self.clone()), Self::parent);
+        let mut areas: Vec<Self> = upwards.filter(|area| *area != Self::root()).collect();
+        areas.reverse();
+        areas
     }
 
     /// The area that this one lies in; the root lies in none.

@@ -20,8 +20,8 @@ use crate::error::{Corrupt, Error, Result};
 pub(crate) struct LocalBackend {
     root: PathBuf,
     disk: Arc<dyn Disk>,
-    /// Areas whose directories this process knows to be durable, whoever made them.
-    durable_areas: Mutex<HashSet<Area>>,
+    /// Areas whose directories this process knows to be there and durable, whoever made them.
+    made_areas: Mutex<HashSet<Area>>,
 }
 
 impl LocalBackend {
@@ -32,7 +32,7 @@ impl LocalBackend {
 
     /// A backend whose changes go through `disk`.
     pub(crate) fn on_disk(root: PathBuf, disk: Arc<dyn Disk>) -> Self {
-        Self { root, disk, durable_areas: Mutex::default() }
+        Self { root, disk, made_areas: Mutex::default() }
     }
 
     fn area_path(&self, area: &Area) -> PathBuf {
@@ -46,28 +46,40 @@ impl LocalBackend {
         self.area_path(&key.area).join(&key.name)
     }
 
-    /// Makes an area's directories where they are missing, and their names durable, the outermost first.
+    /// Makes an area's directory if it may be absent. One that every repository has is lost where it is missing, and must
+    /// not come back empty.
+    fn create_area(&self, area: &Area) -> Result<()> {
+        self.make_area(area, Area::may_be_absent)
+    }
+
+    /// Makes those of an area's directories that `may_be_made`, and their names durable, the outermost first.
     ///
     /// A directory that is there may have been made a moment ago by a process that died before it synced the name.
-    fn create_area(&self, area: &Area) -> Result<()> {
-        if self.durable_areas().contains(area) {
+    fn make_area(&self, area: &Area, may_be_made: fn(&Area) -> bool) -> Result<()> {
+        if self.made_areas().contains(area) {
             return Ok(());
         }
-        let mut path = self.root.clone();
-        for part in area.path().split('/').filter(|part| !part.is_empty()) {
-            let parent = path.clone();
-            path.push(part);
-            let create = self.disk.create_directory(&path);
-            create.map_err(Error::io("create directory", path.display()))?;
-            let sync = self.disk.sync_directory(&parent);
-            sync.map_err(Error::io("sync directory", parent.display()))?;
+        let mut parent = Area::root();
+        for part in area.with_parents() {
+            let path = self.area_path(&part);
+            if may_be_made(&part) {
+                let create = self.disk.create_directory(&path);
+                create.map_err(Error::io("create directory", path.display()))?;
+            } else if !path.is_dir() {
+                return Err(self.missing("write to", &part));
+            }
+            // Some media can't sync a directory: what passes must not fail there.
+            if !area.is_passing() {
+                self.sync_directory(&parent)?;
+            }
+            parent = part;
         }
-        self.durable_areas().insert(area.clone());
+        self.made_areas().insert(area.clone());
         Ok(())
     }
 
-    fn durable_areas(&self) -> MutexGuard<'_, HashSet<Area>> {
-        self.durable_areas.lock().unwrap_or_else(PoisonError::into_inner)
+    fn made_areas(&self) -> MutexGuard<'_, HashSet<Area>> {
+        self.made_areas.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn sync_directory(&self, area: &Area) -> Result<()> {
@@ -124,9 +136,14 @@ impl LocalBackend {
             Some(parent) if parent != Area::root() && !self.area_path(&parent).is_dir() => parent,
             _ => return Ok(()),
         };
+        Err(self.missing("list", &absent))
+    }
+
+    /// The error for an area that must be there.
+    fn missing(&self, action: &'static str, area: &Area) -> Error {
         // Of no kind that means "removed meanwhile".
         let reason = io::Error::other("the directory is missing; is what the repository lies on mounted?");
-        Err(Error::io("list", self.area_path(&absent).display())(reason))
+        Error::io(action, self.area_path(area).display())(reason)
     }
 
     /// The names of what is of one type in an area's directory; one that is not UTF-8 is none of ours.
@@ -197,6 +214,10 @@ impl Backend for LocalBackend {
         self.names_of(area, fs::FileType::is_dir)
     }
 
+    fn strangers(&self, area: &Area) -> Result<Vec<String>> {
+        self.names_of(area, |file_type| !file_type.is_file())
+    }
+
     fn holds(&self, area: &Area, wanted: &dyn Fn(&str) -> bool) -> Result<bool> {
         for entry in self.entries(area)? {
             if entry?.file_name().to_str().is_some_and(wanted) {
@@ -225,7 +246,7 @@ impl Backend for LocalBackend {
     }
 
     fn create_areas(&self, areas: &[Area]) -> Result<()> {
-        areas.iter().try_for_each(|area| self.create_area(area))
+        areas.iter().try_for_each(|area| self.make_area(area, |_| true))
     }
 
     fn remove(&self, key: &Key) -> Result<()> {
@@ -281,8 +302,14 @@ impl Backend for LocalBackend {
 fn open_regular(action: &'static str, path: &Path) -> Result<(File, u64)> {
     let failed = || Error::io(action, path.display());
     let damaged = |what: &str| Error::from(Corrupt::new(path.display().to_string(), what));
-    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-    let file = match fs::OpenOptions::new().read(true).custom_flags(flags).open(path) {
+    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let open = |flags| fs::OpenOptions::new().read(true).custom_flags(flags).open(path);
+    let opened = match open(nonblocking) {
+        // Another program has a lease on it (a file server, for a client), which the system takes back while we wait.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock && path.is_file() => open(0),
+        opened => opened,
+    };
+    let file = match opened {
         // What sockets say, and devices that are not there.
         Err(error) if Errno::from_io_error(&error) == Some(Errno::NXIO) => {
             return Err(damaged("it is no regular file"));
@@ -452,6 +479,61 @@ mod tests {
             assert_eq!(world.backend.names(area).unwrap(), [""; 0]);
             assert!(!world.backend.holds(area, &|_| true).unwrap());
         }
+    }
+
+    /// A backup with a tag once made a lost `labels/` anew, and with it the loss of all others was hidden.
+    #[test]
+    fn what_every_repository_has_is_not_made_anew_by_who_writes_into_it() {
+        let world = World::new();
+        let stream = StreamId::random();
+        let pack = Key::pack(PackKind::Data, PackId::random());
+        for key in [Area::labels(stream).key("a"), Area::streams().key("a"), pack] {
+            let missing = |error: Error| error.to_string().contains("the directory is missing");
+            assert!(missing(world.backend.put(&key, b"abc").unwrap_err()));
+            assert!(missing(world.backend.create(&key, b"abc").unwrap_err()));
+            assert!(missing(world.backend.write(&key).err().unwrap()));
+            assert!(missing(world.backend.sync_area(&key.area).unwrap_err()));
+        }
+        world.backend.put(&Area::index().key("a"), b"abc").unwrap();
+        world.backend.create_areas(&Area::fixed()).unwrap();
+        world.backend.put(&Area::labels(stream).key("a"), b"abc").unwrap();
+    }
+
+    /// A disk whose directories can't be synced, as those of squashfs.
+    struct UnsyncedDirectories;
+
+    impl Disk for UnsyncedDirectories {
+        fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+            SystemDisk.create(path)
+        }
+
+        fn rename(&self, from: &Path, to: &Path, replace: bool) -> io::Result<()> {
+            SystemDisk.rename(from, to, replace)
+        }
+
+        fn remove(&self, path: &Path) -> io::Result<()> {
+            SystemDisk.remove(path)
+        }
+
+        fn create_directory(&self, path: &Path) -> io::Result<()> {
+            SystemDisk.create_directory(path)
+        }
+
+        fn sync_directory(&self, _path: &Path) -> io::Result<()> {
+            Err(Errno::INVAL.into())
+        }
+    }
+
+    #[test]
+    fn claims_and_locks_need_no_durable_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        let backend = LocalBackend::on_disk(directory.path().to_owned(), Arc::new(UnsyncedDirectories));
+        let claim = Key::pin(crate::id::ClaimId::random());
+        let claimed = backend.claim(&claim, b"abc").unwrap();
+        assert_eq!(backend.claim_state(&claim).unwrap(), ClaimState::Living);
+        drop(claimed);
+        assert!(backend.try_lock("index").unwrap().is_some());
+        assert!(backend.put(&Area::index().key("a"), b"abc").is_err());
     }
 
     #[test]

@@ -42,6 +42,9 @@ pub(crate) trait Backend: Send + Sync {
     /// The names of the areas directly below an area.
     fn areas_below(&self, area: &Area) -> Result<Vec<String>>;
 
+    /// The names of what lies in an area and is no object: directories, pipes and the like.
+    fn strangers(&self, area: &Area) -> Result<Vec<String>>;
+
     /// Whether an area has an object whose name is wanted. Need not look at all of a large area.
     fn holds(&self, area: &Area, wanted: &dyn Fn(&str) -> bool) -> Result<bool>;
 
@@ -54,7 +57,8 @@ pub(crate) trait Backend: Send + Sync {
     /// Begins an object that is written in pieces and seen by nobody before it is finished.
     fn write(&self, key: &Key) -> Result<Box<dyn ObjectWriter>>;
 
-    /// Makes areas, so that their names are durable before anything lies in them.
+    /// Makes areas, also those without which there is no repository, so that their names are durable before anything lies
+    /// in them. All other calls make only areas that may be absent, and fail where another one is.
     fn create_areas(&self, areas: &[Area]) -> Result<()>;
 
     /// Makes the names of an area durable.

@@ -1,6 +1,7 @@
 //! Nodes of a map (`docs/format.md`, section 10). Canonical: one content, one encoding.
 
 use super::bytes::Fields;
+use super::hash::{ObjectHasher, ObjectType};
 use super::header::validate_chunk_size;
 use crate::id::ObjectId;
 
@@ -32,6 +33,14 @@ impl Slot {
             Self::Hole => 0,
             Self::Zeros => 1,
             Self::Chunk(_) => 2,
+        }
+    }
+
+    /// Whether these bytes are what lies there.
+    pub(crate) fn matches(self, hasher: &ObjectHasher, bytes: &[u8]) -> bool {
+        match self {
+            Self::Chunk(id) => hasher.id(ObjectType::Chunk, bytes) == id,
+            Self::Hole | Self::Zeros => bytes.iter().all(|&byte| byte == 0),
         }
     }
 }

@@ -64,7 +64,12 @@ impl Repository {
         claim.roots.push(root);
         match self.backend().claim(&Key::pin(claim.id), &seal(&claim)?) {
             Ok(guard) => Ok(Some(Claimed { claim, guard })),
-            Err(Error::Io { source, .. }) if takes_no_pin(&source) => Ok(None),
+            Err(Error::Io { source, .. }) if takes_no_pin(&source) => {
+                log::info!(
+                    "revision {revision} is read without a pin, which a gc elsewhere would heed: {source}"
+                );
+                Ok(None)
+            }
             Err(error) => Err(error),
         }
     }
@@ -140,6 +145,8 @@ fn takes_no_pin(error: &io::Error) -> bool {
         Errno::NOLCK,
         Errno::OPNOTSUPP,
         Errno::NOSYS,
+        // What a file system says that has no such operation at all.
+        Errno::INVAL,
     ];
     Errno::from_io_error(error).is_some_and(|errno| reasons.contains(&errno))
 }

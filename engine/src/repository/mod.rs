@@ -15,12 +15,12 @@ mod damage;
 mod streams;
 
 pub(crate) use claims::{Claimed, StreamLock, host_name};
-pub use streams::{DamagedStream, Stream, StreamList, validate_label, validate_stream_name};
+pub use streams::{DamagedStream, LostPart, Stream, StreamList, validate_label, validate_stream_name};
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::backend::{Area, Backend, ClaimState, Key, LocalBackend};
+use crate::backend::{Area, Backend, Key, LocalBackend};
 use crate::error::{Error, Result};
 use crate::format::{
     Compression, FORMAT_VERSION, Header, MAX_SEALED_SIZE, PackKind, Timestamp, open, seal, validate_defaults,
@@ -143,34 +143,6 @@ impl Repository {
 
     fn sizes_in(&self, area: &Area) -> Result<u64> {
         Ok(self.backend().list(area)?.iter().map(|listed| listed.size).sum())
-    }
-
-    /// How many files killed processes have left, and their bytes: what was being written, what was claimed, and packs
-    /// that no table names.
-    pub fn leftovers(&self) -> Result<(u64, u64)> {
-        let (mut files, mut bytes, mut is_written) = (0, 0, false);
-        for area in [Area::incoming(), Area::sessions(), Area::pins()] {
-            for listed in self.backend().list(&area)? {
-                // Where locks don't work nobody can tell, and what lies there counts.
-                let state = self.backend().claim_state(&area.key(&listed.name));
-                is_written |= area == Area::sessions() && matches!(state, Ok(ClaimState::Living));
-                if !matches!(state, Ok(ClaimState::Living | ClaimState::Gone)) {
-                    files += 1;
-                    bytes += listed.size;
-                }
-            }
-        }
-        // What a running backup has stored gets its table soon.
-        let packs = if is_written { Vec::new() } else { self.store.index().unnamed_packs()? };
-        Ok((files + packs.len() as u64, bytes + packs.iter().sum::<u64>()))
-    }
-
-    /// Damaged index tables, and the damage list if it is damaged itself: files, and what is wrong with them. Tables of
-    /// more than `bytes_max` together are only opened: a scrub reads them all.
-    pub fn damaged_tables(&self, bytes_max: u64) -> Result<Vec<(String, String)>> {
-        let mut damaged = self.store.index().verify_tables(bytes_max, |_| Ok(()))?;
-        damaged.extend(self.damage_of_list()?.map(|reason| (Key::damage().to_string(), reason)));
-        Ok(damaged)
     }
 
     pub(crate) fn store(&self) -> &Arc<Store> {

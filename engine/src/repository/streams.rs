@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::Repository;
 use crate::backend::{Area, Key};
-use crate::error::{Error, Result};
+use crate::error::{Corrupt, Error, Result};
 use crate::format::{Kind, MAX_SEALED_SIZE, RecordKey, StreamObject, Timestamp, open, seal};
 use crate::id::StreamId;
 
@@ -23,25 +23,43 @@ pub struct Stream {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StreamList {
     /// All that have or had a revision, sorted by name. One whose own file is lost or damaged is here if it has revisions,
-    /// under its id in place of its name: all that it holds can be read.
+    /// under its id in place of its name: all that it holds can be read. One whose revisions are lost is here as well.
     pub streams: Vec<Stream>,
-    /// Those whose own files are lost or damaged.
+    /// Those of which something is lost or damaged.
     pub damaged: Vec<DamagedStream>,
 }
 
-/// A stream whose own file, which holds its name, can't be read.
+/// A stream that is not whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DamagedStream {
     /// The stream.
     pub id: StreamId,
-    /// What is wrong with its file.
+    /// What of it is lost.
+    pub lost: LostPart,
+    /// What is wrong.
     pub reason: String,
 }
 
+/// What a damaged stream has lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LostPart {
+    /// Its own file, which holds its name.
+    Name,
+    /// All its revisions.
+    Revisions,
+}
+
 impl DamagedStream {
-    /// The stream's file, from the repository's directory on.
+    /// What is lost, from the repository's directory on.
     pub fn file(&self) -> String {
-        Key::stream(self.id).to_string()
+        match self.lost {
+            LostPart::Name => Key::stream(self.id).to_string(),
+            LostPart::Revisions => Area::revisions(self.id).path().to_owned(),
+        }
+    }
+
+    fn has_lost_its_name(&self) -> bool {
+        self.lost == LostPart::Name
     }
 }
 
@@ -49,19 +67,23 @@ impl StreamList {
     /// The stream of this name.
     ///
     /// # Errors
-    /// [`Error::NoSuchStream`] with the names that there are; [`Error::LostStreamName`] if a damaged one may be meant.
+    /// [`Error::NoSuchStream`] with the names that there are; [`Error::LostStreamName`] if a damaged one may be meant;
+    /// [`Error::Corrupt`] if its revisions are lost.
     pub fn find(&self, name: &str) -> Result<Stream> {
         if let Some(stream) = self.streams.iter().find(|stream| stream.name == name) {
-            return Ok(stream.clone());
+            let own = self.damaged.iter().find(|damaged| damaged.id == stream.id);
+            return match own.filter(|damaged| damaged.lost == LostPart::Revisions) {
+                Some(damaged) => Err(Corrupt::new(damaged.file(), &damaged.reason).into()),
+                None => Ok(stream.clone()),
+            };
         }
-        if self.damaged.is_empty() {
+        let nameless = self.damaged.iter().filter(|damaged| damaged.has_lost_its_name());
+        let files: Vec<String> = nameless.map(DamagedStream::file).collect();
+        if files.is_empty() {
             let streams = self.streams.iter().map(|stream| stream.name.clone()).collect();
             return Err(Error::NoSuchStream { name: name.to_owned(), streams });
         }
-        Err(Error::LostStreamName {
-            name: name.to_owned(),
-            files: self.damaged.iter().map(DamagedStream::file).collect(),
-        })
+        Err(Error::LostStreamName { name: name.to_owned(), files })
     }
 }
 
@@ -100,19 +122,24 @@ impl Repository {
         self.list_streams().map(|list| list.streams)
     }
 
-    /// All streams that have or had a revision, and what is wrong with those that can't be read.
+    /// All streams that have or had a revision, and what is wrong with those that are damaged.
     pub fn list_streams(&self) -> Result<StreamList> {
         let (objects, damaged) = self.stream_objects()?;
         let mut list = StreamList { streams: Vec::with_capacity(objects.len()), damaged };
-        for object in objects {
-            if object.sequence_floor > 0 || self.has_revisions(object.id)? {
-                list.streams.push(object.into());
-            }
-        }
         for &DamagedStream { id, .. } in &list.damaged {
             if self.has_revisions(id)? {
                 // There is no other kind yet.
                 list.streams.push(Stream { id, name: id.to_string(), kind: Kind::Image });
+            }
+        }
+        for object in objects {
+            let has_revisions = self.has_revisions(object.id)?;
+            if !has_revisions && self.has_lost_revisions(&object)? {
+                let reason = format!("the revisions of stream '{}' are lost", object.name);
+                list.damaged.push(DamagedStream { id: object.id, lost: LostPart::Revisions, reason });
+            }
+            if has_revisions || object.sequence_floor > 0 {
+                list.streams.push(object.into());
             }
         }
         list.streams.sort_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
@@ -125,17 +152,44 @@ impl Repository {
         self.backend().holds(&Area::revisions(id), &|name| RecordKey::parse(name).is_some())
     }
 
-    /// All streams, used or not, and those that can't be read. They are looked for in `revisions/` as well: a file that is
-    /// lost must not hide what its stream holds.
-    fn stream_objects(&self) -> Result<(Vec<StreamObject>, Vec<DamagedStream>)> {
-        let mut ids: BTreeSet<StreamId> = BTreeSet::new();
-        for names in
-            [self.backend().areas_below(&Area::all_revisions())?, self.backend().names(&Area::streams())?]
-        {
-            ids.extend(names.iter().filter_map(|name| StreamId::parse(name)));
+    /// Whether a stream without revisions had some that were not forgotten. To forget one retires its name first, and
+    /// leaves the directory.
+    fn has_lost_revisions(&self, object: &StreamObject) -> Result<bool> {
+        if object.sequence_floor == 0 {
+            return Ok(false);
         }
+        // Read again, after the revisions were listed: they may be forgotten by now.
+        if self.stream_object(object.id)?.retired_names.is_empty() {
+            return Ok(true);
+        }
+        let directories = self.backend().areas_below(&Area::all_revisions())?;
+        Ok(!directories.contains(&object.id.to_string()))
+    }
+
+    /// Notes that a stream has had a revision, so that the loss of all is seen. The caller has the stream's lock, and has
+    /// created the record: who is killed in between leaves the record to tell.
+    pub(crate) fn note_use(&self, id: StreamId, sequence: u64) -> Result<()> {
+        let object = self.stream_object(id)?;
+        if object.sequence_floor > 0 {
+            return Ok(());
+        }
+        let used = StreamObject { sequence_floor: sequence, ..object };
+        self.backend().put(&Key::stream(id), &seal(&used)?)
+    }
+
+    /// The ids of all streams. They are looked for in `revisions/` as well: a file that is lost must not hide what its
+    /// stream holds. And there last: whose file is replaced while it is listed (assumption 7 of `docs/format.md`) has a
+    /// revision by then.
+    fn stream_ids(&self) -> Result<BTreeSet<StreamId>> {
+        let mut names = self.backend().names(&Area::streams())?;
+        names.extend(self.backend().areas_below(&Area::all_revisions())?);
+        Ok(names.iter().filter_map(|name| StreamId::parse(name)).collect())
+    }
+
+    /// All streams, used or not, and those whose own files can't be read.
+    fn stream_objects(&self) -> Result<(Vec<StreamObject>, Vec<DamagedStream>)> {
         let (mut objects, mut damaged) = (Vec::new(), Vec::new());
-        for id in ids {
+        for id in self.stream_ids()? {
             let reason = match self.stream_object(id) {
                 Ok(object) => {
                     objects.push(object);
@@ -148,7 +202,7 @@ impl Repository {
                 Err(error) if error.is_damage() => error.to_string(),
                 Err(error) => return Err(error),
             };
-            damaged.push(DamagedStream { id, reason });
+            damaged.push(DamagedStream { id, lost: LostPart::Name, reason });
         }
         Ok((objects, damaged))
     }
@@ -159,6 +213,21 @@ impl Repository {
     /// Those of [`StreamList::find`].
     pub fn stream(&self, name: &str) -> Result<Stream> {
         self.list_streams()?.find(name)
+    }
+
+    /// Refuses to back up to a name that breaks the rule, or that a stream has instead of its own when that is lost.
+    pub(crate) fn validate_name_for_backup(&self, name: &str) -> Result<()> {
+        validate_stream_name(name)?;
+        if let Some(id) = StreamId::parse(name)
+            && self.stream_ids()?.contains(&id)
+        {
+            return Err(Error::BadName {
+                what: "stream name",
+                name: name.to_owned(),
+                rule: "it is the id of a stream, which is found by it when its name is lost",
+            });
+        }
+        Ok(())
     }
 
     /// The stream of this name, made if need be. It shows when it has its first revision. While the names of damaged
@@ -173,7 +242,7 @@ impl Repository {
         object: &str,
         is_new: bool,
     ) -> Result<Stream> {
-        validate_stream_name(name)?;
+        self.validate_name_for_backup(name)?;
         let stream = match self.find_object(name)? {
             (Some(known), _) => known.into(),
             (None, _) => self.create_stream(name, kind, is_new)?,
@@ -223,7 +292,76 @@ impl Repository {
         if object.id == id && validate_stream_name(&object.name).is_ok() {
             return Ok(object);
         }
-        Err(crate::error::Corrupt::new(format!("stream {id}"), "it holds another stream, or a bad name")
-            .into())
+        Err(Corrupt::new(format!("stream {id}"), "it holds another stream, or a bad name").into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::repository::CreateOptions;
+
+    fn with_stream(test: impl FnOnce(&Repository, StreamId)) {
+        let directory = tempfile::tempdir().unwrap();
+        let repository = Repository::create(directory.path(), &CreateOptions::default()).unwrap();
+        let stream = repository.stream_for_backup("vm", Kind::Image, "an image", false).unwrap();
+        test(&repository, stream.id);
+    }
+
+    fn retire_a_name(repository: &Repository, id: StreamId) {
+        let mut object = repository.stream_object(id).unwrap();
+        object.retired_names.push("2026-11-20T10-07-51Z".to_owned());
+        repository.backend().put(&Key::stream(id), &seal(&object).unwrap()).unwrap();
+    }
+
+    fn lost_parts(repository: &Repository) -> Vec<LostPart> {
+        repository.list_streams().unwrap().damaged.iter().map(|damaged| damaged.lost).collect()
+    }
+
+    #[test]
+    fn revisions_that_are_lost_are_told_from_those_that_never_were_or_were_forgotten() {
+        with_stream(|repository, id| {
+            assert_eq!(repository.list_streams().unwrap(), StreamList::default());
+            repository.note_use(id, 1).unwrap();
+            assert_eq!(lost_parts(repository), [LostPart::Revisions]);
+            assert!(repository.stream("vm").unwrap_err().is_damage());
+            retire_a_name(repository, id);
+            assert_eq!(lost_parts(repository), [LostPart::Revisions], "the directory is missing");
+            repository.backend().create_areas(&[Area::revisions(id)]).unwrap();
+            assert_eq!(lost_parts(repository), []);
+            assert_eq!(repository.stream("vm").unwrap().id, id);
+        });
+    }
+
+    #[test]
+    fn an_empty_directory_of_a_stream_that_forgot_nothing_is_a_loss() {
+        with_stream(|repository, id| {
+            repository.backend().create_areas(&[Area::revisions(id)]).unwrap();
+            assert_eq!(lost_parts(repository), []);
+            repository.note_use(id, 1).unwrap();
+            assert_eq!(lost_parts(repository), [LostPart::Revisions]);
+        });
+    }
+
+    #[test]
+    fn the_first_use_of_a_stream_is_noted_once() {
+        with_stream(|repository, id| {
+            for sequence in [2, 3] {
+                repository.note_use(id, sequence).unwrap();
+                assert_eq!(repository.stream_object(id).unwrap().sequence_floor, 2);
+            }
+        });
+    }
+
+    #[test]
+    fn no_stream_is_named_like_the_id_of_another() {
+        with_stream(|repository, id| {
+            let other = StreamId::random().to_string();
+            repository.validate_name_for_backup(&other).unwrap();
+            for is_new in [false, true] {
+                let made = repository.stream_for_backup(&id.to_string(), Kind::Image, "an image", is_new);
+                assert!(matches!(made, Err(Error::BadName { .. })));
+            }
+        });
     }
 }

@@ -1,137 +1,244 @@
 //! Which revisions a damage list affects.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
-use super::MapReader;
-use super::map_reader::MapPart;
+use super::{MapPart, MapReader, Recent};
 use crate::error::Result;
-use crate::format::{Content, Damage, Record};
+use crate::format::{Damage, Record};
 use crate::id::{ObjectId, RevisionId};
 use crate::repository::Repository;
 
 impl Repository {
-    /// The revisions of these records that reach a bad object, each with the bad objects that it reaches.
+    /// The revisions of these records that reach a bad object, or a node that can't be read.
     ///
-    /// Costs nothing while nothing is damaged; else each node is read once, however many revisions and nodes share it.
-    pub fn damaged_revisions(
-        &self,
-        damage: &Damage,
-        records: &[Record],
-    ) -> Result<HashMap<RevisionId, Vec<ObjectId>>> {
-        let bad: HashSet<ObjectId> = damage.objects.iter().map(|object| object.id).collect();
-        let mut affected = HashMap::new();
-        if bad.is_empty() {
-            return Ok(affected);
+    /// Costs nothing while nothing is damaged; else nearly every node is read once, however many revisions share it.
+    pub fn damaged_revisions(&self, damage: &Damage, records: &[Record]) -> Result<HashSet<RevisionId>> {
+        let mut damaged = HashSet::new();
+        if damage.objects.is_empty() {
+            return Ok(damaged);
         }
-        let mut memory = HashMap::new();
+        let mut search = BadSearch::new(self, damage);
         for record in records {
-            let Content::Image(content) = &record.content;
-            let reached = match self.bad_below_root(&content.root, &bad, &mut memory) {
-                Ok(reached) => reached,
-                // A root that can't be read is the worst damage.
-                Err(error) if error.is_loss() => vec![content.root],
-                Err(error) => return Err(error),
-            };
-            if !reached.is_empty() {
-                affected.insert(record.id, reached);
+            if !search.reached_from(&record.root())?.is_empty() {
+                damaged.insert(record.id);
             }
         }
-        Ok(affected)
-    }
-
-    fn bad_below_root(
-        &self,
-        root: &ObjectId,
-        bad: &HashSet<ObjectId>,
-        memory: &mut Memory,
-    ) -> Result<Vec<ObjectId>> {
-        if bad.contains(root) {
-            return Ok(vec![*root]);
-        }
-        let map = MapReader::open(self.store(), root)?;
-        let mut path = Path::below(*root);
-        map.walk(&mut |part| {
-            match part {
-                MapPart::Node { id, level, .. } => {
-                    path.leave(level, memory);
-                    if bad.contains(id) {
-                        path.note(&[*id]);
-                        return Ok(false);
-                    }
-                    if let Some(known) = memory.get(id) {
-                        path.note(known);
-                        return Ok(false);
-                    }
-                    path.enter(*id, level);
-                }
-                MapPart::Unreadable { id, error, .. } => {
-                    // No file handle, say, is no damage of this node.
-                    if !error.is_loss() {
-                        return Err(error);
-                    }
-                    path.note(&[*id]);
-                }
-                MapPart::Chunk { id, .. } if bad.contains(id) => path.note(&[*id]),
-                MapPart::Chunk { .. } => {}
-            }
-            Ok(true)
-        })?;
-        Ok(path.finish(memory))
+        Ok(damaged)
     }
 }
 
-/// The bad objects below nodes that were read already, sorted.
-type Memory = HashMap<ObjectId, Vec<ObjectId>>;
+/// Below a node no more bad objects are remembered. If there are more, it is read again for the next revision: of a
+/// few hundred thousand bad objects at most, few nodes have so many.
+const FEW_MAX: usize = 8;
 
-/// The nodes from the root to where a walk is, each with what was found below it so far.
-struct Path {
-    /// Levels fall from one to the next.
+/// Finds the bad objects that revisions reach, one revision after another, in bounded memory.
+pub(crate) struct BadSearch<'a> {
+    repository: &'a Repository,
+    /// The bad objects, and nodes that turned out to be unreadable.
+    bad: Vec<ObjectId>,
+    /// Their places in that list.
+    places: HashMap<ObjectId, u32>,
+    nodes: Recent<Below>,
+    /// Revisions that were searched.
+    searched: u64,
+}
+
+/// The bad objects below a node that was read.
+enum Below {
+    Few(Box<[u32]>),
+    /// This search of a revision has found them all; the next one must look again.
+    Many {
+        search: u64,
+    },
+}
+
+impl<'a> BadSearch<'a> {
+    /// A search for the objects of a damage list.
+    pub(crate) fn new(repository: &'a Repository, damage: &Damage) -> Self {
+        let mut search = Self {
+            repository,
+            bad: Vec::new(),
+            places: HashMap::new(),
+            nodes: Recent::default(),
+            searched: 0,
+        };
+        damage.objects.iter().for_each(|object| _ = search.place_of(object.id));
+        search
+    }
+
+    /// The bad objects that a revision reaches from its root. A root that can't be read is the worst of them.
+    pub(crate) fn reached_from(&mut self, root: &ObjectId) -> Result<Vec<ObjectId>> {
+        if self.places.contains_key(root) {
+            return Ok(vec![*root]);
+        }
+        let map = match MapReader::open(self.repository.store(), root) {
+            Ok(map) => map,
+            Err(error) if error.is_loss() => return Ok(vec![*root]),
+            Err(error) => return Err(error),
+        };
+        self.searched += 1;
+        let mut walk = Walk { search: self, open: Vec::new(), reached: BTreeSet::new() };
+        map.walk(&mut |part| walk.visit(part))?;
+        let reached = walk.finish();
+        Ok(reached.into_iter().filter_map(|place| self.bad.get(place as usize).copied()).collect())
+    }
+
+    /// The place of a bad object in the list, in which it is put if need be.
+    fn place_of(&mut self, id: ObjectId) -> u32 {
+        *self.places.entry(id).or_insert_with(|| {
+            self.bad.push(id);
+            (self.bad.len() - 1) as u32
+        })
+    }
+}
+
+/// The walk through the map of one revision.
+struct Walk<'s, 'a> {
+    search: &'s mut BadSearch<'a>,
+    /// The nodes from the top to where the walk is. Levels fall from one to the next.
     open: Vec<OpenNode>,
+    reached: BTreeSet<u32>,
 }
 
 struct OpenNode {
     id: ObjectId,
     level: u8,
-    found: Vec<ObjectId>,
+    /// What was found below it so far; `None` if that is more than is remembered.
+    few: Option<Vec<u32>>,
 }
 
-impl Path {
-    fn below(root: ObjectId) -> Self {
-        // Above all levels, so that nothing but the end leaves it.
-        Self { open: vec![OpenNode { id: root, level: u8::MAX, found: Vec::new() }] }
+impl OpenNode {
+    fn add(&mut self, found: Option<&[u32]>) {
+        let both = self.few.take().zip(found);
+        let few = both.map(|(mut few, found)| {
+            few.extend_from_slice(found);
+            few.sort_unstable();
+            few.dedup();
+            few
+        });
+        self.few = few.filter(|few| few.len() <= FEW_MAX);
+    }
+}
+
+impl Walk<'_, '_> {
+    /// Whether the walk is to go on below.
+    fn visit(&mut self, part: MapPart<'_>) -> Result<bool> {
+        match part {
+            MapPart::Node { id, level, .. } => {
+                self.leave(level);
+                if self.knows(id) {
+                    return Ok(false);
+                }
+                self.open.push(OpenNode { id: *id, level, few: Some(Vec::new()) });
+            }
+            MapPart::Unreadable { id, error, .. } => {
+                // No file handle, say, is no damage of this node.
+                if !error.is_loss() {
+                    return Err(error);
+                }
+                let place = self.search.place_of(*id);
+                self.note(Some(&[place]));
+            }
+            MapPart::Chunk { id, .. } => {
+                if let Some(place) = self.search.places.get(id).copied() {
+                    self.note(Some(&[place]));
+                }
+            }
+        }
+        Ok(true)
     }
 
-    fn enter(&mut self, id: ObjectId, level: u8) {
-        self.open.push(OpenNode { id, level, found: Vec::new() });
+    /// Whether all below a node is known; it is noted then.
+    fn knows(&mut self, id: &ObjectId) -> bool {
+        if let Some(place) = self.search.places.get(id).copied() {
+            self.note(Some(&[place]));
+            return true;
+        }
+        match self.search.nodes.get(id) {
+            Some(Below::Few(found)) => {
+                let found = found.clone();
+                self.note(Some(&found));
+                true
+            }
+            Some(Below::Many { search }) if *search == self.search.searched => {
+                self.note(None);
+                true
+            }
+            _ => false,
+        }
     }
 
-    /// Notes bad objects of the node where the walk is.
-    fn note(&mut self, bad: &[ObjectId]) {
+    /// Notes bad objects below the node where the walk is; `None` for many, which were reached before.
+    fn note(&mut self, found: Option<&[u32]>) {
+        self.reached.extend(found.unwrap_or_default());
         if let Some(node) = self.open.last_mut() {
-            node.found.extend_from_slice(bad);
+            node.add(found);
         }
     }
 
     /// Leaves the nodes up to a level, for another of that level: all below them is known now.
-    fn leave(&mut self, level: u8, memory: &mut Memory) {
+    fn leave(&mut self, level: u8) {
         while let Some(node) = self.open.pop_if(|node| node.level <= level) {
-            self.remember(node, memory);
+            self.note(node.few.as_deref());
+            let below = match node.few {
+                Some(few) => Below::Few(few.into_boxed_slice()),
+                None => Below::Many { search: self.search.searched },
+            };
+            self.search.nodes.insert(&node.id, below);
         }
     }
 
-    fn remember(&mut self, mut node: OpenNode, memory: &mut Memory) {
-        node.found.sort();
-        node.found.dedup();
-        self.note(&node.found);
-        memory.insert(node.id, node.found);
+    /// All that was found.
+    fn finish(mut self) -> BTreeSet<u32> {
+        self.leave(u8::MAX);
+        self.reached
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::{BadObject, FAN_OUT, Slot, Timestamp};
+    use crate::revision::test_maps::{CHUNK, Maps, absent, canonical_root, chunk, numbers};
+
+    /// Chunks of a lower number are bad.
+    const BAD: u64 = 300;
+
+    fn damage() -> Damage {
+        let bad = |number| BadObject {
+            id: absent(number),
+            type_code: 1,
+            found: Timestamp::now(),
+            reason: String::new(),
+        };
+        Damage { objects: (0..BAD).map(bad).collect() }
     }
 
-    /// All that was found below the root.
-    fn finish(mut self, memory: &mut Memory) -> Vec<ObjectId> {
-        self.leave(u8::MAX - 1, memory);
-        let mut found = self.open.pop().map(|root| root.found).unwrap_or_default();
-        found.sort();
-        found.dedup();
-        found
+    /// The slots of a leaf with so many bad chunks.
+    fn leaf(bad: u64) -> impl Iterator<Item = Slot> {
+        (0..FAN_OUT).map(move |slot| chunk(if slot < bad { slot } else { BAD + slot }))
+    }
+
+    /// What is remembered of a node for one revision must hold for the others, wherever they have it.
+    #[test]
+    fn every_bad_chunk_is_found_in_every_revision_whatever_they_share() {
+        let maps = Maps::new();
+        let mut random = numbers(5);
+        let damage = damage();
+        let mut search = BadSearch::new(maps.repository(), &damage);
+        let few = FEW_MAX as u64;
+        let kinds = [0, 1, few, few + 1, FAN_OUT];
+        // Of so many leaves some lie below one inner node, and some below several.
+        for leaves in [1, 1, 2, 3, 5, 1, 300, 520, 7, 520] {
+            // As a rule there is not each kind of leaf.
+            let kinds: Vec<u64> = (0..2).map(|_| kinds[random(5) as usize]).collect();
+            let slots: Vec<Slot> = (0..leaves).flat_map(|_| leaf(kinds[random(2) as usize])).collect();
+            let size = slots.len() as u64 * u64::from(CHUNK);
+            let root = maps.write(|writer| canonical_root(size, &slots, writer));
+            let found = search.reached_from(&maps.node(&root.encode())).unwrap();
+            let expected: BTreeSet<ObjectId> =
+                (0..BAD).filter(|&bad| slots.contains(&chunk(bad))).map(absent).collect();
+            assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), expected, "{kinds:?}");
+        }
     }
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use super::MapReader;
 use super::map_reader::Sought;
-use crate::backend::Key;
 use crate::error::{Corrupt, Result};
 use crate::format::{ImageContent, ObjectHasher, Record, Slot};
 use crate::id::ObjectId;
@@ -22,11 +21,7 @@ pub struct ImageReader {
 
 impl ImageReader {
     pub(super) fn open(repository: &Repository, record: &Record, content: &ImageContent) -> Result<Self> {
-        let pin = repository.pin("reader", record.id, content.root)?.map(Arc::new);
-        if pin.is_some() {
-            // Only if the record is still there, gc has seen it or sees the pin (docs/format.md, section 5).
-            repository.backend().open(&Key::record(record.stream, &record.key()))?;
-        }
+        let pin = repository.pin_revision("reader", record)?.map(Arc::new);
         let store = Arc::clone(repository.store());
         let map = MapReader::open(&store, &content.root)?;
         let root = map.root();

@@ -1,24 +1,28 @@
 //! Revisions: their records, labels and SPECs, and readers of what they hold.
 
 mod damaged;
+mod health;
 mod image_reader;
 mod labels;
 mod map_diff;
 mod map_reader;
+mod recent;
 mod spec;
 #[cfg(test)]
 pub(crate) mod test_maps;
 
+pub(crate) use damaged::BadSearch;
 pub use image_reader::ImageReader;
 pub use labels::StreamLabels;
 pub(crate) use map_diff::diff_maps;
 pub(crate) use map_reader::{MapPart, MapReader, Sought, span_of};
+pub(crate) use recent::Recent;
 pub use spec::split_revision;
 
 use crate::backend::{Area, Key};
 use crate::error::{Corrupt, Result};
 use crate::format::{Content, MAX_SEALED_SIZE, Record, RecordKey, open};
-use crate::repository::{Repository, Stream};
+use crate::repository::{Claimed, Repository, Stream};
 
 impl Repository {
     /// The revisions of a stream in the order of their commits, the oldest first. Opens no record.
@@ -44,6 +48,19 @@ impl Repository {
     pub fn latest(&self, stream: &Stream) -> Result<Option<Record>> {
         let keys = self.revisions(stream)?;
         keys.last().map(|key| self.record(stream, key)).transpose()
+    }
+
+    /// Pins a revision, so that gc keeps what it reaches while the pin lives; `None` on a medium that takes no pin.
+    ///
+    /// # Errors
+    /// [`crate::Error::is_not_found`] if the revision was forgotten meanwhile.
+    pub(crate) fn pin_revision(&self, purpose: &str, record: &Record) -> Result<Option<Claimed>> {
+        let pin = self.pin(purpose, record.id, record.root())?;
+        if pin.is_some() {
+            // Only if the record is still there, gc has seen it or sees the pin (docs/format.md, section 5).
+            self.backend().open(&Key::record(record.stream, &record.key()))?;
+        }
+        Ok(pin)
     }
 
     /// Opens the image of a revision for reading.

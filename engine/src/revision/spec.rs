@@ -1,7 +1,8 @@
 //! `STREAM@SPEC`: which revision a user means.
 
+use super::labels::StreamLabels;
 use crate::error::{Error, Result};
-use crate::format::RecordKey;
+use crate::format::{Labels, RecordKey};
 use crate::repository::{Repository, Stream};
 
 /// A revision, or several, as a user names them.
@@ -21,8 +22,8 @@ pub(crate) enum Spec {
     Any(String),
     /// All of them.
     All,
-    /// From the first to the second, both included.
-    Range(Box<Spec>, Box<Spec>),
+    /// From the one that the first SPEC means to that of the second, both included.
+    Range(String, String),
 }
 
 /// Splits `STREAM@SPEC`; the SPEC is `None` where there is no `@`.
@@ -37,7 +38,7 @@ impl Spec {
     /// Reads a SPEC. Any text is one: whether it matches anything is found out by [`Repository::find_revision`].
     pub(crate) fn parse(text: &str) -> Self {
         if let Some((first, last)) = text.split_once("..") {
-            return Self::Range(Box::new(Self::parse(first)), Box::new(Self::parse(last)));
+            return Self::Range(first.to_owned(), last.to_owned());
         }
         let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         match text.split_once(':') {
@@ -67,7 +68,7 @@ impl Repository {
     /// [`Error::NoSuchRevision`] and [`Error::AmbiguousRevision`], with the candidates.
     pub fn find_revision(&self, stream: &Stream, spec: &str) -> Result<RecordKey> {
         let keys = self.revisions(stream)?;
-        let mut found = self.matches(stream, &keys, &Spec::parse(spec))?;
+        let mut found = self.matches(stream, &keys, &self.meant(stream, &keys, spec)?)?;
         match found.len() {
             1 => Ok(found.swap_remove(0)),
             0 => Err(no_such_revision(stream, spec, &keys)),
@@ -82,16 +83,25 @@ impl Repository {
     /// The revisions that a SPEC of several means, the oldest first; none matching is an error.
     pub fn find_revisions(&self, stream: &Stream, spec: &str) -> Result<Vec<RecordKey>> {
         let keys = self.revisions(stream)?;
-        match Spec::parse(spec) {
+        match self.meant(stream, &keys, spec)? {
             Spec::All => Ok(keys),
-            Spec::Range(..) => {
-                let (first, last) = spec.split_once("..").unwrap_or((spec, spec));
-                let (first, last) = (self.find_revision(stream, first)?, self.find_revision(stream, last)?);
+            Spec::Range(first, last) => {
+                let (first, last) = (self.find_revision(stream, &first)?, self.find_revision(stream, &last)?);
                 let (first, last) = (first.clone().min(last.clone()), first.max(last));
                 Ok(keys.into_iter().filter(|key| (&first..=&last).contains(&key)).collect())
             }
             _ => self.find_revision(stream, spec).map(|key| vec![key]),
         }
+    }
+
+    /// What a SPEC means in a stream. Tags may have dots: what looks like a range is a tag where there is such a one.
+    fn meant(&self, stream: &Stream, keys: &[RecordKey], spec: &str) -> Result<Spec> {
+        if let Some(tag) = spec.strip_prefix("tag:").filter(|tag| tag.contains(".."))
+            && newest_with_tag(keys, &self.all_labels(stream)?, tag).is_some()
+        {
+            return Ok(Spec::Tag(tag.to_owned()));
+        }
+        Ok(Spec::parse(spec))
     }
 
     fn matches(&self, stream: &Stream, keys: &[RecordKey], spec: &Spec) -> Result<Vec<RecordKey>> {
@@ -119,10 +129,7 @@ impl Repository {
                 let labels = self.all_labels(stream)?;
                 // A newer revision than the one that is found may have the tag.
                 labels.damaged.iter().for_each(|(_, reason)| log::warn!("{reason}"));
-                let labels = labels.readable;
-                let tagged =
-                    |key: &&RecordKey| labels.get(&key.id).is_some_and(|labels| labels.tags.contains(tag));
-                keys.iter().rev().find(tagged).cloned().into_iter().collect()
+                newest_with_tag(keys, &labels, tag).cloned().into_iter().collect()
             }
             Spec::All | Spec::Range(..) => {
                 return Err(Error::BadParameter {
@@ -132,6 +139,11 @@ impl Repository {
             }
         })
     }
+}
+
+fn newest_with_tag<'a>(keys: &'a [RecordKey], labels: &StreamLabels, tag: &str) -> Option<&'a RecordKey> {
+    let has_tag = |labels: &Labels| labels.tags.iter().any(|own| own == tag);
+    keys.iter().rev().find(|key| labels.readable.get(&key.id).is_some_and(has_tag))
 }
 
 enum Selected {
@@ -378,6 +390,19 @@ mod tests {
         world.finds_nothing("tag:dail");
         world.finds_nothing("tag:");
         world.finds_nothing("daily");
+    }
+
+    /// A range is split at its first dots, and tags may have dots.
+    #[test]
+    fn a_tag_that_looks_like_a_range_is_found_where_there_is_one() {
+        let world = World::new();
+        world.tag(1, &["a", "a..b"]);
+        world.tag(3, &["b"]);
+        world.finds("tag:a..b", 1);
+        assert_eq!(world.find_all("latest..tag:a..b").unwrap(), [1, 2, 3, 4]);
+        assert_eq!(world.find_all("tag:b..tag:a").unwrap(), [1, 2, 3]);
+        assert!(matches!(world.find("tag:a..latest"), Err(Error::BadParameter { what: "revision", .. })));
+        assert!(matches!(world.find_all("tag:a..c"), Err(Error::NoSuchRevision { .. })));
     }
 
     #[test]

@@ -28,6 +28,10 @@ impl Maps {
         Self { _directory: directory, repository }
     }
 
+    pub(crate) fn repository(&self) -> &Repository {
+        &self.repository
+    }
+
     pub(crate) fn store(&self) -> &Arc<Store> {
         self.repository.store()
     }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::Store;
-use super::index::{Index, merge_tables, write_table};
+use super::index::{Index, write_table};
 use super::pack_writer::{CompletePack, PackWriter};
 use crate::backend::{Area, Backend, Key};
 use crate::error::{Error, Result};
@@ -22,8 +22,9 @@ use crate::id::{ObjectId, PackId, RepositoryId};
 /// A table is published after so many packs, half a GiB,
 const PACKS_PER_TABLE: usize = 16;
 
-/// or when a pack has waited so long for it: what a killed run stored before is found again by the next one.
-const TABLE_AFTER: Duration = Duration::from_secs(1);
+/// or when a pack has waited so long for it: what a killed run stored before is found again by the next one. Not at once,
+/// as a run that fails gives back only what no table names.
+const TABLE_AFTER: Duration = Duration::from_secs(10);
 
 /// or after so many objects, whose places are kept in memory until then.
 const ENTRIES_PER_TABLE: usize = 500_000;
@@ -31,8 +32,8 @@ const ENTRIES_PER_TABLE: usize = 500_000;
 /// Objects that this run has stored, and where; published ones go when their table is there.
 type Fresh = Arc<RwLock<HashMap<ObjectId, PackId>>>;
 
-/// Stores the objects of one run. Dropped without [`StoreWriter::finish`], what a table names stays, and the rest is
-/// removed: a run that ended for want of space gives back what it can.
+/// Stores the objects of one run. Dropped without [`StoreWriter::finish`], what a table names stays, as others may rely on
+/// it already, and the rest is removed: of a run that ended for want of space, what it stored last.
 pub(crate) struct StoreWriter<'a> {
     store: &'a Store,
     /// Objects of which no good copy is known: they count as absent until they were stored anew.
@@ -352,14 +353,14 @@ impl Publication {
 
     /// A long run makes many tables: merged as they come, a look-up asks few of them. Only a help, so it may fail.
     fn merge(&self) {
-        if let Err(error) = merge_tables(self.backend.as_ref(), self.repository) {
+        if let Err(error) = self.index.merge() {
             log::warn!("index tables could not be merged: {error}");
         }
     }
 
     /// From now on the table knows these objects. Those that are known to be bad elsewhere must be remembered.
     fn forget_fresh(&self, published: &[TablePack]) -> Result<()> {
-        self.index.reload()?;
+        self.index.refresh()?;
         let published: HashSet<PackId> = published.iter().map(|pack| pack.pack).collect();
         let mut fresh = self.fresh.write().unwrap_or_else(PoisonError::into_inner);
         fresh.retain(|id, pack| !published.contains(pack) || self.bad.contains(id));
@@ -419,6 +420,7 @@ mod tests {
 
     fn store_of(root: &Path, disk: impl Disk + 'static, header: Header) -> Store {
         let backend = LocalBackend::on_disk(root.to_owned(), Arc::new(disk));
+        backend.create_areas(&Area::fixed()).unwrap();
         Store::new(Arc::new(backend), header, 1 << 20)
     }
 

@@ -4,7 +4,7 @@ use super::{BackupOptions, HintsBase};
 use crate::error::{Error, Result};
 use crate::format::{Damage, Kind, Record};
 use crate::monitor::Monitor;
-use crate::repository::{Claimed, Repository, Stream, StreamLock, validate_stream_name};
+use crate::repository::{Claimed, Repository, Stream, StreamLock};
 
 /// Where the new revision goes, and what it builds upon. Holds the session and the stream's lock.
 pub(super) struct Place {
@@ -135,7 +135,7 @@ fn no_base(stream: &str) -> Error {
 }
 
 fn find_stream(repository: &Repository, options: &BackupOptions) -> Result<Option<Stream>> {
-    validate_stream_name(&options.stream)?;
+    repository.validate_name_for_backup(&options.stream)?;
     match repository.stream(&options.stream) {
         Ok(stream) => Ok(Some(stream)),
         Err(Error::NoSuchStream { .. }) => Ok(None),

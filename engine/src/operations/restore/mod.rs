@@ -15,7 +15,7 @@ pub use target::partial_file;
 
 use crate::error::{Error, Result};
 use crate::extent::push_joined;
-use crate::format::{ObjectType, Slot};
+use crate::format::Slot;
 use crate::monitor::Monitor;
 use crate::parallel;
 use crate::repository::Repository;
@@ -262,12 +262,12 @@ fn read_chunk(image: &ImageReader, target: &Target, slot: u64, batch: &mut Batch
     let (offset, length) = bytes_of(image, &(slot..slot + 1));
     let mut bytes = vec![0; length as usize];
     if target.compares()
-        && let Slot::Chunk(id) = image.map().slot(slot)?
+        && let content @ Slot::Chunk(_) = image.map().slot(slot)?
     {
         // The hash tells whether the target has it already: nothing is read from the repository.
         target.read_at(offset, &mut bytes)?;
         batch.bytes_compared += length;
-        if image.hasher().id(ObjectType::Chunk, &bytes) == id {
+        if content.matches(image.hasher(), &bytes) {
             return Ok(());
         }
     }
@@ -294,11 +294,7 @@ fn verify(image: &ImageReader, target: &Target, monitor: &dyn Monitor) -> Result
             let offset = slot * chunk_size;
             let mut bytes = vec![0; chunk_size.min(image.size() - offset) as usize];
             target.read_at(offset, &mut bytes)?;
-            let same = match content {
-                Slot::Chunk(id) => image.hasher().id(ObjectType::Chunk, &bytes) == id,
-                Slot::Hole | Slot::Zeros => bytes.iter().all(|&byte| byte == 0),
-            };
-            if !same {
+            if !content.matches(image.hasher(), &bytes) {
                 return Err(Error::VerifyFailed { path: target.name(), offset });
             }
             monitor.advance(bytes.len() as u64);

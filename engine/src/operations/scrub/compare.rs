@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::{Findings, Scrub, damage_of, gather};
 use crate::error::Result;
 use crate::extent::push_joined;
-use crate::format::{Content, ObjectType, Record, Slot};
+use crate::format::{Content, Record};
 use crate::revision::ImageReader;
 use crate::source::ImageSource;
 
@@ -75,11 +75,7 @@ impl Scrub<'_> {
         let mut bytes = vec![0; length as usize];
         source.read_at(all.start, &mut bytes)?;
         for ((slot, content), bytes) in slots.zip(contents).zip(bytes.chunks(chunk_size as usize)) {
-            let same = match content {
-                Slot::Chunk(id) => image.hasher().id(ObjectType::Chunk, bytes) == id,
-                Slot::Hole | Slot::Zeros => bytes.iter().all(|&byte| byte == 0),
-            };
-            if !same {
+            if !content.matches(image.hasher(), bytes) {
                 push_joined(differing, bytes_of(slot..slot + 1));
             }
         }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 
-use super::{BadChunk, ScrubReport, damage_of};
+use super::{BadFinding, ScrubReport, damage_of};
 use crate::backend::Key;
 use crate::error::Result;
 use crate::format::{BadObject, ObjectType, PackKind, Timestamp};
@@ -13,8 +13,58 @@ use crate::id::{ObjectId, PackId};
 /// list: a scrub after the next backup finds them.
 pub(super) const MAX_BAD: usize = 100_000;
 
+/// Names of revisions that are kept for all bad objects together, besides one for each. Of more it is only counted who
+/// needs what: a hundred thousand objects of a year's revisions would have millions.
+const MAX_NAMES: usize = 200_000;
+
 /// The revisions that need each bad object.
-pub(super) type Affected = BTreeMap<ObjectId, Vec<String>>;
+#[derive(Default)]
+pub(super) struct Affected {
+    revisions: Vec<String>,
+    needed: HashMap<ObjectId, Needed>,
+    /// How many names are kept.
+    names: usize,
+}
+
+/// The revisions that need one object.
+#[derive(Default)]
+struct Needed {
+    /// Their places among all revisions.
+    by: Vec<u32>,
+    /// How many there are besides.
+    more: u64,
+}
+
+impl Affected {
+    /// Notes the bad objects that a revision reaches.
+    pub(super) fn note(&mut self, revision: String, reached: &[ObjectId]) {
+        if reached.is_empty() {
+            return;
+        }
+        let place = self.revisions.len() as u32;
+        self.revisions.push(revision);
+        for id in reached {
+            let needed = self.needed.entry(*id).or_default();
+            if self.names < MAX_NAMES || needed.by.is_empty() {
+                needed.by.push(place);
+                self.names += 1;
+            } else {
+                needed.more += 1;
+            }
+        }
+    }
+
+    fn is_needed(&self, id: &ObjectId) -> bool {
+        self.needed.contains_key(id)
+    }
+
+    /// Names of the revisions that need an object, and how many more there are.
+    fn needing(&self, id: &ObjectId) -> (Vec<String>, u64) {
+        let Some(needed) = self.needed.get(id) else { return (Vec::new(), 0) };
+        let names = needed.by.iter().filter_map(|&place| self.revisions.get(place as usize).cloned());
+        (names.collect(), needed.more)
+    }
+}
 
 /// What was found so far.
 #[derive(Default)]
@@ -33,6 +83,8 @@ pub(super) struct Findings {
     pub(super) sound_packs: HashSet<PackId>,
     pub(super) damaged_packs: Vec<DamagedPack>,
     pub(super) damaged_files: Vec<(String, String)>,
+    /// Whether a record or a node of a revision could not be read: nobody knows what lies below it.
+    pub(super) is_cut_short: bool,
     /// Known when all is read.
     pub(super) affected: Option<Affected>,
     pub(super) mismatched: Vec<Range<u64>>,
@@ -101,18 +153,18 @@ impl Findings {
     /// What is to be told.
     pub(super) fn into_report(mut self) -> ScrubReport {
         let bad = std::mem::take(&mut self.bad);
-        let chunk = |(id, (object_type, reason))| {
-            let needing = self.affected.as_ref();
-            let revisions = needing.map(|affected| affected.get(&id).cloned().unwrap_or_default());
-            BadChunk { id, object_type, reason, revisions }
+        let finding = |(id, (object_type, reason))| {
+            let needing = self.affected.as_ref().map(|affected| affected.needing(&id));
+            let (revisions, more_revisions) = needing.map_or((None, 0), |(named, more)| (Some(named), more));
+            BadFinding { id, object_type, reason, revisions, more_revisions }
         };
-        let bad: Vec<BadChunk> = bad.into_iter().map(chunk).collect();
-        let all_is_followed = self.is_all_followed(&bad);
-        let (unused, bad): (Vec<_>, Vec<_>) = bad
-            .into_iter()
-            .partition(|chunk| all_is_followed && chunk.revisions.as_ref().is_some_and(Vec::is_empty));
+        let bad: Vec<BadFinding> = bad.into_iter().map(finding).collect();
+        let all_is_followed = self.is_all_followed();
+        let is_unused = |bad: &BadFinding| bad.revisions.as_ref().is_some_and(Vec::is_empty);
+        let (unused, bad): (Vec<_>, Vec<_>) =
+            bad.into_iter().partition(|bad| all_is_followed && is_unused(bad));
         let is_used = |id: &ObjectId| {
-            let affected = self.affected.as_ref().is_none_or(|affected| affected.contains_key(id));
+            let affected = self.affected.as_ref().is_none_or(|affected| affected.is_needed(id));
             affected || self.relied_on.get(id) == Some(&ObjectType::Node)
         };
         let is_missed = |pack: &DamagedPack| match &pack.lost {
@@ -140,14 +192,9 @@ impl Findings {
         }
     }
 
-    /// Whether it is known of every object if a revision uses it: all records and all nodes could be read.
-    fn is_all_followed(&self, bad: &[BadChunk]) -> bool {
-        let is_used = |chunk: &BadChunk| chunk.revisions.as_ref().is_none_or(|names| !names.is_empty());
-        let hides_others = |chunk: &BadChunk| chunk.object_type != ObjectType::Chunk && is_used(chunk);
-        self.affected.is_some()
-            && !self.too_many
-            && self.damaged_files.is_empty()
-            && !bad.iter().any(hides_others)
+    /// Whether it is known of every object if a revision uses it.
+    fn is_all_followed(&self) -> bool {
+        self.affected.is_some() && !self.too_many && !self.is_cut_short
     }
 }
 
@@ -170,12 +217,27 @@ mod tests {
         let mut findings = Findings::default();
         (0..=MAX_BAD).for_each(|number| findings.note_bad(id(number), ObjectType::Chunk, String::new()));
         assert_eq!((findings.bad.len(), findings.too_many), (MAX_BAD, true));
-        findings.affected = Some(Affected::new());
+        findings.affected = Some(Affected::default());
         let (kind, pack) = (PackKind::Data, PackId::from_bytes([1; 16]));
         let damaged = DamagedPack { kind, pack, reason: String::new(), lost: Some(Vec::new()) };
         findings.damaged_packs.push(damaged);
         let report = findings.into_report();
         assert_eq!((report.bad.len(), report.unused.len()), (MAX_BAD, 0));
         assert_eq!((report.damaged_files.len(), report.superseded.len()), (1, 0));
+    }
+
+    #[test]
+    fn of_many_bad_objects_some_names_are_kept_and_the_rest_is_counted() {
+        let objects: Vec<ObjectId> = (0..MAX_BAD).map(id).collect();
+        let mut affected = Affected::default();
+        for revision in 0..9 {
+            affected.note(format!("vm@{revision}"), &objects);
+        }
+        affected.note("vm@9".to_owned(), &[id(MAX_BAD)]);
+        let (first, latest) = (affected.needing(&id(0)), affected.needing(&id(MAX_BAD)));
+        assert_eq!(first, (vec!["vm@0".to_owned(), "vm@1".to_owned()], 7));
+        assert_eq!(latest, (vec!["vm@9".to_owned()], 0));
+        assert_eq!(affected.needing(&id(MAX_BAD + 1)), (Vec::new(), 0));
+        assert!(affected.names <= MAX_NAMES + MAX_BAD);
     }
 }

@@ -10,16 +10,17 @@ mod findings;
 mod packs;
 mod reach;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Error, Result};
-use crate::format::{Content, Damage, ObjectType, Record};
+use crate::format::{Damage, ObjectType, Record};
 use crate::id::{ObjectId, RevisionId};
 use crate::monitor::Monitor;
 use crate::parallel;
 use crate::repository::{Repository, Stream};
+use crate::revision::BadSearch;
 use crate::source::ImageSource;
 
 use findings::{Affected, Findings};
@@ -49,9 +50,9 @@ pub struct ScrubReport {
     /// Their bytes.
     pub bytes_checked: u64,
     /// Objects without an intact copy.
-    pub bad: Vec<BadChunk>,
+    pub bad: Vec<BadFinding>,
     /// Objects without an intact copy that no revision uses: nothing is lost with them, and no backup will use them.
-    pub unused: Vec<BadChunk>,
+    pub unused: Vec<BadFinding>,
     /// Where the source differs from the revision, in bytes.
     pub mismatched: Vec<Range<u64>>,
     /// Stored files that are damaged, and how.
@@ -61,9 +62,9 @@ pub struct ScrubReport {
     pub superseded: Vec<(String, String)>,
 }
 
-/// An object without an intact copy.
+/// An object without an intact copy, and who needs it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct BadChunk {
+pub struct BadFinding {
     /// The object.
     pub id: ObjectId,
     /// What it is.
@@ -72,6 +73,8 @@ pub struct BadChunk {
     pub reason: String,
     /// The revisions that need it, as `stream@name`; `None` if the scrub ended before it had looked.
     pub revisions: Option<Vec<String>>,
+    /// How many more need it; of very many bad objects few are named.
+    pub more_revisions: u64,
 }
 
 impl ScrubReport {
@@ -110,9 +113,9 @@ pub fn scrub(
     let scrub = Scrub::new(repository, options, monitor)?;
     let mut findings = Findings::default();
     let checked = scrub.check(scope, &mut findings);
-    let is_whole = checked.is_ok() && matches!(scope, ScrubScope::Everything);
+    let is_everything = checked.is_ok() && matches!(scope, ScrubScope::Everything);
     // However it ended, and before anything else can fail.
-    scrub.mark(&findings, is_whole);
+    scrub.mark(&findings, is_everything);
     let ended = checked.and_then(|revisions| scrub.conclude(&revisions, &mut findings));
     let report = findings.into_report();
     match ended {
@@ -174,9 +177,10 @@ impl<'a> Scrub<'a> {
         }
     }
 
-    /// Writes the damage list. After everything was read, what is listed and was not found to be bad is no longer stored,
-    /// or good again.
-    fn mark(&self, findings: &Findings, is_whole: bool) {
+    /// Writes the damage list. After everything was looked at, what is listed and was not found to be bad is no longer
+    /// stored, or good again.
+    fn mark(&self, findings: &Findings, is_everything: bool) {
+        let is_whole = is_everything && !findings.is_cut_short;
         let is_settled = |id: &&ObjectId| is_whole || findings.good_again.contains(*id);
         let remove: Vec<ObjectId> = match findings.too_many {
             true => Vec::new(),
@@ -191,38 +195,65 @@ impl<'a> Scrub<'a> {
                 "more than {kept} objects are bad: {kept} are named and marked; scrub again after the next backup"
             ));
         }
-        if let Err(error) = self.repository.change_damage(findings.bad_objects(), &remove) {
+        // All that is stored was read: nothing more is to be learned from a list that can't be read.
+        let renew = is_everything && self.options.percent >= 100.0;
+        if let Err(error) = self.repository.change_damage(findings.bad_objects(), &remove, renew) {
             self.monitor.warn(&format!("what was found could not be noted in the repository: {error}"));
         }
     }
 
     /// The revisions that need each bad object.
     fn affected(&self, scope: &[(Stream, Record)], findings: &Findings) -> Result<Affected> {
-        let mut affected = BTreeMap::new();
+        let mut affected = Affected::default();
         let damage = Damage { objects: findings.questionable() };
         if damage.objects.is_empty() {
             return Ok(affected);
         }
+        let mut search = BadSearch::new(self.repository, &damage);
+        let mut look = |stream: &Stream, record: &Record| {
+            self.go_on()?;
+            self.while_pinned(stream, record, || {
+                let reached = search.reached_from(&record.root())?;
+                affected.note(format!("{}@{}", stream.name, record.name), &reached);
+                Ok(())
+            })
+        };
+        scope.iter().try_for_each(|(stream, record)| look(stream, record))?;
         // Other revisions than those that were asked about may need it as well.
-        let mut revisions = scope.to_vec();
+        let known: HashSet<RevisionId> = scope.iter().map(|(_, record)| record.id).collect();
         for stream in self.repository.streams()? {
             for key in self.repository.revisions(&stream)? {
-                if revisions.iter().all(|(_, record)| record.id != key.id)
-                    && let Ok(record) = self.repository.record(&stream, &key)
-                {
-                    revisions.push((stream.clone(), record));
+                if known.contains(&key.id) {
+                    continue;
+                }
+                match self.repository.record(&stream, &key) {
+                    Ok(record) => look(&stream, &record)?,
+                    Err(error) => _ = damage_of(error)?,
                 }
             }
         }
-        let records: Vec<Record> = revisions.iter().map(|(_, record)| record.clone()).collect();
-        let reached = self.repository.damaged_revisions(&damage, &records)?;
-        for (stream, record) in &revisions {
-            for id in reached.get(&record.id).into_iter().flatten() {
-                let needing: &mut Vec<String> = affected.entry(*id).or_default();
-                needing.push(format!("{}@{}", stream.name, record.name));
+        Ok(affected)
+    }
+
+    /// Looks at a revision while it is pinned, so that gc keeps what it reaches; not if it was forgotten meanwhile.
+    fn while_pinned(
+        &self,
+        stream: &Stream,
+        record: &Record,
+        look: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        match self.repository.pin_revision("scrub", record) {
+            Err(error) if error.is_not_found() && self.is_forgotten(stream, record)? => Ok(()),
+            pin => {
+                let _pin = pin?;
+                look()
             }
         }
-        Ok(affected)
+    }
+
+    /// Whether a revision is gone, as against the medium that it lay on, which can't be listed then.
+    fn is_forgotten(&self, stream: &Stream, record: &Record) -> Result<bool> {
+        Ok(self.repository.revisions(stream)?.iter().all(|key| key.id != record.id))
     }
 
     fn go_on(&self) -> Result<()> {
@@ -269,12 +300,6 @@ fn gather<T: Send, R: Send>(
     ended
 }
 
-/// The root of a revision's map.
-fn root_of(record: &Record) -> ObjectId {
-    let Content::Image(content) = &record.content;
-    content.root
-}
-
 /// What is wrong with stored bytes. An error that says nothing of them (no permission, no file handle) is returned,
 /// and ends the scrub: whatever was marked for it would be marked wrongly.
 fn damage_of(error: Error) -> Result<String> {
@@ -301,7 +326,7 @@ mod tests {
             found: Timestamp::now(),
             reason: String::new(),
         };
-        repository.change_damage(vec![gone], &[]).unwrap();
+        repository.change_damage(vec![gone], &[], false).unwrap();
         let options = ScrubOptions { percent: 1.0, source: None };
         for (scope, listed) in [(ScrubScope::Revisions(Vec::new()), 1), (ScrubScope::Everything, 0)] {
             scrub(&repository, &scope, &options, &SilentMonitor).unwrap();

@@ -1,13 +1,13 @@
 //! Follows revisions to what they reach, and finds what has no intact copy.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
-use super::{Findings, Scrub, damage_of, gather, root_of};
+use super::{Findings, Scrub, damage_of, gather};
 use crate::error::{Error, Result};
 use crate::format::{Content, ObjectType, Record, Slot};
 use crate::id::{ObjectId, StreamId};
 use crate::repository::Stream;
-use crate::revision::{MapPart, MapReader, Sought};
+use crate::revision::{MapPart, MapReader, Recent, Sought};
 
 /// Chunks that are gathered before they are looked at by all cores: many, so that it pays to start these.
 const BATCH_CHUNKS: usize = 1 << 14;
@@ -19,8 +19,8 @@ const PIECE_CHUNKS: usize = 64;
 struct Walk {
     /// After all packs were read, it is enough to see that a copy lies in a pack that is in order.
     packs_read: bool,
-    nodes: Recent,
-    chunks: Recent,
+    nodes: Recent<()>,
+    chunks: Recent<()>,
     /// Chunks that were come upon and not yet looked at, with their lengths.
     batch: Vec<(ObjectId, u32)>,
 }
@@ -47,18 +47,18 @@ impl Scrub<'_> {
         self.monitor.begin("following revisions", (!packs_read).then_some(total));
         let mut walk =
             Walk { packs_read, nodes: Recent::default(), chunks: Recent::default(), batch: Vec::new() };
-        for (_, record) in revisions {
-            // So that gc keeps what is walked, also if the revision is forgotten meanwhile.
-            let _pin = self.repository.pin("scrub", record.id, root_of(record))?;
-            self.follow(record, &mut walk, findings)?;
-            self.check_batch(&mut walk, findings)?;
+        for (stream, record) in revisions {
+            self.while_pinned(stream, record, || {
+                self.follow(record, &mut walk, findings)?;
+                self.check_batch(&mut walk, findings)
+            })?;
         }
         Ok(())
     }
 
     /// Verifies the nodes of a revision's map, and its chunks but for the last few: those are left in the batch.
     fn follow(&self, record: &Record, walk: &mut Walk, findings: &mut Findings) -> Result<()> {
-        let root = root_of(record);
+        let root = record.root();
         let map = match MapReader::open(self.repository.store(), &root) {
             Ok(map) => map,
             Err(error) => return note_bad_node(root, error, findings),
@@ -70,11 +70,11 @@ impl Scrub<'_> {
             self.go_on()?;
             match part {
                 // A node that another revision has shown before: all below it was seen.
-                MapPart::Node { id, .. } if !walk.nodes.insert(id) => return Ok(false),
+                MapPart::Node { id, .. } if !walk.nodes.insert(id, ()) => return Ok(false),
                 MapPart::Node { id, .. } => self.check_listed_node(id, walk, findings)?,
                 MapPart::Unreadable { id, error, .. } => note_bad_node(*id, error, findings)?,
                 MapPart::Chunk { id, slot } => {
-                    if walk.chunks.insert(id) {
+                    if walk.chunks.insert(id, ()) {
                         walk.batch.push((*id, map.chunk_len(slot)));
                     }
                     if walk.batch.len() >= BATCH_CHUNKS {
@@ -156,28 +156,33 @@ impl Scrub<'_> {
         revisions: &[(Stream, Record)],
         findings: &mut Findings,
     ) -> Result<()> {
-        let newest: HashMap<StreamId, &Record> = revisions
+        let newest: HashMap<StreamId, &(Stream, Record)> = revisions
             .iter()
             .filter(|(_, record)| data_bytes(record) > 0)
-            .map(|(stream, record)| (stream.id, record))
+            .map(|revision| (revision.0.id, revision))
             .collect();
         let mut found = CheckedPiece::default();
-        for record in newest.into_values() {
-            let _pin = self.repository.pin("scrub", record.id, root_of(record))?;
-            let map = MapReader::open(self.repository.store(), &root_of(record))?;
-            let [a, b, c, d, e, f, g, h, ..] = self.seed;
-            let from = u64::from_le_bytes([a, b, c, d, e, f, g, h]) % map.slot_count().max(1);
-            let behind = map.next(from, Sought::Data)?;
-            let Some(slot) = behind.map_or_else(|| map.next(0, Sought::Data), |slot| Ok(Some(slot)))? else {
-                continue;
-            };
-            if let Slot::Chunk(id) = map.slot(slot)? {
-                self.check_chunk(&id, &mut found)?;
-                found.chunks += 1;
-                found.bytes += u64::from(map.chunk_len(slot));
-            }
+        for (stream, record) in newest.into_values() {
+            self.while_pinned(stream, record, || self.check_one(record, &mut found))?;
         }
         found.note(findings);
+        Ok(())
+    }
+
+    /// Verifies a chunk of a revision, drawn at random.
+    fn check_one(&self, record: &Record, found: &mut CheckedPiece) -> Result<()> {
+        let map = MapReader::open(self.repository.store(), &record.root())?;
+        let [a, b, c, d, e, f, g, h, ..] = self.seed;
+        let from = u64::from_le_bytes([a, b, c, d, e, f, g, h]) % map.slot_count().max(1);
+        let behind = map.next(from, Sought::Data)?;
+        let Some(slot) = behind.map_or_else(|| map.next(0, Sought::Data), |slot| Ok(Some(slot)))? else {
+            return Ok(());
+        };
+        if let Slot::Chunk(id) = map.slot(slot)? {
+            self.check_chunk(&id, found)?;
+            found.chunks += 1;
+            found.bytes += u64::from(map.chunk_len(slot));
+        }
         Ok(())
     }
 
@@ -217,32 +222,8 @@ impl CheckedPiece {
 
 fn note_bad_node(id: ObjectId, error: Error, findings: &mut Findings) -> Result<()> {
     findings.note_bad(id, ObjectType::Node, damage_of(error)?);
+    findings.is_cut_short = true;
     Ok(())
-}
-
-/// The objects that came by lately: revisions of one stream hold much the same ones. What is forgotten is looked at
-/// again, which costs time and nothing else.
-#[derive(Default)]
-struct Recent {
-    young: HashSet<u128>,
-    old: HashSet<u128>,
-}
-
-impl Recent {
-    /// Objects in each half: some 36 MB for both. As nodes, they stand for 230 million chunks and more.
-    const HALF: usize = 900_000;
-
-    /// Whether the object did not come by lately. Half its id tells objects apart as well.
-    fn insert(&mut self, id: &ObjectId) -> bool {
-        let (half, _) = id.as_bytes().split_first_chunk::<16>().unwrap_or((&[0; 16], &[]));
-        let key = u128::from_le_bytes(*half);
-        let is_known = self.young.contains(&key) || self.old.contains(&key);
-        self.young.insert(key);
-        if self.young.len() >= Self::HALF {
-            self.old = std::mem::take(&mut self.young);
-        }
-        !is_known
-    }
 }
 
 fn data_bytes(record: &Record) -> u64 {

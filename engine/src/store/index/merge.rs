@@ -1,11 +1,11 @@
 //! Merges tables when there are many, so that a look-up asks few.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::sync::Arc;
 
 use super::table_reader::Table;
-use super::write_table;
+use super::{DamagedTables, write_table};
 use crate::backend::{Area, Backend, Key};
 use crate::error::{Corrupt, Error, Result};
 use crate::format::{TableEntry, TablePack};
@@ -15,35 +15,55 @@ use crate::id::{ObjectId, RepositoryId, TableId};
 /// look-up asks some ten tables.
 const MERGE_AT: usize = 8;
 
-/// Merges what there is to merge. Does nothing if another process is at it.
-pub(in crate::store) fn merge_tables(backend: &dyn Backend, repository: RepositoryId) -> Result<()> {
+/// Merges what there is to merge. Does nothing if another process is at it. Damaged tables are left as they are, for
+/// `check`, which can say what was lost with them.
+pub(super) fn merge_tables(
+    backend: &dyn Backend,
+    repository: RepositoryId,
+    damaged: &DamagedTables,
+) -> Result<()> {
     if backend.names(&Area::index())?.len() < MERGE_AT {
         return Ok(());
     }
     let Some(_lock) = backend.try_lock("index")? else { return Ok(()) };
-    loop {
-        let mut tables = Vec::new();
-        for name in backend.names(&Area::index())? {
-            let Some(id) = TableId::parse(&name) else { continue };
-            match Table::open(backend, repository, id) {
-                Ok(table) => tables.push(Arc::new(table)),
-                // A damaged table is left for `check`, which can say what was lost with it.
-                Err(error) if error.is_loss() => {}
-                Err(error) => return Err(error),
+    while let Some(group) = group_to_merge(intact_tables(backend, repository, damaged)?) {
+        match merge(backend, repository, &group) {
+            // The others are merged without it: else they would become more for ever, and each is an open file.
+            Err(error) if error.is_damage() => {
+                let found: Vec<_> = group.iter().filter(|table| table.is_damaged()).collect();
+                if found.is_empty() {
+                    return Err(error);
+                }
+                found.iter().for_each(|table| damaged.note(table.id(), &error.to_string()));
             }
-        }
-        let Some(group) = group_to_merge(tables) else { return Ok(()) };
-        match merge(backend, repository, group) {
-            // A damaged table is left for `check`, and with it those that it would be merged with.
-            Err(error) if error.is_damage() => return Ok(()),
             other => other?,
         }
     }
+    Ok(())
+}
+
+/// The tables that are not known to be damaged.
+fn intact_tables(
+    backend: &dyn Backend,
+    repository: RepositoryId,
+    damaged: &DamagedTables,
+) -> Result<Vec<Arc<Table>>> {
+    let mut tables = Vec::new();
+    for name in backend.names(&Area::index())? {
+        let Some(id) = TableId::parse(&name).filter(|id| !damaged.contains(*id)) else { continue };
+        match Table::open(backend, repository, id) {
+            Ok(table) => tables.push(Arc::new(table)),
+            Err(error) if error.is_damage() => damaged.note(id, &error.to_string()),
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(tables)
 }
 
 /// Tables whose numbers of entries are of one order of magnitude, if they are enough.
 fn group_to_merge(tables: Vec<Arc<Table>>) -> Option<Vec<Arc<Table>>> {
-    let mut by_magnitude: HashMap<u32, Vec<Arc<Table>>> = HashMap::new();
+    let mut by_magnitude: BTreeMap<u32, Vec<Arc<Table>>> = BTreeMap::new();
     for table in tables {
         // Powers of eight; all tables below some 32,000 entries count as small.
         let magnitude = (table.entry_count() >> 15).max(1).ilog2() / 3;
@@ -52,7 +72,8 @@ fn group_to_merge(tables: Vec<Arc<Table>>) -> Option<Vec<Arc<Table>>> {
     by_magnitude.into_values().find(|group| group.len() >= MERGE_AT)
 }
 
-fn merge(backend: &dyn Backend, repository: RepositoryId, mut inputs: Vec<Arc<Table>>) -> Result<()> {
+fn merge(backend: &dyn Backend, repository: RepositoryId, group: &[Arc<Table>]) -> Result<()> {
+    let mut inputs = group.to_vec();
     inputs.sort_by_key(|table| Reverse(table.created()));
     let mut packs: Vec<TablePack> = Vec::new();
     let mut ordinals = HashMap::new();
@@ -120,11 +141,11 @@ impl<'a> Merged<'a> {
         while let Some(Reverse((id, index))) = self.heads.pop() {
             let Some(cursor) = self.cursors.get_mut(index) else { continue };
             let entry = cursor.entries.next();
-            let translation = cursor.translation;
+            let (table, translation) = (cursor.table, cursor.translation);
             self.push_head(index)?;
             let Some(entry) = entry else { continue };
             let pack = translation.get(entry.pack as usize).copied();
-            let pack = pack.ok_or_else(|| damaged(id))?;
+            let pack = pack.ok_or_else(|| names_no_pack(table, id))?;
             let entry = TableEntry { pack, ..entry };
             if self.given.first().is_some_and(|given| given.id != id) {
                 self.given.clear();
@@ -138,8 +159,9 @@ impl<'a> Merged<'a> {
     }
 }
 
-fn damaged(id: ObjectId) -> Error {
-    Corrupt::new("an index table", format!("its entry of {id} names no pack")).into()
+fn names_no_pack(table: &Table, id: ObjectId) -> Error {
+    table.put_aside();
+    Corrupt::new(format!("index table {}", table.id()), format!("its entry of {id} names no pack")).into()
 }
 
 impl Iterator for Merged<'_> {
@@ -216,7 +238,7 @@ mod tests {
         }
 
         fn merge(&self) {
-            merge_tables(&self.backend, REPOSITORY).unwrap();
+            merge_tables(&self.backend, REPOSITORY, &DamagedTables::default()).unwrap();
         }
 
         fn names(&self) -> Vec<String> {
@@ -382,6 +404,24 @@ mod tests {
         let names = world.names();
         assert_eq!(names.len(), 2);
         assert!(names.contains(&tables[3]));
+    }
+
+    /// All others stayed as well, and a long backup ran out of file handles.
+    #[test]
+    fn a_damaged_block_keeps_no_other_table_from_being_merged() {
+        let world = World::new();
+        (0..10).for_each(|number| world.table(&[(number, pack(number), 64)]));
+        let tables = world.names();
+        let damaged = DamagedTables::default();
+        for bad in &tables[..2] {
+            world.flip(bad, 2 * 4096);
+        }
+        merge_tables(&world.backend, REPOSITORY, &damaged).unwrap();
+        let names = world.names();
+        assert_eq!(names.len(), 3);
+        for bad in &tables[..2] {
+            assert!(names.contains(bad) && damaged.contains(TableId::parse(bad).unwrap()));
+        }
     }
 
     #[test]

@@ -5,17 +5,19 @@
 
 mod merge;
 mod neighbours;
+mod salvage;
 mod table_reader;
 mod table_writer;
 
-pub(super) use merge::merge_tables;
 pub(super) use table_writer::write_table;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
+use merge::merge_tables;
 use neighbours::Neighbours;
+use salvage::{Salvage, Salvaged};
 use table_reader::Table;
 
 use super::pack_reader::read_pack_directory;
@@ -50,26 +52,41 @@ pub(crate) struct Index {
     neighbours: Mutex<Neighbours>,
     /// Whether an object was missed that a lost table may have named: from then on, packs without a table are read.
     table_lost: AtomicBool,
-    /// What the last salvage found, and in which packs.
-    salvage: Mutex<Option<Salvage>>,
+    damaged: DamagedTables,
+    salvage: Mutex<Salvage>,
 }
 
-/// The objects of packs that no healthy table names.
-struct Salvage {
-    packs: BTreeSet<PackId>,
-    objects: Arc<Salvaged>,
-}
+/// Tables that were found to be damaged. Each is reported once.
+#[derive(Default)]
+struct DamagedTables(Mutex<HashSet<TableId>>);
 
-type Salvaged = HashMap<ObjectId, Vec<Location>>;
+impl DamagedTables {
+    fn contains(&self, id: TableId) -> bool {
+        lock(&self.0).contains(&id)
+    }
+
+    fn note(&self, id: TableId, reason: &str) {
+        if lock(&self.0).insert(id) {
+            log::warn!("{reason}; the packs' own directories are used in its place");
+        }
+    }
+}
 
 /// The tables as they were listed at one moment.
 struct TableSet {
     /// Newest first.
     tables: Vec<Arc<Table>>,
-    /// Objects of packs that only damaged tables name, from the packs' own directories. For reading alone: such a
-    /// pack may be of a run that was cut off, so nothing new may rely on it.
-    salvaged: Arc<Salvaged>,
+    /// Those that are put aside.
+    damaged: HashSet<TableId>,
+    /// Whether packs without a table are read though no table is known to be damaged.
+    table_lost: bool,
+    /// Objects of packs that no table of the set names, from the packs' own directories, when the first is asked for. For
+    /// reading alone: such a pack may be of a run that was cut off, so nothing new may rely on it.
+    salvaged: OnceLock<Arc<Salvaged>>,
 }
+
+/// So often tables are listed when one of them is gone before it is opened.
+const LISTINGS_MAX: usize = 5;
 
 impl Index {
     pub(super) fn new(backend: Arc<dyn Backend>, repository: RepositoryId) -> Self {
@@ -79,6 +96,7 @@ impl Index {
             tables: RwLock::new(None),
             neighbours: Mutex::default(),
             table_lost: AtomicBool::new(false),
+            damaged: DamagedTables::default(),
             salvage: Mutex::default(),
         }
     }
@@ -91,16 +109,11 @@ impl Index {
         }
         let locations = self.locate_in_tables(id)?;
         // Neighbours count as published: those of a salvaged pack may not be.
-        let published = |location: &&Location| !self.is_salvaged(location.pack);
+        let published = |location: &&Location| !lock(&self.salvage).contains(location.pack);
         if let Some(first) = locations.first().filter(published) {
             self.bring_neighbours(first);
         }
         Ok(locations)
-    }
-
-    fn is_salvaged(&self, pack: PackId) -> bool {
-        let salvage = self.salvage.lock().unwrap_or_else(PoisonError::into_inner);
-        salvage.as_ref().is_some_and(|salvage| salvage.packs.contains(&pack))
     }
 
     /// All known places of an object from the tables, past the neighbours.
@@ -108,10 +121,12 @@ impl Index {
         loop {
             let set = self.tables()?;
             let Some(mut locations) = set.look_up(id) else {
-                self.put_aside_damaged(&set)?;
+                self.put_aside_damaged(&set);
                 continue;
             };
-            locations.extend(set.salvaged.get(id).into_iter().flatten());
+            if set.is_incomplete() {
+                locations.extend(self.salvaged(&set)?.get(id).into_iter().flatten());
+            }
             return Ok(locations);
         }
     }
@@ -142,17 +157,35 @@ impl Index {
                 }
                 return Ok(location.is_some());
             }
-            self.put_aside_damaged(&set)?;
+            self.put_aside_damaged(&set);
         }
     }
 
-    /// Lists the tables anew; what neighbours said is forgotten.
+    /// Lists the tables anew, and tries those again that were damaged; what neighbours said is forgotten.
     pub(crate) fn reload(&self) -> Result<()> {
         self.neighbours().clear();
         let known = self.read_set();
-        let set = self.load(known.as_deref())?;
+        let set = self.load(known.as_deref(), Damaged::TryAgain)?;
         self.replace_set(set);
         Ok(())
+    }
+
+    /// Lists the tables anew after one was published, which a long run does again and again: what was damaged stays put
+    /// aside, and what was salvaged for it serves on.
+    pub(super) fn refresh(&self) -> Result<()> {
+        self.neighbours().clear();
+        let known = self.read_set();
+        let mut set = self.load(known.as_deref(), Damaged::PassOver)?;
+        if let Some(known) = known.filter(|known| known.misses_as_much_as(&set)) {
+            set.salvaged = known.salvaged.clone();
+        }
+        self.replace_set(set);
+        Ok(())
+    }
+
+    /// Merges tables where there are many. Does nothing if another process is at it.
+    pub(super) fn merge(&self) -> Result<()> {
+        merge_tables(self.backend.as_ref(), self.repository, &self.damaged)
     }
 
     /// The packs that healthy tables name, but that are gone or have another size than they had when they were written.
@@ -182,13 +215,19 @@ impl Index {
         let mut sizes = self.pack_sizes()?;
         self.reload()?;
         let set = self.tables()?;
-        let tables: Vec<_> = set.tables.iter().filter(|table| !table.is_damaged()).collect();
-        for pack in tables.iter().flat_map(|table| table.packs()) {
+        for pack in set.tables.iter().flat_map(|table| table.packs()) {
             sizes.remove(&pack.pack);
         }
-        let names = self.backend.names(&Area::index())?;
-        let listed = names.iter().filter(|name| TableId::parse(name).is_some()).count();
-        Ok(if listed > tables.len() { Vec::new() } else { sizes.into_values().collect() })
+        let is_any_damaged = !set.damaged.is_empty() || set.tables.iter().any(|table| table.is_damaged());
+        Ok(if is_any_damaged { Vec::new() } else { sizes.into_values().collect() })
+    }
+
+    /// Whether tables are missing: one of these objects, each of which was published, is in none, and none is damaged.
+    pub(crate) fn lacks_tables(&self, published: &[ObjectId]) -> Result<bool> {
+        self.reload()?;
+        let set = self.tables()?;
+        let is_in_none = |id: &ObjectId| set.look_up(id).is_some_and(|locations| locations.is_empty());
+        Ok(set.damaged.is_empty() && published.iter().any(is_in_none))
     }
 
     /// Calls `visit` for all that the tables say of some packs. Reads every table.
@@ -221,20 +260,8 @@ impl Index {
     /// that are damaged, and says why.
     pub(crate) fn verify_tables(
         &self,
-        bytes_max: u64,
-        mut read: impl FnMut(u64) -> Result<()>,
-    ) -> Result<Vec<(String, String)>> {
-        match self.try_to_verify_tables(bytes_max, &mut read) {
-            // A backup beside this has merged a table away since it was listed.
-            Err(error) if error.is_not_found() => self.try_to_verify_tables(bytes_max, &mut read),
-            result => result,
-        }
-    }
-
-    fn try_to_verify_tables(
-        &self,
         mut bytes_max: u64,
-        read: &mut impl FnMut(u64) -> Result<()>,
+        mut read: impl FnMut(u64) -> Result<()>,
     ) -> Result<Vec<(String, String)>> {
         let mut damaged = Vec::new();
         let mut listed = self.backend.list(&Area::index())?;
@@ -244,8 +271,10 @@ impl Index {
             let is_read_whole = file.size <= bytes_max;
             bytes_max = bytes_max.saturating_sub(file.size);
             let table = Table::open(self.backend.as_ref(), self.repository, id);
-            match table.and_then(|table| if is_read_whole { table.verify(&mut *read) } else { Ok(()) }) {
+            match table.and_then(|table| if is_read_whole { table.verify(&mut read) } else { Ok(()) }) {
                 Ok(()) => {}
+                // A backup beside this has merged it with others, and verified it as it did.
+                Err(error) if error.is_not_found() => {}
                 Err(error) if error.is_damage() => {
                     damaged.push((Area::index().key(id).to_string(), error.to_string()));
                 }
@@ -259,7 +288,7 @@ impl Index {
         if let Some(set) = self.read_set() {
             return Ok(set);
         }
-        let set = Arc::new(self.load(None)?);
+        let set = Arc::new(self.load(None, Damaged::TryAgain)?);
         *self.tables.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&set));
         Ok(set)
     }
@@ -272,87 +301,79 @@ impl Index {
         *self.tables.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(set));
     }
 
-    fn neighbours(&self) -> std::sync::MutexGuard<'_, Neighbours> {
-        self.neighbours.lock().unwrap_or_else(PoisonError::into_inner)
+    fn neighbours(&self) -> MutexGuard<'_, Neighbours> {
+        lock(&self.neighbours)
     }
 
     /// Opens the tables that are listed now. Open ones of `known` are kept: a table never changes.
-    fn load(&self, known: Option<&TableSet>) -> Result<TableSet> {
-        let mut tables = Vec::new();
-        let mut damaged = false;
-        for name in self.backend.names(&Area::index())? {
-            let Some(id) = TableId::parse(&name) else { continue };
-            let open = known.and_then(|set| set.tables.iter().find(|table| table.id() == id));
-            if let Some(table) = open.filter(|table| !table.is_damaged()) {
-                tables.push(Arc::clone(table));
-                continue;
-            }
-            match Table::open(self.backend.as_ref(), self.repository, id) {
-                Ok(table) => tables.push(Arc::new(table)),
-                // Merged or dropped since it was listed.
-                Err(error) if error.is_not_found() => {}
-                Err(error) if error.is_damage() => {
-                    log::warn!("{error}; the packs' own directories are used in its place");
-                    damaged = true;
-                }
-                Err(error) => return Err(error),
-            }
-        }
+    fn load(&self, known: Option<&TableSet>, damaged: Damaged) -> Result<TableSet> {
+        let is_open = |id: TableId| {
+            let mut tables = known.iter().flat_map(|set| &set.tables);
+            tables.find(|table| table.id() == id && !table.is_damaged()).cloned()
+        };
+        let opened = open_listed(
+            || self.listed_tables(),
+            |id| match is_open(id) {
+                Some(table) => Ok((id, Some(table))),
+                None if damaged == Damaged::PassOver && self.damaged.contains(id) => Ok((id, None)),
+                None => Ok((id, self.open_table(id)?)),
+            },
+        )?;
+        let damaged = opened.iter().filter(|(_, table)| table.is_none()).map(|(id, _)| *id).collect();
+        let mut tables: Vec<Arc<Table>> = opened.into_iter().filter_map(|(_, table)| table).collect();
         // By a clock that may have jumped: then a worse copy is tried first, and costs a read. `Store` tries them all.
         tables.sort_by_key(|table| std::cmp::Reverse(table.created()));
-        let wanted = damaged || self.table_lost.load(Ordering::Relaxed);
-        let salvaged = if wanted { self.salvage(&tables)? } else { Arc::default() };
-        Ok(TableSet { tables, salvaged })
+        let table_lost = self.table_lost.load(Ordering::Relaxed);
+        Ok(TableSet { tables, damaged, table_lost, salvaged: OnceLock::new() })
+    }
+
+    fn listed_tables(&self) -> Result<Vec<TableId>> {
+        let names = self.backend.names(&Area::index())?;
+        Ok(names.iter().filter_map(|name| TableId::parse(name)).collect())
+    }
+
+    /// Opens a table, unless it is damaged.
+    fn open_table(&self, id: TableId) -> Result<Option<Arc<Table>>> {
+        match Table::open(self.backend.as_ref(), self.repository, id) {
+            Err(error) if error.is_damage() => {
+                self.damaged.note(id, &error.to_string());
+                Ok(None)
+            }
+            table => table.map(|table| Some(Arc::new(table))),
+        }
     }
 
     /// Replaces the set by one without the tables that were found to be damaged while reading.
-    fn put_aside_damaged(&self, set: &TableSet) -> Result<()> {
+    fn put_aside_damaged(&self, set: &TableSet) {
         let (damaged, tables): (Vec<_>, Vec<_>) =
             set.tables.iter().cloned().partition(|table| table.is_damaged());
-        for table in damaged {
-            log::warn!(
-                "index table {} is damaged; the packs' own directories are used in its place",
-                table.id()
-            );
+        for table in &damaged {
+            self.damaged.note(table.id(), &format!("index table {} is damaged", table.id()));
         }
         self.neighbours().clear();
-        let salvaged = self.salvage(&tables)?;
-        self.replace_set(TableSet { tables, salvaged });
-        Ok(())
+        self.replace_set(TableSet {
+            tables,
+            damaged: set.damaged.iter().copied().chain(damaged.iter().map(|table| table.id())).collect(),
+            table_lost: set.table_lost,
+            salvaged: OnceLock::new(),
+        });
     }
 
-    /// The objects of all packs that no healthy table names. Packs never change, so the same packs are read once.
-    fn salvage(&self, healthy: &[Arc<Table>]) -> Result<Arc<Salvaged>> {
+    /// The objects of all packs that no table of the set names.
+    fn salvaged<'a>(&self, set: &'a TableSet) -> Result<&'a Salvaged> {
+        if let Some(salvaged) = set.salvaged.get() {
+            return Ok(salvaged);
+        }
         let named: HashSet<PackId> =
-            healthy.iter().flat_map(|table| table.packs()).map(|pack| pack.pack).collect();
-        let mut unnamed = Vec::new();
+            set.tables.iter().flat_map(|table| table.packs()).map(|pack| pack.pack).collect();
+        let mut unnamed = HashMap::new();
         for kind in PackKind::ALL {
             let names = self.backend.names(&Area::packs(kind))?;
             let packs = names.iter().filter_map(|name| PackId::parse(name));
-            unnamed.extend(packs.filter(|pack| !named.contains(pack)).map(|pack| (kind, pack)));
+            unnamed.extend(packs.filter(|pack| !named.contains(pack)).map(|pack| (pack, kind)));
         }
-        let packs: BTreeSet<PackId> = unnamed.iter().map(|(_, pack)| *pack).collect();
-        let mut memory = self.salvage.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = memory.as_ref().filter(|known| known.packs == packs) {
-            return Ok(Arc::clone(&known.objects));
-        }
-        let mut objects = Salvaged::new();
-        for (kind, pack) in unnamed {
-            self.salvage_pack(kind, pack, &mut objects);
-        }
-        let objects = Arc::new(objects);
-        *memory = Some(Salvage { packs, objects: Arc::clone(&objects) });
-        Ok(objects)
-    }
-
-    fn salvage_pack(&self, kind: PackKind, pack: PackId, objects: &mut Salvaged) {
-        let entries = match read_pack_directory(self.backend.as_ref(), kind, pack) {
-            Ok(entries) => entries,
-            Err(error) => return log::warn!("{error}"),
-        };
-        for entry in entries {
-            objects.entry(entry.id).or_default().push(Location::in_pack(kind, pack, &entry));
-        }
+        let salvaged = lock(&self.salvage).objects_of(self.backend.as_ref(), &unnamed);
+        Ok(set.salvaged.get_or_init(|| salvaged))
     }
 
     /// What was stored together is asked for together: after two hits in one pack its directory is loaded.
@@ -367,7 +388,50 @@ impl Index {
     }
 }
 
+/// What is done about tables that were found to be damaged before.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Damaged {
+    TryAgain,
+    PassOver,
+}
+
+/// Opens what is listed. What is gone by then has been merged into something newer: the list is made again, but not for
+/// ever, as whoever misses anything lists again.
+fn open_listed<T>(
+    list: impl Fn() -> Result<Vec<TableId>>,
+    open: impl Fn(TableId) -> Result<T>,
+) -> Result<Vec<T>> {
+    let mut listings = 1;
+    loop {
+        let (mut opened, mut is_any_gone) = (Vec::new(), false);
+        for id in list()? {
+            match open(id) {
+                Err(error) if error.is_not_found() => is_any_gone = true,
+                table => opened.push(table?),
+            }
+        }
+        if !is_any_gone || listings == LISTINGS_MAX {
+            return Ok(opened);
+        }
+        listings += 1;
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl TableSet {
+    /// Whether packs must be asked themselves for what is in no table.
+    fn is_incomplete(&self) -> bool {
+        self.table_lost || !self.damaged.is_empty()
+    }
+
+    /// Whether what was salvaged for this set is all that a newer one wants.
+    fn misses_as_much_as(&self, newer: &Self) -> bool {
+        self.table_lost == newer.table_lost && newer.damaged.is_subset(&self.damaged)
+    }
+
     /// The places in all tables; `None` if a table turned out to be damaged.
     fn look_up(&self, id: &ObjectId) -> Option<Vec<Location>> {
         let mut locations = Vec::new();
@@ -387,5 +451,173 @@ impl TableSet {
             }
         }
         Some(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::backend::{Key, LocalBackend};
+    use crate::error::Error;
+    use crate::format::{Compression, Header, ObjectType, Timestamp};
+    use crate::store::{Store, StoreWriter};
+
+    struct World {
+        _directory: tempfile::TempDir,
+        backend: Arc<LocalBackend>,
+        store: Store,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let backend = Arc::new(LocalBackend::new(directory.path().to_owned()));
+            backend.create_areas(&Area::fixed()).unwrap();
+            let header = Header {
+                id: RepositoryId::random(),
+                created: Timestamp::now(),
+                chunk_size: 65536,
+                compression: Compression::None,
+                features: Vec::new(),
+            };
+            let store = Store::new(Arc::<LocalBackend>::clone(&backend), header, 1 << 20);
+            Self { _directory: directory, backend, store }
+        }
+
+        /// Stores a chunk in a pack of its own, and returns its id, its pack and the table that names it.
+        fn add(&self, byte: u8) -> (ObjectId, Key, Key) {
+            let names = |area: &Area| self.backend.names(area).unwrap();
+            let areas = [Area::packs(PackKind::Data), Area::index()];
+            let before = areas.each_ref().map(names);
+            let content = [byte; 100];
+            let id = self.store.hasher().id(ObjectType::Chunk, &content);
+            let mut writer = StoreWriter::new(&self.store, HashSet::new(), false).unwrap();
+            writer.add(ObjectType::Chunk, id, 100, &[&[0], &content[..]].concat()).unwrap();
+            writer.finish().unwrap();
+            let [pack, table] = [0, 1].map(|place: usize| {
+                let new = names(&areas[place]).into_iter().find(|name| !before[place].contains(name));
+                areas[place].key(new.unwrap())
+            });
+            (id, pack, table)
+        }
+
+        /// The index of a process that begins now.
+        fn index(&self) -> Index {
+            Index::new(Arc::<LocalBackend>::clone(&self.backend), self.store.header().id)
+        }
+
+        /// Changes a byte from the start of a file, or with a negative offset from its end; returns what it was.
+        fn flip(&self, key: &Key, offset: isize) -> Vec<u8> {
+            let kept = self.backend.read(key, 1 << 20).unwrap();
+            let mut bytes = kept.clone();
+            let place = if offset < 0 { bytes.len() - offset.unsigned_abs() } else { offset.unsigned_abs() };
+            bytes[place] ^= 1;
+            self.backend.put(key, &bytes).unwrap();
+            kept
+        }
+    }
+
+    fn is_salvaged(index: &Index) -> bool {
+        index.read_set().unwrap().salvaged.get().is_some()
+    }
+
+    /// A merge between listing and opening once hid what it had made.
+    #[test]
+    fn the_list_is_made_again_when_a_table_is_gone_before_it_is_opened() {
+        let [old, merged, other] = [1, 2, 3].map(|number: u128| TableId::from_bytes(number.to_le_bytes()));
+        let listings = Cell::new(0);
+        let list = || {
+            listings.set(listings.get() + 1);
+            Ok(if listings.get() == 1 { vec![other, old] } else { vec![other, merged] })
+        };
+        let open_unless = |gone: TableId| {
+            move |id: TableId| match id == gone {
+                true => Err(Error::io("open", "a table")(std::io::ErrorKind::NotFound.into())),
+                false => Ok(id),
+            }
+        };
+        assert_eq!(open_listed(list, open_unless(old)).unwrap(), [other, merged]);
+        assert_eq!(listings.get(), 2);
+        // Not for ever.
+        assert_eq!(open_listed(list, open_unless(merged)).unwrap(), [other]);
+        assert_eq!(listings.get(), 2 + LISTINGS_MAX);
+    }
+
+    #[test]
+    fn packs_are_read_in_the_place_of_a_table_only_when_something_is_to_be_read() {
+        let world = World::new();
+        let (id, _, table) = world.add(1);
+        world.flip(&table, 0);
+        let index = world.index();
+        assert!(!index.contains(&id).unwrap(), "nothing new may rely on it");
+        assert!(!is_salvaged(&index));
+        assert_eq!(index.locate_in_tables(&id).unwrap().len(), 1);
+        assert!(is_salvaged(&index) && !index.contains(&id).unwrap());
+    }
+
+    /// A long backup lists the tables every second.
+    #[test]
+    fn a_damaged_table_is_opened_again_by_a_reload_and_not_by_a_refresh() {
+        let world = World::new();
+        let (id, _, table) = world.add(1);
+        let kept = world.flip(&table, 0);
+        let index = world.index();
+        index.locate_in_tables(&id).unwrap();
+        world.backend.put(&table, &kept).unwrap();
+        let (new, _, _) = world.add(2);
+        index.refresh().unwrap();
+        assert!(!index.contains(&id).unwrap() && index.contains(&new).unwrap());
+        assert!(is_salvaged(&index), "what was salvaged serves on");
+        index.reload().unwrap();
+        assert!(index.contains(&id).unwrap());
+    }
+
+    #[test]
+    fn each_pack_is_salvaged_once() {
+        let world = World::new();
+        let (id, pack, table) = world.add(1);
+        world.flip(&table, 0);
+        let index = world.index();
+        assert_eq!(index.locate_in_tables(&id).unwrap().len(), 1);
+        world.flip(&pack, -1);
+        let (other, other_pack, other_table) = world.add(2);
+        world.flip(&other_table, 0);
+        index.reload().unwrap();
+        for id in [id, other] {
+            assert_eq!(index.locate_in_tables(&id).unwrap().len(), 1);
+        }
+        world.backend.remove(&other_pack).unwrap();
+        index.reload().unwrap();
+        assert_eq!(index.locate_in_tables(&other).unwrap(), []);
+        assert_eq!(index.locate_in_tables(&id).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn tables_that_are_merged_away_while_others_are_verified_are_no_damage() {
+        let world = World::new();
+        let mut tables: Vec<Key> = (0..6).map(|byte| world.add(byte).2).collect();
+        let verified = world
+            .index()
+            .verify_tables(u64::MAX, |_| tables.pop().map_or(Ok(()), |table| world.backend.remove(&table)));
+        assert_eq!(verified.unwrap(), []);
+    }
+
+    #[test]
+    fn tables_are_missing_where_what_was_published_is_in_none() {
+        let world = World::new();
+        let (first, _, table) = world.add(1);
+        let (second, _, _) = world.add(2);
+        let lacks = || world.index().lacks_tables(&[second, first]).unwrap();
+        assert!(!lacks());
+        let kept = world.flip(&table, 0);
+        assert!(!lacks(), "what is damaged is not missing");
+        world.backend.put(&table, &kept).unwrap();
+        world.flip(&table, 2 * 4096);
+        assert!(!lacks(), "nor where only an entry is damaged");
+        world.backend.remove(&table).unwrap();
+        assert!(lacks());
+        assert!(!world.index().lacks_tables(&[second]).unwrap());
     }
 }

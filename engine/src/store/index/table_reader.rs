@@ -74,6 +74,11 @@ impl Table {
         self.damaged.load(Ordering::Relaxed)
     }
 
+    /// Notes that the table is damaged.
+    pub(super) fn put_aside(&self) {
+        self.damaged.store(true, Ordering::Relaxed);
+    }
+
     /// Whether the object may be in the table; `None` if the table is damaged.
     pub(super) fn may_contain(&self, id: &ObjectId) -> Option<bool> {
         if let Some(filter) = self.filter.get() {
@@ -127,7 +132,7 @@ impl Table {
 
     pub(super) fn location(&self, entry: &TableEntry) -> Option<Location> {
         let Some(pack) = self.packs.get(entry.pack as usize) else {
-            self.damaged.store(true, Ordering::Relaxed);
+            self.put_aside();
             return None;
         };
         Some(Location {
@@ -186,7 +191,7 @@ impl Table {
         let read = self.reader.read_at(number * BLOCK_SIZE as u64, &mut block);
         let decoded = read.ok().and_then(|()| verify_block(self.id(), number, &block)).and_then(decode);
         if decoded.is_none() {
-            self.damaged.store(true, Ordering::Relaxed);
+            self.put_aside();
         }
         decoded
     }
