@@ -118,6 +118,13 @@ pub enum Error {
         object: String,
     },
 
+    /// What works on images was asked of a tree.
+    #[error("revision {revision} is a tree, not an image")]
+    NotAnImage {
+        /// The revision's name.
+        revision: String,
+    },
+
     /// Another process holds what is needed.
     #[error("{what} is in use by {holder}")]
     Busy {

@@ -18,6 +18,8 @@
 //! nothing, and reads neither environment nor terminal. On disk, everything is as `docs/format.md` says.
 
 mod backend;
+#[cfg_attr(not(test), expect(dead_code, reason = "used by the backup of trees"))]
+mod chunker;
 mod error;
 mod format;
 mod id;
@@ -31,9 +33,10 @@ mod store;
 
 pub use error::{Corrupt, Error, Result};
 pub use format::{
-    BadObject, Claim, Compression, Content, Counters, Damage, FAN_OUT, FORMAT_VERSION, FileEvidence, Header,
-    HintEvidence, ImageContent, Kind, Labels, MAX_CHUNK_SIZE, MIN_CHUNK_SIZE, Method, ObjectType, Record,
-    RecordKey, Timestamp,
+    AttributeList, Attributes, BadObject, Claim, Compression, Content, Counters, Damage, DirectoryTop, Entry,
+    EntryContent, EntryName, FAN_OUT, FORMAT_VERSION, FileData, FileEvidence, FileSubtree, Header,
+    HintEvidence, ImageContent, Kind, Labels, MAX_CHUNK_SIZE, MIN_CHUNK_SIZE, Metadata, Method, ObjectType,
+    Record, RecordKey, SymlinkTarget, Timestamp, TreeContent, TreeTotals,
 };
 pub use id::{ClaimId, ObjectId, PackId, RepositoryId, RevisionId, StreamId, TableId};
 pub use monitor::{CollectingMonitor, Monitor, SilentMonitor};
@@ -42,4 +45,4 @@ pub use repository::{
     validate_label, validate_stream_name,
 };
 pub use revision::{ImageReader, Spec, split_revision};
-pub use source::{FileSource, ImageSource, Source};
+pub use source::{FileSource, ImageSource, Source, TreeOptions, TreeSource};

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use treering_engine::{Content, Error, Record, RecordKey, RevisionId, Stream, StreamId};
+use treering_engine::{Error, Record, RecordKey, RevisionId, Stream, StreamId};
 
 use crate::catalogue::Catalogue;
 use crate::errno::Errno;
@@ -27,8 +27,8 @@ impl Images {
         stream: StreamId,
         revision: RevisionId,
     ) -> Result<ImageInfo, Errno> {
-        let (_, _, record) = self.record(catalogue, stream, revision)?;
-        let Content::Image(content) = &record.content;
+        let (stream, key, record) = self.record(catalogue, stream, revision)?;
+        let content = record.image().map_err(|error| self.report(&stream, &key, &error))?;
         let (size, data_bytes) = (content.size, content.data_bytes);
         Ok(ImageInfo { size, data_bytes, modified: record.time().to_system_time() })
     }

@@ -169,7 +169,6 @@ fn tell(context: &Context<'_>, report: &BackupReport, dry_run: bool) -> Result<(
 
 fn to_json(report: &BackupReport, dry_run: bool) -> Value {
     let BackupReport { stream, record, .. } = report;
-    let Content::Image(content) = &record.content;
     let counters = &record.counters;
     json!({
         "stream": stream,
@@ -178,8 +177,9 @@ fn to_json(report: &BackupReport, dry_run: bool) -> Value {
         "name": (!dry_run).then_some(&record.name),
         "time": record.time().to_string(),
         "kind": record.kind().as_str(),
-        "size": content.size,
-        "data_bytes": content.data_bytes,
+        "size": record.content.size(),
+        // Only an image's record tells it.
+        "data_bytes": record.image().ok().map(|image| image.data_bytes),
         "bytes_read": counters.bytes_read,
         "bytes_changed": counters.bytes_changed,
         "bytes_stored": counters.bytes_stored,
@@ -195,7 +195,6 @@ fn to_json(report: &BackupReport, dry_run: bool) -> Value {
 
 fn to_text(report: &BackupReport, dry_run: bool) -> String {
     let BackupReport { stream, record, .. } = report;
-    let Content::Image(content) = &record.content;
     let counters = &record.counters;
     let title = match dry_run {
         true => format!("dry run for {stream}: nothing was stored"),
@@ -211,14 +210,21 @@ fn to_text(report: &BackupReport, dry_run: bool) -> String {
         _ => format!("{}, {}", duration(seconds(record)), rate(counters.bytes_read, seconds(record))),
     };
     format!(
-        "{title}\n  size     {}, {} of it data\n  read     {read}\n  changed  {}\n  stored   {}, {} of {} chunks new\n  took     {took}\n",
-        size(content.size),
-        size(content.data_bytes),
+        "{title}\n  size     {}\n  read     {read}\n  changed  {}\n  stored   {}, {} of {} chunks new\n  took     {took}\n",
+        extent(&record.content),
         size(counters.bytes_changed),
         size(counters.bytes_stored),
         counters.chunks_new,
         counters.chunks_total,
     )
+}
+
+/// How much a revision holds.
+fn extent(content: &Content) -> String {
+    match content {
+        Content::Image(image) => format!("{}, {} of it data", size(image.size), size(image.data_bytes)),
+        Content::Tree(tree) => format!("{} in {} entries", size(tree.bytes), tree.entries),
+    }
 }
 
 fn seconds(record: &Record) -> f64 {

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
 use treering_engine::{
-    Content, Damage, Labels, ObjectId, Record, RecordKey, Repository, RevisionId, Stream, split_revision,
+    Damage, Labels, ObjectId, Record, RecordKey, Repository, RevisionId, Stream, split_revision,
 };
 
 use crate::exit::Failure;
@@ -153,8 +153,7 @@ impl RevisionJson {
 
 /// The size of what a revision holds.
 pub(super) fn size_of(record: &Record) -> u64 {
-    let Content::Image(content) = &record.content;
-    content.size
+    record.content.size()
 }
 
 /// The RFC 3339 time that a revision's name shows: all that is left of the time of a damaged record.

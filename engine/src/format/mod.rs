@@ -8,14 +8,23 @@ pub const FORMAT_VERSION: u32 = 1;
 
 mod blob;
 mod bytes;
+#[cfg(test)]
+mod canonical;
 mod codec;
+#[cfg_attr(not(test), expect(dead_code, reason = "used by the backup and the readers of trees"))]
+mod directory;
+#[cfg_attr(not(test), expect(dead_code, reason = "used by the backup and the readers of trees"))]
+mod file_node;
 mod filter;
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod golden_tree;
 mod hash;
 mod header;
 mod labels;
 mod node;
+mod node_head;
 mod pack;
 mod record;
 mod sealed;
@@ -23,6 +32,18 @@ mod table;
 mod time;
 
 pub(crate) use blob::{BlobEncoder, decode_blob_into};
+pub use directory::{
+    AttributeList, Attributes, DirectoryTop, Entry, EntryContent, EntryName, FileData, Metadata,
+    SymlinkTarget, TreeTotals,
+};
+#[cfg_attr(not(test), expect(unused_imports, reason = "used by the backup and the readers of trees"))]
+pub(crate) use directory::{
+    DirectoryInner, DirectoryLeaf, DirectorySubtree, MAX_DIRECTORY_LEAF_BYTES, OwnerNames, TreeRoot,
+    ends_directory_inner, ends_directory_leaf,
+};
+pub use file_node::FileSubtree;
+#[cfg_attr(not(test), expect(unused_imports, reason = "used by the backup and the readers of trees"))]
+pub(crate) use file_node::{FileInner, FileLeaf, FileSlot, ends_file_node};
 pub(crate) use filter::{Filter, FilterBuilder};
 pub use hash::ObjectType;
 pub(crate) use hash::{ChecksumContext, ObjectHasher};
@@ -34,7 +55,7 @@ pub use node::FAN_OUT;
 pub(crate) use node::{Child, Inner, Leaf, Root, Slot, Subtree};
 pub(crate) use pack::{MAX_PACK_SIZE, PackDirectory, PackEntry, PackHeader, PackKind, PackTrailer};
 pub use record::{
-    Content, Counters, FileEvidence, HintEvidence, ImageContent, Kind, Method, Record, RecordKey,
+    Content, Counters, FileEvidence, HintEvidence, ImageContent, Kind, Method, Record, RecordKey, TreeContent,
 };
 pub(crate) use sealed::{MAX_SEALED_SIZE, open, seal};
 pub(crate) use table::{

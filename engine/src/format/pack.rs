@@ -49,7 +49,7 @@ impl PackKind {
     pub(crate) fn of(object_type: ObjectType) -> Self {
         match object_type {
             ObjectType::Chunk => Self::Data,
-            ObjectType::Node => Self::Metadata,
+            ObjectType::Node | ObjectType::Directory => Self::Metadata,
         }
     }
 }

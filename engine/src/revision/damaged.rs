@@ -5,14 +5,14 @@ use std::collections::{HashMap, HashSet};
 use super::MapReader;
 use super::map_reader::MapPart;
 use crate::error::Result;
-use crate::format::{Content, Damage, Record};
+use crate::format::{Damage, Kind, Record};
 use crate::id::{ObjectId, RevisionId};
 use crate::repository::Repository;
 
 impl Repository {
     /// The revisions of these records that reach a bad object, each with the bad objects that it reaches.
     ///
-    /// Costs nothing while nothing is damaged; else each node is read once, however many revisions and nodes share it.
+    /// Of a tree the root alone is looked at. Costs nothing while nothing is damaged; else each node is read once, however many revisions and nodes share it.
     pub fn damaged_revisions(
         &self,
         damage: &Damage,
@@ -25,11 +25,11 @@ impl Repository {
         }
         let mut memory = HashMap::new();
         for record in records {
-            let Content::Image(content) = &record.content;
-            let reached = match self.bad_below_root(&content.root, &bad, &mut memory) {
+            let root = record.content.root();
+            let reached = match self.bad_reached(record, &bad, &mut memory) {
                 Ok(reached) => reached,
                 // A root that can't be read is the worst damage.
-                Err(error) if error.is_damage() || error.is_not_found() => vec![content.root],
+                Err(error) if error.is_damage() || error.is_not_found() => vec![root],
                 Err(error) => return Err(error),
             };
             if !reached.is_empty() {
@@ -39,17 +39,19 @@ impl Repository {
         Ok(affected)
     }
 
-    fn bad_below_root(
+    fn bad_reached(
         &self,
-        root: &ObjectId,
+        record: &Record,
         bad: &HashSet<ObjectId>,
         memory: &mut Memory,
     ) -> Result<Vec<ObjectId>> {
-        if bad.contains(root) {
-            return Ok(vec![*root]);
+        let root = record.content.root();
+        // Trees are not followed yet.
+        if bad.contains(&root) || record.kind() == Kind::Tree {
+            return Ok(bad.get(&root).copied().into_iter().collect());
         }
-        let map = MapReader::open(self.store(), root)?;
-        let mut path = Path::below(*root);
+        let map = MapReader::open(self.store(), &root)?;
+        let mut path = Path::below(root);
         map.walk(&mut |part| {
             match part {
                 MapPart::Node { id, level, .. } => {

@@ -6,6 +6,8 @@ mod labels;
 mod map_diff;
 mod map_reader;
 mod spec;
+#[cfg(test)]
+mod tests;
 
 pub use image_reader::ImageReader;
 pub(crate) use map_diff::diff_maps;
@@ -14,7 +16,7 @@ pub use spec::{Spec, split_revision};
 
 use crate::backend::{Area, Key};
 use crate::error::{Corrupt, Result};
-use crate::format::{Content, MAX_SEALED_SIZE, Record, RecordKey, open};
+use crate::format::{MAX_SEALED_SIZE, Record, RecordKey, open};
 use crate::repository::{Repository, Stream};
 
 impl Repository {
@@ -32,10 +34,14 @@ impl Repository {
         let bytes = self.backend().read(&Key::record(stream.id, key), MAX_SEALED_SIZE)?;
         let name = format!("the record of {}@{}", stream.name, key.name);
         let record: Record = open(&name, &bytes)?;
-        if record.key() == *key && record.stream == stream.id {
-            return Ok(record);
+        if record.key() != *key || record.stream != stream.id {
+            return Err(Corrupt::new(name, "it is the record of another revision").into());
         }
-        Err(Corrupt::new(name, "it is the record of another revision").into())
+        if record.kind() != stream.kind {
+            let expected = format!("its stream holds {}s, and it is none", stream.kind);
+            return Err(Corrupt::new(name, expected).into());
+        }
+        Ok(record)
     }
 
     /// The newest revision of a stream, if it has one.
@@ -45,8 +51,10 @@ impl Repository {
     }
 
     /// Opens the image of a revision for reading.
+    ///
+    /// # Errors
+    /// [`Error::NotAnImage`](crate::Error::NotAnImage) if the revision is a tree.
     pub fn open_image(&self, record: &Record) -> Result<ImageReader> {
-        let Content::Image(content) = &record.content;
-        ImageReader::open(self, record, content)
+        ImageReader::open(self, record, record.image()?)
     }
 }

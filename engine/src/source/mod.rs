@@ -1,8 +1,12 @@
-//! What is backed up: image files, block devices, streams of bytes.
+//! What is backed up: image files, block devices, streams of bytes, directory trees.
 
+mod extents;
 mod file;
+#[expect(dead_code, unused_imports, reason = "used by operations/backup/tree")]
+pub(crate) mod tree;
 
 pub use file::FileSource;
+pub use tree::{TreeOptions, TreeSource};
 
 use std::io::Read;
 use std::ops::Range;

@@ -113,8 +113,7 @@ fn read_hints(source: &Source, options: &BackupOptions) -> Result<Option<Hints>>
 }
 
 fn root_of(record: &Record) -> ObjectId {
-    let Content::Image(content) = &record.content;
-    content.root
+    record.content.root()
 }
 
 /// One backup on its way.
@@ -197,7 +196,7 @@ impl Run<'_> {
         if !wanted || parent.evidence.as_ref() != Some(evidence) {
             return Ok(None);
         }
-        let Content::Image(content) = &parent.content;
+        let Content::Image(content) = &parent.content else { return Ok(None) };
         let Some(map) = self.usable_map(parent) else { return Ok(None) };
         let parents = std::slice::from_ref(parent);
         if !self.repository.damaged_revisions(&self.place.damage, parents)?.is_empty() {

@@ -27,6 +27,9 @@ impl Place {
         monitor: &dyn Monitor,
     ) -> Result<Self> {
         let mut stream = find_stream(repository, &options.stream)?;
+        if let Some(stream) = &stream {
+            stream.must_hold(Kind::Image, source)?;
+        }
         if stream.is_none() && needs_base(options) {
             return Err(no_base(&options.stream));
         }
@@ -133,5 +136,25 @@ fn find_stream(repository: &Repository, name: &str) -> Result<Option<Stream>> {
         Ok(stream) => Ok(Some(stream)),
         Err(Error::NoSuchStream { .. }) => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::monitor::SilentMonitor;
+    use crate::repository::CreateOptions;
+
+    #[test]
+    fn an_image_has_no_place_in_a_stream_of_trees() {
+        let directory = tempfile::tempdir().unwrap();
+        let repository = Repository::create(&directory.path().join("r"), &CreateOptions::default()).unwrap();
+        repository.stream_for_backup("home", Kind::Tree, "/home").unwrap();
+        for dry_run in [false, true] {
+            let options = BackupOptions { stream: "home".to_owned(), dry_run, ..BackupOptions::default() };
+            let error =
+                Place::take(&repository, &options, "vm1.img", &SilentMonitor).map(|_| ()).unwrap_err();
+            assert!(matches!(error, Error::WrongKind { .. }), "{error}");
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::damage_of;
 use crate::error::{Error, Result};
-use crate::format::{Content, ObjectType, Record, Slot};
+use crate::format::{ObjectType, Record, Slot};
 use crate::monitor::Monitor;
 use crate::parallel;
 use crate::repository::Repository;
@@ -25,8 +25,7 @@ pub(super) fn compare(
         Ok(image) => image,
         Err(error) => {
             damage_of(error)?;
-            let Content::Image(content) = &record.content;
-            let all = 0..content.size.max(source.size());
+            let all = 0..record.content.size().max(source.size());
             return Ok(Vec::from_iter((!all.is_empty()).then_some(all)));
         }
     };

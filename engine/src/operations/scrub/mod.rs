@@ -11,7 +11,7 @@ use std::ops::Range;
 use crate::backend::{Area, Key};
 use crate::error::{Error, Result};
 use crate::format::{
-    BadObject, Content, Damage, Header, Labels, MAX_SEALED_SIZE, ObjectType, Record, Timestamp, open,
+    BadObject, Damage, Header, Labels, MAX_SEALED_SIZE, ObjectType, Record, Timestamp, open,
 };
 use crate::id::{ObjectId, RevisionId};
 use crate::monitor::Monitor;
@@ -260,8 +260,7 @@ impl Scrub<'_> {
 
 /// The root of a revision's map.
 fn root_of(record: &Record) -> ObjectId {
-    let Content::Image(content) = &record.content;
-    content.root
+    record.content.root()
 }
 
 /// Objects as the damage list names them.

@@ -42,7 +42,8 @@ impl Scrub<'_> {
     /// Looks at every object that the revisions reach.
     pub(super) fn check_reach(&mut self, revisions: &[(Stream, Record)], packs_read: bool) -> Result<()> {
         self.settle_bad_copies()?;
-        let total = revisions.iter().map(|(_, record)| data_bytes(record)).sum();
+        let data_bytes = |(_, record): &(Stream, Record)| Ok(record.image()?.data_bytes);
+        let total = revisions.iter().map(data_bytes).sum::<Result<u64>>()?;
         self.monitor.begin("following revisions", (!packs_read).then_some(total));
         let mut walk = Walk {
             packs_read,
@@ -233,9 +234,4 @@ impl Recent {
         }
         true
     }
-}
-
-fn data_bytes(record: &Record) -> u64 {
-    let crate::format::Content::Image(content) = &record.content;
-    content.data_bytes
 }
