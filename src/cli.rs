@@ -3,7 +3,8 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
     backup, completions, diff, dump, init, list, man, mount, restore, scrub, status, unmount,
@@ -70,7 +71,9 @@ pub(crate) struct GlobalOptions {
         global = true,
         value_name = "REPO",
         env = "TREERING_REPOSITORY",
-        hide_env_values = true
+        hide_env_values = true,
+        // An empty variable is none: commands that need no repository must work all the same.
+        value_parser = OsStringValueParser::new().map(PathBuf::from)
     )]
     pub(crate) repository: Option<PathBuf>,
 
@@ -137,6 +140,9 @@ pub(crate) enum CommandResult {
     Data,
 }
 
+/// Commands that print data on stdout.
+const DATA_COMMANDS: [&str; 3] = ["dump", "completions", "man"];
+
 impl Command {
     /// What the command prints on stdout.
     pub(crate) fn result(&self) -> CommandResult {
@@ -155,13 +161,18 @@ pub(crate) struct EarlyFlags {
 }
 
 impl EarlyFlags {
-    /// Looks for `--json` and `--color` among arguments that need not make sense.
+    /// Looks for `--json`, where the command has any, and `--color` among arguments that need not make sense.
     pub(crate) fn from_arguments(arguments: &[OsString]) -> Self {
         let mut flags = Self::default();
+        let cli = Cli::command();
+        let is_command =
+            |argument: &&OsString| argument.to_str().is_some_and(|name| cli.find_subcommand(name).is_some());
+        let command = arguments.iter().skip(1).find(is_command).and_then(|name| name.to_str());
+        let prints_data = command.is_some_and(|name| DATA_COMMANDS.contains(&name));
         let mut arguments = arguments.iter().take_while(|argument| *argument != "--");
         while let Some(argument) = arguments.next() {
             match argument.to_str() {
-                Some("--json") => flags.json = true,
+                Some("--json") => flags.json = !prints_data,
                 Some("--color") => flags.set_color(arguments.next().and_then(|word| word.to_str())),
                 Some(text) => {
                     if let Some(word) = text.strip_prefix("--color=") {
@@ -182,9 +193,26 @@ impl EarlyFlags {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
     use super::*;
+
+    #[test]
+    fn commands_that_print_data_are_told_by_their_names() {
+        for command in Cli::command().get_subcommands() {
+            let arguments = match command.get_name() {
+                "diff" => vec!["a", "b"],
+                "completions" => vec!["bash"],
+                "list" | "status" | "init" | "scrub" | "man" => vec![],
+                "restore" => vec!["a", "b"],
+                _ => vec!["a"],
+            };
+            let line = ["treering", command.get_name()].into_iter().chain(arguments);
+            let cli = Cli::from_arguments(line.map(OsString::from).collect()).unwrap();
+            let is_data = cli.command.result() == CommandResult::Data;
+            assert_eq!(DATA_COMMANDS.contains(&command.get_name()), is_data, "{}", command.get_name());
+        }
+    }
 
     fn early(arguments: &[&str]) -> EarlyFlags {
         EarlyFlags::from_arguments(&arguments.iter().map(OsString::from).collect::<Vec<_>>())
@@ -200,6 +228,8 @@ mod tests {
         assert_eq!(early(&["treering", "--nonsense"]), EarlyFlags::default());
         assert!(early(&["treering", "--nonsense", "--json"]).json);
         assert!(!early(&["treering", "--", "--json"]).json);
+        assert!(early(&["treering", "list", "dump", "--json"]).json);
+        assert!(!early(&["treering", "--json", "-q", "dump", "list", "--nonsense"]).json);
         assert_eq!(early(&["treering", "--color", "never"]).color, ColorChoice::Never);
         assert_eq!(early(&["treering", "--color=always"]).color, ColorChoice::Always);
         assert_eq!(early(&["treering", "--color=sometimes"]).color, ColorChoice::Auto);

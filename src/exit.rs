@@ -1,6 +1,7 @@
 //! How a command ends: exit codes, and errors of the layers below turned into message and next step.
 
 use std::io::ErrorKind;
+use std::ops::Range;
 use std::process::ExitCode;
 
 use serde_json::{Map, Value, json};
@@ -17,7 +18,7 @@ pub(crate) enum Code {
     Usage,
     /// Done, but the source could not be read as it should.
     Incomplete,
-    /// Damage was found.
+    /// Damage was found by a command that tells.
     Damage,
     /// Stopped by a signal.
     Interrupted,
@@ -84,7 +85,8 @@ impl Failure {
     /// Output that could not be written.
     pub(crate) fn output(error: &std::io::Error) -> Self {
         let is_broken_pipe = error.kind() == ErrorKind::BrokenPipe;
-        Self { is_broken_pipe, ..Self::new(format!("cannot write to stdout: {error}")) }
+        let hint = io_hint(error).map(str::to_owned);
+        Self { is_broken_pipe, hint, ..Self::new(format!("cannot write to stdout: {error}")) }
     }
 
     /// Adds the next step.
@@ -93,7 +95,16 @@ impl Failure {
         self
     }
 
-    fn detail(mut self, key: &str, value: Value) -> Self {
+    /// The same for a command whose exit codes know no damage: it is an error like others.
+    pub(crate) fn without_damage_code(mut self) -> Self {
+        if self.code == Code::Damage {
+            self.code = Code::Failed;
+        }
+        self
+    }
+
+    /// Adds a key to the JSON error.
+    pub(crate) fn detail(mut self, key: &str, value: Value) -> Self {
         self.details.insert(key.to_owned(), value);
         self
     }
@@ -136,8 +147,9 @@ impl From<Error> for Failure {
     }
 }
 
-fn ranges_json(ranges: &[(u64, u64)]) -> Value {
-    ranges.iter().map(|(offset, length)| json!({ "offset": offset, "length": length })).collect()
+fn ranges_json(ranges: &[Range<u64>]) -> Value {
+    let object = |range: &Range<u64>| json!({ "offset": range.start, "length": range.end - range.start });
+    ranges.iter().map(object).collect()
 }
 
 fn code_of(error: &Error) -> Code {
@@ -167,14 +179,24 @@ fn hint_of(error: &Error) -> Option<String> {
             return Some(format!("give more of it; these match:{}", listed(candidates, LINES)));
         }
         Error::UnusableTarget { hint, .. } => hint,
-        Error::Corrupt(_) | Error::Damaged { .. } => {
-            "`treering scrub` finds and marks all damage; the next backup of the same data heals it"
+        Error::Corrupt(corrupt) => damage_hint(corrupt.object()),
+        Error::Damaged { .. } => DAMAGED_DATA,
+        Error::LostStreamName { .. } => {
+            "put the file back from a copy of the repository; without one, `treering list` shows the stream under its id, \
+             which reading commands take for its name, and `treering backup --new-stream` begins another one"
         }
         Error::Incompatible { .. } => "a newer version of treering wrote this: install that version",
         Error::NotARepository { .. } => {
             "check the path given by -r or TREERING_REPOSITORY, or make a repository there: `treering init`"
         }
+        Error::NotEmpty { found, .. } if found == "a repository" => {
+            "it can be used as it is: `treering backup SOURCE STREAM`; for another one choose an empty directory"
+        }
         Error::NotEmpty { .. } => "choose a directory that is empty or not there yet",
+        Error::BadParameter { .. } => "`treering COMMAND --help` says what is allowed",
+        Error::UncertainCommit { .. } => {
+            "look into the system's log for what is wrong with the medium, then run the backup again"
+        }
         Error::BadName { what: "stream name", .. } => "give STREAM: `treering backup SOURCE STREAM`",
         Error::WrongKind { .. } => "back it up to a stream of its own",
         Error::Busy { .. } => "try again when that is done, or let this one wait: --wait",
@@ -192,6 +214,35 @@ fn hint_of(error: &Error) -> Option<String> {
         _ => return None,
     };
     Some(fixed.to_owned())
+}
+
+const DAMAGED_DATA: &str =
+    "`treering scrub` finds and marks all damage; the next backup of the same data heals it";
+
+/// What to do about a stored object or file that is damaged, which the engine names thus, or from the repository's
+/// directory on. Only what is stored of sources comes back with the next backup.
+pub(crate) fn damage_hint(object: &str) -> &'static str {
+    let is_in = |directory: &str| object.starts_with(directory) || object.contains(&format!("/{directory}"));
+    match object {
+        _ if object.ends_with("treering-repository") || object == "the repository header" => {
+            "put the file treering-repository back from a copy of the repository; nothing can be read without it"
+        }
+        _ if is_in("streams/") || object.starts_with("stream ") => {
+            "put the file in streams/ back from a copy of the repository; until then the stream is found under its id"
+        }
+        _ if is_in("revisions/") || object.starts_with("the record ") => {
+            "put the record back from a copy of the repository; other revisions are not affected"
+        }
+        _ if is_in("labels/") || object.starts_with("the set of labels ") => {
+            "put the file in labels/ back from a copy of the repository; only tags and protection are lost with it"
+        }
+        _ if is_in("index/") || object.starts_with("index table ") => {
+            "nothing is lost with it: the packs' own directories serve in its place; a later version's `check --repair` \
+             will make it anew"
+        }
+        _ if object == "damage" || object == "the damage list" => "`treering scrub` makes it anew",
+        _ => DAMAGED_DATA,
+    }
 }
 
 /// The next step after an error of the system, where there is one that fits.
@@ -244,11 +295,44 @@ mod tests {
 
     #[test]
     fn damage_names_its_ranges_and_ends_with_4() {
-        let error =
-            Error::Damaged { revision: "vm1@x".into(), ranges: vec![(0, 65536)], detail: "a flip".into() };
+        let error = Error::Damaged {
+            revision: "vm1@x".into(),
+            ranges: vec![0..65536, 131_072..196_608],
+            detail: "a flip".into(),
+        };
         let failure = Failure::from(error);
         assert_eq!(failure.code.number(), 4);
-        assert_eq!(failure.to_json()["error"]["ranges"], json!([{ "offset": 0, "length": 65536 }]));
+        assert_eq!(
+            failure.to_json()["error"]["ranges"],
+            json!([{ "offset": 0, "length": 65536 }, { "offset": 131_072, "length": 65536 }])
+        );
+    }
+
+    #[test]
+    fn what_no_backup_heals_is_told_from_what_the_next_one_does() {
+        let id = "018f2f6e-7b5c-4c3a-9d1e-0123456789ab";
+        for object in [
+            "the repository header".to_owned(),
+            "/backup/treering-repository".to_owned(),
+            format!("stream {id}"),
+            format!("/backup/streams/{id}"),
+            "the record of vm1@2026-11-20T10-13-20Z".to_owned(),
+            format!("labels/{id}/{id}"),
+        ] {
+            assert!(damage_hint(&object).contains("back from a copy"), "{object}");
+        }
+        assert!(damage_hint("index/0123").contains("nothing is lost"));
+        for object in ["chunk 0123", "node 0123", "packs/data/0123", "/backup/packs/data/0123"] {
+            assert!(damage_hint(object).contains("next backup of the same data heals"), "{object}");
+        }
+    }
+
+    #[test]
+    fn a_limit_of_the_program_is_no_mistake_in_the_command_line() {
+        let limit = Error::NotStorable { object: "pack", reason: "it has too many entries".to_owned() };
+        let failure = Failure::from(limit);
+        assert_eq!(failure.message, "the pack can't be stored: it has too many entries");
+        assert_eq!(failure.code, Code::Failed);
     }
 
     #[test]

@@ -21,6 +21,6 @@ fn main() -> ExitCode {
     };
     match Ui::new(&cli) {
         Ok(ui) => ui.finish(commands::run(&cli, &ui)).into(),
-        Err(failure) => Ui::plain(&early).finish(Err(failure)).into(),
+        Err(failure) => Ui::plain(&cli, &early).finish(Err(failure)).into(),
     }
 }

@@ -14,7 +14,7 @@ use support::{CHUNK, World, noise, settle, wait_until, write_chunk};
 #[test]
 fn an_image_comes_from_stdin() {
     let world = World::new();
-    for (length, new) in [(10 * CHUNK as usize + 3, 11), (10 * CHUNK as usize + 3, 0), (0, 0)] {
+    for (length, new) in [(10 * CHUNK as usize + 3, 11), (10 * CHUNK as usize + 3, 0), (1, 1)] {
         let input = noise(5, length);
         let run = world.run_with_input(&["backup", "-", "piped", "--json"], &input).expect_code(0);
         let said = run.json();
@@ -22,6 +22,24 @@ fn an_image_comes_from_stdin() {
         assert!(world.dump("piped") == input);
     }
     assert_eq!(world.revisions("piped")[0]["source"], "-");
+}
+
+/// A producer that fails at once (`qemu-img convert` into a pipe, say) once made an empty revision.
+#[test]
+fn an_empty_or_closed_stdin_is_no_image() {
+    let world = World::new();
+    world.run_with_input(&["backup", "-", "piped"], b"abc").expect_code(0);
+    let closed = format!("exec '{}' backup - piped <&-", env!("CARGO_BIN_EXE_treering"));
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", &closed]).env("TREERING_REPOSITORY", world.repository());
+    for run in [
+        world.run_with_input(&["backup", "-", "piped"], b""),
+        world.run_with_input(&["backup", "-", "piped", "--dry-run"], b""),
+        support::Run::of(&["backup", "-", "piped", "<&-"], shell.output().unwrap()),
+    ] {
+        run.expect_code(1).says(&["nothing came", "hint:", "no revision was made"]);
+    }
+    assert_eq!(world.revisions("piped").len(), 1);
 }
 
 #[test]

@@ -40,8 +40,10 @@ fn equal_revisions_have_no_difference() {
     world.small_image("vm1.img");
     world.backup("vm1.img", "vm1");
     world.backup("vm1.img", "vm1");
-    assert_eq!(world.json(&["diff", "vm1@1", "0"]), json!({ "ranges": [], "bytes_changed": 0 }));
-    assert!(world.ok(&["diff", "vm1@1", "0"]).text().contains("0 B changed"));
+    let size = 64 * CHUNK;
+    let nothing = json!({ "ranges": [], "bytes_changed": 0, "size_from": size, "size_to": size });
+    assert_eq!(world.json(&["diff", "vm1@1", "0"]), nothing);
+    assert!(world.ok(&["diff", "vm1@1", "0"]).text().ends_with("0 B changed in 0 ranges\n"));
 }
 
 #[test]
@@ -55,6 +57,23 @@ fn streams_and_sizes_may_differ() {
     world.backup("a.img", "b");
     assert_eq!(ranges(&world.json(&["diff", "a", "b@latest"])), [(15, CHUNK)]);
     assert_eq!(ranges(&world.json(&["diff", "b@0", "a@0"])), [(15, CHUNK)]);
+}
+
+#[test]
+fn a_size_that_changed_by_holes_alone_is_told() {
+    let world = World::new();
+    let image = world.image("a.img", 10 * CHUNK, &[0, 9]);
+    world.backup("a.img", "a");
+    File::options().write(true).open(&image).unwrap().set_len(11 * CHUNK + 5).unwrap();
+    world.backup("a.img", "a");
+    let said = world.json(&["diff", "a@1", "0"]);
+    assert_eq!(said["bytes_changed"], 0);
+    assert_eq!((&said["size_from"], &said["size_to"]), (&(10 * CHUNK).into(), &(11 * CHUNK + 5).into()));
+    let grown = format!("({} bytes)", CHUNK + 5);
+    let text = world.ok(&["diff", "a@1", "0"]).text();
+    assert!(text.contains("it grew from") && text.contains(&grown), "{text}");
+    let text = world.ok(&["diff", "a@0", "a@1"]).text();
+    assert!(text.contains("it shrank from") && text.contains(&grown), "{text}");
 }
 
 #[test]

@@ -4,10 +4,11 @@
 mod support;
 
 use std::fs::{self, File};
-use std::process::Command;
+use std::io::Read;
+use std::process::{Command, Stdio};
 
-use support::system::{Requirement, can_use};
-use support::{CHUNK, World, flip_bit, write_chunk};
+use support::system::{Requirement, can_use, system};
+use support::{CHUNK, World, flip_bit, interrupt, wait_until, write_chunk};
 
 #[test]
 fn every_revision_comes_out_as_it_went_in() {
@@ -40,6 +41,65 @@ fn dumps_into_a_file_and_a_pipe_are_the_same() {
     let status = world.command(&["dump", "vm1"]).stdout(File::create(world.path("out")).unwrap()).status();
     assert!(status.unwrap().success());
     assert!(fs::read(world.path("out")).unwrap() == fs::read(image).unwrap());
+}
+
+#[test]
+fn other_programs_take_what_is_dumped() {
+    if !can_use(&[Requirement::Program("qemu-img"), Requirement::Program("dd")]) {
+        return;
+    }
+    let world = World::new();
+    let image = world.image("vm1.img", 40 * CHUNK + 512, &[0, 1, 17, 39]);
+    world.backup("vm1.img", "vm1");
+    let shell = |line: &str| {
+        let line = line.replace("treering", env!("CARGO_BIN_EXE_treering"));
+        let mut command = Command::new("sh");
+        command.args(["-ec", &line]).current_dir(world.directory());
+        let output = command.env("TREERING_REPOSITORY", world.repository()).output().unwrap();
+        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    let compare = |format: &str, name: &str| {
+        let (image, copy) = (image.to_str().unwrap().to_owned(), world.path(name));
+        let same =
+            system("qemu-img", &["compare", "-f", "raw", "-F", format, &image, copy.to_str().unwrap()]);
+        assert!(same.contains("identical"), "{name}: {same}");
+    };
+    shell("treering dump vm1 > file.raw");
+    compare("raw", "file.raw");
+    shell("treering dump vm1 | dd of=dd.raw bs=1M");
+    compare("raw", "dd.raw");
+    shell("treering dump vm1 > vm1.raw && qemu-img convert -O qcow2 vm1.raw vm1.qcow2");
+    compare("qcow2", "vm1.qcow2");
+}
+
+/// A dump into a pipe that nobody read once waited for a second signal.
+#[test]
+fn a_reader_that_stalls_does_not_keep_a_dump_from_being_interrupted() {
+    let world = World::new();
+    world.image("vm1.img", 100 * CHUNK, &[0, 99]);
+    world.backup("vm1.img", "vm1");
+    let mut dump = world.command(&["dump", "vm1"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut output = dump.stdout.take().unwrap();
+    output.read_exact(&mut [0]).unwrap();
+    interrupt(&dump);
+    wait_until("the dump has ended", || dump.try_wait().unwrap().is_some());
+    assert_eq!(dump.wait().unwrap().code(), Some(130));
+}
+
+#[test]
+fn a_closed_stdout_is_an_error_and_dev_null_is_none() {
+    let world = World::new();
+    world.small_image("vm1.img");
+    world.backup("vm1.img", "vm1");
+    let mut command = Command::new("sh");
+    command.args(["-c", "exec \"$0\" dump vm1 >&-", env!("CARGO_BIN_EXE_treering")]);
+    let output = command.env("TREERING_REPOSITORY", world.repository()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("it is closed"));
+    // Opened for both, as the standard library opens it in the place of what is closed.
+    let null = File::options().read(true).write(true).open("/dev/null").unwrap();
+    let status = world.command(&["dump", "vm1"]).stdout(null).status().unwrap();
+    assert!(status.success());
 }
 
 #[test]

@@ -38,7 +38,7 @@ fn a_place_that_holds_anything_is_refused_and_left_alone() {
 fn a_repository_is_never_made_over_another() {
     let world = World::new();
     let id = world.json(&["status"])["repository"]["id"].clone();
-    world.fails(1, &["init"], &["not empty"]);
+    world.fails(1, &["init"], &["it holds a repository", "hint:", "can be used as it is"]);
     assert_eq!(world.json(&["status"])["repository"]["id"], id);
 }
 

@@ -4,9 +4,10 @@
 mod support;
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::Path;
-use std::process::Child;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use support::system::{LoopDevice, Mounted, Requirement, can_use, is_mounted, system};
@@ -161,7 +162,7 @@ fn a_mount_in_front_ends_with_the_first_signal() {
     if !can_mount() {
         return;
     }
-    for signal in [Signal::INT, Signal::TERM] {
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
         let world = world();
         let (mut child, mounted) = mount_in_front(&world, &[]);
         kill_process(Pid::from_child(&child), signal).unwrap();
@@ -280,4 +281,428 @@ fn backups_and_mounts_do_not_hinder_each_other() {
     let mut bytes = vec![0; CHUNK as usize];
     open.read_exact_at(&mut bytes, 3 * CHUNK).unwrap();
     assert_eq!(world.revisions("vm1").len(), 7);
+}
+
+/// The path once was followed anew with every look: through a directory that was gone by then.
+#[test]
+fn a_mount_keeps_its_repository_whatever_becomes_of_the_path_to_it() {
+    if !can_mount() {
+        return;
+    }
+    let world = World::new();
+    world.small_image("vm1.img");
+    world.backup("vm1.img", "vm1");
+    fs::create_dir(world.path("aside")).unwrap();
+    std::os::unix::fs::symlink("repo", world.path("link")).unwrap();
+    let mounted = Mounted::repository(&world, &["-r", "aside/../link"]);
+    fs::remove_dir(world.path("aside")).unwrap();
+    fs::remove_file(world.path("link")).unwrap();
+    std::os::unix::fs::symlink("/", world.path("link")).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    assert_eq!(fs::read_dir(mounted.path().join("vm1")).unwrap().count(), 4);
+    assert!(
+        fs::read(mounted.path().join("vm1/latest.img")).unwrap() == fs::read(world.path("vm1.img")).unwrap()
+    );
+}
+
+#[test]
+fn a_read_only_copy_of_the_repository_is_mounted() {
+    if !can_mount() {
+        return;
+    }
+    let world = world();
+    system("cp", &["-r", world.repository().to_str().unwrap(), world.path("copy").to_str().unwrap()]);
+    let copy = Mounted::mount(&world.path("copy"), world.path("medium"), "bind,ro");
+    assert!(File::create(copy.path().join("x")).is_err());
+    let mounted = Mounted::repository(&world, &["-r", "medium"]);
+    assert_same(&mounted.path().join("vm1/latest.img"), &world.path("vm1.img"));
+    assert_eq!(fs::read_dir(mounted.path().join("vm1/by-id")).unwrap().count(), 2);
+    // The repository that it was copied from goes its own way.
+    world.backup("vm1.img", "vm1");
+    assert_eq!(world.json(&["list", "vm1", "-r", "medium"])["revisions"].as_array().unwrap().len(), 2);
+    world.ok(&["unmount", "mnt"]);
+}
+
+#[test]
+fn qemu_img_sees_the_holes_and_no_difference() {
+    if !can_use(&[Requirement::Root, Requirement::Fuse, Requirement::Program("qemu-img")]) {
+        return;
+    }
+    let world = world();
+    let mounted = Mounted::repository(&world, &[]);
+    let image = mounted.path().join("vm1/latest.img");
+    let image = image.to_str().unwrap();
+    let map = system("qemu-img", &["map", "--output=json", "-f", "raw", image]);
+    let map: Vec<serde_json::Value> = serde_json::from_str(&map).unwrap();
+    let number = |range: &serde_json::Value, key: &str| range[key].as_u64().unwrap() / CHUNK;
+    let data: Vec<(u64, u64)> = map
+        .iter()
+        .filter(|range| range["data"] == true)
+        .map(|range| (number(range, "start"), number(range, "length")))
+        .collect();
+    assert_eq!(data, [(0, 8), (16, 8), (32, 8), (48, 8)]);
+    let original = world.path("vm1.img");
+    let compare = ["compare", "-f", "raw", "-F", "raw", original.to_str().unwrap(), image];
+    assert_eq!(system("qemu-img", &compare), "Images are identical.");
+}
+
+/// The first partition of a loop device, made known to the kernel; forgotten when dropped.
+struct Partition<'a> {
+    device: &'a LoopDevice,
+}
+
+impl<'a> Partition<'a> {
+    fn of(device: &'a LoopDevice) -> Self {
+        let partition = Self { device };
+        if !partition.path().exists() {
+            // This kernel reads no partition tables by itself.
+            system("partx", &["--add", device.name()]);
+        }
+        wait_until("the partition is there", || partition.path().exists());
+        partition
+    }
+
+    fn path(&self) -> PathBuf {
+        format!("{}p1", self.device.name()).into()
+    }
+}
+
+impl Drop for Partition<'_> {
+    fn drop(&mut self) {
+        let _ = Command::new("partx").args(["--delete", self.device.name()]).output();
+    }
+}
+
+/// The main job: a partition of a revision, by way of the disk's partition table, has the files that went in.
+#[test]
+fn the_partitions_of_a_disk_in_a_revision_have_the_files_that_went_in() {
+    let programs = ["sfdisk", "partx", "mkfs.ext4", "diff"].map(Requirement::Program);
+    if !can_use(&[&[Requirement::Root, Requirement::Fuse, Requirement::Loop], &programs[..]].concat()) {
+        return;
+    }
+    let world = World::new();
+    let disk = world.image("disk.img", 48 << 20, &[]);
+    fs::write(world.path("table"), "label: gpt\nstart=1MiB, type=linux\n").unwrap();
+    let (disk_name, table) = (disk.to_str().unwrap(), world.path("table"));
+    system("sh", &["-c", "sfdisk --quiet \"$0\" <\"$1\"", disk_name, table.to_str().unwrap()]);
+    let files = world.path("files");
+    fs::create_dir_all(files.join("etc/deep/er")).unwrap();
+    fs::write(files.join("etc/deep/er/large"), support::noise(1, 5_000_000)).unwrap();
+    (0..200)
+        .for_each(|n| fs::write(files.join(format!("etc/{n}")), support::noise(n, n as usize * 40)).unwrap());
+    std::os::unix::fs::symlink("deep/er/large", files.join("etc/link")).unwrap();
+    {
+        let device = LoopDevice::attach(&disk, &["--partscan"]);
+        let partition = Partition::of(&device);
+        let partition = partition.path();
+        system("mkfs.ext4", &["-q", partition.to_str().unwrap()]);
+        let inside = Mounted::mount(&partition, world.path("inside"), "noatime");
+        system("cp", &["-a", files.to_str().unwrap(), inside.path().to_str().unwrap()]);
+    }
+    world.backup("disk.img", "disk");
+    // What happens afterwards is another revision.
+    write_chunk(&disk, 16, 1);
+    world.backup("disk.img", "disk");
+
+    let mounted = Mounted::repository(&world, &[]);
+    let name = world.revisions("disk@1")[0]["name"].as_str().unwrap().to_owned();
+    let revision = mounted.path().join(format!("disk/{name}.img"));
+    let device = LoopDevice::attach(&revision, &["--read-only", "--partscan"]);
+    let partition = Partition::of(&device);
+    let inside = Mounted::mount(&partition.path(), world.path("inside"), "ro,noload");
+    let found = inside.path().join("files");
+    system("diff", &["-r", "--no-dereference", files.to_str().unwrap(), found.to_str().unwrap()]);
+}
+
+/// Runs a shell script in a namespace of its own: what it mounts, and over what, nobody else sees. `user` begins a
+/// command of a normal user, who has a copy of the program, may read the repository, and owns `mnt`.
+fn in_own_namespace(script: &str) -> support::Run {
+    let world = world();
+    fs::create_dir(world.path("mnt")).unwrap();
+    system("cp", &[env!("CARGO_BIN_EXE_treering"), world.path("treering").to_str().unwrap()]);
+    system("chmod", &["-R", "a+rX", world.directory().to_str().unwrap()]);
+    system("chown", &["nobody", world.path("mnt").to_str().unwrap()]);
+    let script = format!(
+        "set -eu
+        trap 'umount -l mnt 2>/dev/null || true' EXIT
+        as() {{ id=$1; group=$2; shift 2; setpriv --reuid \"$id\" --regid \"$group\" --clear-groups \"$@\"; }}
+        user() {{ as 65534 65534 \"$@\"; }}
+        {script}"
+    );
+    let plain = world.command(&[]);
+    let environment = plain.get_envs().filter_map(|(key, value)| Some((key, value?)));
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--mount", "sh", "-c", &script]).current_dir(world.directory());
+    unshare.env_clear().envs(environment).stdin(Stdio::null());
+    support::Run::of(&[script.as_str()], unshare.output().unwrap())
+}
+
+fn can_be_a_user() -> bool {
+    let programs = ["fusermount3", "unshare", "setpriv"].map(Requirement::Program);
+    can_use(&[&[Requirement::Root, Requirement::Fuse], &programs[..]].concat())
+}
+
+#[test]
+fn a_user_lets_others_in_only_if_the_system_allows_it() {
+    if !can_be_a_user() {
+        return;
+    }
+    let refused = in_own_namespace(
+        "echo '# nothing' >fuse.conf
+        mount --bind fuse.conf /etc/fuse.conf
+        user ./treering mount mnt --allow-other",
+    );
+    let expected = ["cannot mount on mnt", "allow_other", "hint:", "'user_allow_other' to /etc/fuse.conf"];
+    refused.expect_code(1).says(&expected);
+
+    let allowed = in_own_namespace(
+        "echo user_allow_other >fuse.conf
+        mount --bind fuse.conf /etc/fuse.conf
+        user ./treering mount mnt --allow-other
+        cmp mnt/vm1/latest.img vm1.img
+        as 1234 65534 cmp mnt/vm1/latest.img vm1.img
+        as 1234 1234 ls mnt/vm1 >/dev/null
+        # The modes decide: 0440.
+        if as 1234 1234 cat mnt/vm1/latest.img >/dev/null 2>&1; then exit 99; fi
+        user ./treering unmount mnt
+        test -z \"$(ls mnt)\"",
+    );
+    allowed.expect_code(0);
+
+    let alone = in_own_namespace(
+        "user ./treering mount mnt
+        user cmp mnt/vm1/latest.img vm1.img
+        for id in 0 1234; do
+            if as $id 65534 ls mnt >/dev/null 2>&1; then exit 99; fi
+        done
+        user ./treering unmount mnt",
+    );
+    alone.expect_code(0);
+}
+
+#[test]
+fn a_missing_fusermount3_is_named_with_the_package_that_has_it() {
+    if !can_be_a_user() {
+        return;
+    }
+    for options in ["", "-f", "--allow-other"] {
+        let run = in_own_namespace(&format!("user env PATH=/nowhere ./treering mount mnt {options}"));
+        run.expect_code(1).says(&[
+            "cannot mount on",
+            "fusermount3 is not installed",
+            "hint: install the package fuse3",
+        ]);
+    }
+    let run = in_own_namespace("user env PATH=/nowhere ./treering mount mnt --json").expect_code(1);
+    assert_keys(&run.json()["error"], &["message", "hint", "code"]);
+    // Who has mounted with it may find it gone.
+    let run = in_own_namespace(
+        "user ./treering mount mnt
+        user env PATH=/nowhere ./treering unmount mnt",
+    );
+    run.expect_code(1).says(&[
+        "cannot unmount",
+        "fusermount3 is not installed",
+        "hint: install the package fuse3",
+    ]);
+}
+
+#[test]
+fn what_is_wrong_with_the_device_is_named_with_the_next_step() {
+    if !can_be_a_user() {
+        return;
+    }
+    let empty = "mount -t tmpfs tmpfs /dev; mknod -m 666 /dev/null c 1 3";
+    for (device, user, words) in [
+        ("", "", ["No such file or directory", "modprobe fuse"]),
+        ("", "user", ["No such file or directory", "modprobe fuse"]),
+        // A device with no driver behind it.
+        ("mknod -m 666 /dev/fuse c 10 250", "", ["No such device", "modprobe fuse"]),
+        (
+            "mknod -m 600 /dev/fuse c 10 229",
+            "user",
+            ["Permission denied", "needs read and write access to /dev/fuse"],
+        ),
+    ] {
+        for options in ["", "-f"] {
+            let run = in_own_namespace(&format!("{empty}; {device}\n {user} ./treering mount mnt {options}"));
+            let run = run.expect_code(1);
+            run.says(&["cannot open /dev/fuse", "hint:"]);
+            run.says(&words);
+        }
+    }
+}
+
+#[test]
+fn a_mount_begins_and_ends_while_a_backup_runs() {
+    if !can_mount() {
+        return;
+    }
+    let world = world();
+    let content = support::noise(5, 20 * CHUNK as usize);
+    let arguments = ["backup", "-", "vm2"];
+    let mut backup = world.command(&arguments).stdin(Stdio::piped()).spawn().unwrap();
+    let mut input = backup.stdin.take().unwrap();
+    input.write_all(&content).unwrap();
+    wait_until("the backup has made its claim", || !world.stored_files("sessions").is_empty());
+    let mounted = Mounted::repository(&world, &[]);
+    assert_same(&mounted.path().join("vm1/latest.img"), &world.path("vm1.img"));
+    world.ok(&["unmount", "mnt"]);
+    assert!(backup.try_wait().unwrap().is_none(), "it waits for the rest of its input");
+    drop(input);
+    support::Run::of(&arguments, backup.wait_with_output().unwrap()).expect_code(0);
+    assert!(world.dump("vm2") == content);
+}
+
+// How the processes of a mount start, live and end.
+
+/// It was reported as ready, and left a dead endpoint.
+#[test]
+fn a_mount_that_cannot_be_served_is_an_error_and_leaves_nothing() {
+    if !can_use(&[Requirement::Root, Requirement::Fuse, Requirement::Program("unshare")]) {
+        return;
+    }
+    for options in ["", "-f"] {
+        let run = in_own_namespace(&format!(
+            "ulimit -n 24
+            if ./treering mount mnt {options} --threads 32; then exit 98; else code=$?; fi
+            test -z \"$(ls mnt)\"
+            if grep \"$PWD/mnt \" /proc/self/mountinfo; then exit 99; fi
+            exit $code"
+        ));
+        run.expect_code(1).says(&["cannot mount on mnt", "Too many open files", "hint: raise the limit"]);
+    }
+}
+
+#[test]
+fn a_mount_may_open_as_many_files_as_the_system_allows() {
+    if !can_use(&[Requirement::Root, Requirement::Fuse, Requirement::Program("unshare")]) {
+        return;
+    }
+    let run = in_own_namespace(
+        "ulimit -Sn 64
+        ./treering mount mnt --json >said
+        process=$(sed -n 's/.*\"process\": \\([0-9]*\\).*/\\1/p' said)
+        set -- $(grep 'Max open files' /proc/$process/limits)
+        test \"$4\" = \"$5\"
+        ./treering unmount mnt",
+    );
+    run.expect_code(0);
+}
+
+#[test]
+fn a_hang_up_of_the_server_opens_the_log_anew_and_ends_nothing() {
+    if !can_mount() {
+        return;
+    }
+    let world = world();
+    fs::create_dir(world.path("mnt")).unwrap();
+    let mounted = Mounted::take_over(world.path("mnt"));
+    let said = world.json(&["mount", "mnt", "--log-file", "log"]);
+    let server = Pid::from_raw(said["process"].as_i64().unwrap() as i32).unwrap();
+    fs::rename(world.path("log"), world.path("log.1")).unwrap();
+    kill_process(server, Signal::HUP).unwrap();
+    assert_same(&mounted.path().join("vm1/latest.img"), &world.path("vm1.img"));
+    kill_process(server, Signal::TERM).unwrap();
+    wait_until("the server has ended", || rustix::process::test_kill_process(server).is_err());
+    let log = |name: &str| fs::read_to_string(world.path(name)).unwrap();
+    assert!(log("log").contains("has ended"), "{}", log("log.1"));
+    assert!(!log("log.1").contains("has ended"));
+}
+
+#[test]
+fn a_server_holds_no_file_that_it_was_started_with() {
+    let programs = ["unshare", "flock"].map(Requirement::Program);
+    if !can_use(&[&[Requirement::Root, Requirement::Fuse], &programs[..]].concat()) {
+        return;
+    }
+    let run = in_own_namespace(
+        "exec 9>lock
+        flock --nonblock 9
+        ./treering mount mnt
+        exec 9>&-
+        flock --nonblock lock true
+        ./treering unmount mnt",
+    );
+    run.expect_code(0);
+}
+
+/// The signal ended the command, and the mount came up all the same.
+#[test]
+fn a_command_that_is_interrupted_while_the_mount_starts_leaves_no_mount() {
+    if !can_be_a_user() {
+        return;
+    }
+    for signal in ["INT", "TERM", "HUP"] {
+        let run = in_own_namespace(&format!(
+            "mkdir -m 777 bin
+            cat >bin/fusermount3 <<'END'
+            #!/bin/sh
+            case $* in *-u*) ;; *) : >bin/started; sleep 1 ;; esac
+            exec {} \"$@\"
+END
+            sed -i 's/^ *//' bin/fusermount3
+            chmod 755 bin/fusermount3
+            setpriv --reuid 65534 --regid 65534 --clear-groups env PATH=\"$PWD/bin:$PATH\" ./treering mount mnt &
+            until test -e bin/started; do sleep 0.05; done
+            kill -{signal} $!
+            if wait $!; then exit 98; else code=$?; fi
+            if grep \"$PWD/mnt \" /proc/self/mountinfo; then exit 99; fi
+            exit $code",
+            system("sh", &["-c", "command -v fusermount3"])
+        ));
+        run.expect_code(130);
+    }
+}
+
+#[test]
+fn a_mount_without_a_log_is_told_so() {
+    if !can_be_a_user() {
+        return;
+    }
+    let mount = |option: &str| {
+        in_own_namespace(&format!(
+            "mount -t tmpfs tmpfs /dev
+            mknod -m 666 /dev/null c 1 3
+            mknod -m 666 /dev/fuse c 10 229
+            ./treering mount mnt {option}
+            ./treering unmount mnt"
+        ))
+    };
+    mount("").expect_code(0).says(&["warning: nothing is logged from now on", "--log-file"]);
+    assert_eq!(mount("--log-file log").expect_code(0).stderr, "");
+}
+
+/// Root can't see that another user's mount is dead, and was told to go elsewhere.
+#[test]
+fn root_clears_the_dead_mount_of_a_user() {
+    if !can_be_a_user() {
+        return;
+    }
+    let run = in_own_namespace(
+        "user ./treering mount mnt --json >said
+        kill -9 $(sed -n 's/.*\"process\": \\([0-9]*\\).*/\\1/p' said)
+        while user ls mnt >/dev/null 2>&1; do sleep 0.05; done
+        ./treering mount mnt || ./treering unmount mnt
+        if grep \"$PWD/mnt \" /proc/self/mountinfo; then exit 99; fi",
+    );
+    run.expect_code(0).says(&["hint: end that with 'treering unmount'"]);
+}
+
+/// Each time that the image was opened anew there was another line.
+#[test]
+fn a_damaged_chunk_is_logged_once_however_often_the_image_is_opened() {
+    if !can_mount() {
+        return;
+    }
+    let world = World::new();
+    world.small_image("vm1.img");
+    world.backup("vm1.img", "vm1");
+    let mounted = Mounted::repository(&world, &["--log-file", "log"]);
+    world.damage_data_packs();
+    for _ in 0..3 {
+        assert!(fs::read(mounted.path().join("vm1/latest.img")).is_err());
+    }
+    let log = fs::read_to_string(world.path("log")).unwrap();
+    assert_eq!(log.matches("cannot read the chunk").count(), 1, "{log}");
 }

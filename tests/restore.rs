@@ -6,7 +6,9 @@ mod support;
 use std::fs::{self, File};
 
 use support::system::{LoopDevice, Mounted, Requirement, can_use, system};
-use support::{CHUNK, World, allocated, assert_keys, flip_bit, noise, write_at, write_chunk};
+use support::{
+    CHUNK, Run, World, allocated, assert_keys, flip_bit, interrupt, noise, wait_until, write_at, write_chunk,
+};
 
 fn world() -> World {
     let world = World::new();
@@ -215,6 +217,38 @@ fn an_empty_image_and_one_of_holes_can_be_restored() {
 }
 
 #[test]
+fn an_interrupted_restore_is_continued_in_place() {
+    let world = World::new();
+    let chunks: Vec<u64> = (0..3000).collect();
+    let image = world.image("vm1.img", 3000 * CHUNK, &chunks);
+    world.backup("vm1.img", "vm1");
+    let (target, partial) = (world.path("out.img"), world.path("out.img.treering-partial"));
+    // Whether the signal comes in time is chance: try until it does.
+    for _ in 0..20 {
+        let child = world.start(&["restore", "vm1", "out.img", "--json"]);
+        wait_until("it has begun to write", || {
+            target.exists() || fs::metadata(&partial).is_ok_and(|_| allocated(&partial) > 0)
+        });
+        interrupt(&child);
+        let run = Run::of(&["restore"], child.wait_with_output().unwrap());
+        if run.code == Some(0) {
+            fs::remove_file(&target).unwrap();
+            continue;
+        }
+        let run = run.expect_code(130);
+        run.says(&["interrupted", "--in-place goes on"]);
+        assert_eq!(run.json()["error"]["code"], 130);
+        assert!(!target.exists() && partial.exists(), "there is no half image under the target's name");
+        let said = world.json(&["restore", "vm1", "out.img", "--in-place"]);
+        assert!(said["bytes_written"].as_u64().unwrap() < 3000 * CHUNK, "what was there was used");
+        assert_same_files(&target, &image);
+        assert!(!partial.exists());
+        return;
+    }
+    panic!("no restore was ever interrupted half-way");
+}
+
+#[test]
 fn a_restore_works_from_a_read_only_copy() {
     if !can_use(&[Requirement::Root]) {
         return;
@@ -232,6 +266,39 @@ fn a_restore_works_from_a_read_only_copy() {
     world.fails(1, &["backup", "vm1.img", "vm1"], &["cannot", "read-only"]);
     drop(mounted);
     assert_same_files(&world.path("out.img"), &world.path("vm1.img"));
+}
+
+/// Through a bind mount the repository's own files once were a target like any other.
+#[test]
+fn the_repository_is_refused_as_a_target_under_whatever_name() {
+    if !can_use(&[Requirement::Root]) {
+        return;
+    }
+    let world = world();
+    for shown in ["repo", "repo/packs/data"] {
+        let place = world.path("elsewhere");
+        fs::create_dir_all(&place).unwrap();
+        system("mount", &["--bind", world.path(shown).to_str().unwrap(), place.to_str().unwrap()]);
+        let mounted = Bound(place.to_str().unwrap().to_owned());
+        world.fails(1, &["restore", "vm1", "elsewhere/new.img"], &["it lies in the repository"]);
+        let pack = world.stored_files("packs/data").pop().unwrap();
+        let pack = place.join(pack.strip_prefix(world.path(shown)).unwrap());
+        let pack = pack.to_str().unwrap();
+        world.fails(1, &["restore", "vm1", pack, "--overwrite"], &["it lies in the repository"]);
+        drop(mounted);
+    }
+    world.ok(&["scrub"]);
+}
+
+/// The partial file's suffix once made such a name too long.
+#[test]
+fn the_longest_names_can_be_restored_to() {
+    let world = world();
+    for (length, last) in [(255, "a"), (255, "b"), (240, "a"), (237, "a"), (238, "a")] {
+        let name = "n".repeat(length - 1) + last;
+        world.ok(&["restore", "vm1", &name]);
+        assert_same_files(&world.path(&name), &world.path("vm1.img"));
+    }
 }
 
 /// A bind mount, taken down when dropped.

@@ -4,9 +4,11 @@
 mod support;
 
 use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::time::Duration;
 
-use support::system::{Requirement, can_use};
-use support::{CHUNK, World, assert_keys, flip_bit, write_at, write_chunk};
+use support::system::{Requirement, can_use, system};
+use support::{CHUNK, Run, World, assert_keys, flip_bit, interrupt, write_at, write_chunk};
 
 fn world() -> World {
     let world = World::new();
@@ -29,7 +31,13 @@ fn damage_first_revision(world: &World) {
 fn a_sound_repository_is_found_to_be_sound() {
     let world = world();
     let said = world.json(&["scrub"]);
-    assert_keys(&said, &["chunks_checked", "bytes_checked", "bad", "mismatched"]);
+    let keys =
+        ["chunks_checked", "bytes_checked", "bad", "unused", "mismatched", "damaged_files", "superseded"];
+    assert_keys(&said, &keys);
+    let help = world.ok(&["scrub", "--help"]).text();
+    for key in said.as_object().unwrap().keys() {
+        assert!(help.contains(key), "the help says nothing of {key}");
+    }
     assert_eq!((&said["chunks_checked"], &said["bytes_checked"]), (&33.into(), &(33 * CHUNK).into()));
     assert_eq!((said["bad"].as_array().unwrap().len(), said["mismatched"].as_array().unwrap().len()), (0, 0));
     assert_eq!(world.json(&["scrub", "vm1"])["chunks_checked"], 33);
@@ -47,8 +55,13 @@ fn a_percentage_reads_less() {
         let checked = world.json(arguments)["chunks_checked"].as_u64().unwrap();
         assert!((5..120).contains(&checked), "{checked} of 400");
     }
-    for percent in ["0", "-1", "101", "many"] {
+    for percent in ["0", "-0", "-1", "100.1", "101", "nan", "-nan", "inf", "many", ""] {
         world.fails(2, &["scrub", "-p", percent], &[]);
+    }
+    for percent in ["0.1", "1e-300", "100"] {
+        // Never none, of which it would be said that all is in order.
+        assert_ne!(world.json(&["scrub", "-p", percent])["chunks_checked"], 0, "{percent}");
+        assert_ne!(world.json(&["scrub", "vm1", "-p", percent])["chunks_checked"], 0, "{percent}");
     }
 }
 
@@ -148,6 +161,22 @@ fn a_repository_that_was_healed_is_in_order() {
 }
 
 #[test]
+fn what_no_revision_uses_is_a_note_and_no_damage() {
+    let world = world();
+    let records = world.stored_files("revisions");
+    fs::remove_file(&records[1]).unwrap();
+    // The one chunk that the second revision has for itself.
+    let packs = world.stored_files("packs/data");
+    flip_bit(packs.iter().min_by_key(|path| fs::metadata(path).unwrap().len()).unwrap(), 200);
+    let said = world.json(&["scrub"]);
+    assert_eq!((said["bad"].as_array().unwrap().len(), said["unused"].as_array().unwrap().len()), (0, 1));
+    let text = world.ok(&["scrub"]).text();
+    assert!(text.contains("no revision uses it") && text.contains("all is in order"), "{text}");
+    let text = world.ok(&["status"]).text();
+    assert!(text.contains("1 bad object marked") && !text.contains("DAMAGE in"), "{text}");
+}
+
+#[test]
 fn a_damaged_record_is_found() {
     let world = world();
     let records = world.stored_files("revisions");
@@ -191,4 +220,152 @@ fn a_file_that_is_read_by_nobody_may_be_scrubbed_beside_a_mount() {
     assert!(
         fs::read(mounted.path().join("vm1/latest.img")).unwrap() == fs::read(world.path("vm1.img")).unwrap()
     );
+}
+
+#[test]
+fn a_source_of_another_size_differs_and_what_is_no_source_is_refused() {
+    let world = world();
+    let image = world.path("vm1.img");
+    let size = 64 * CHUNK;
+    for (other, offset, length) in [(size + 5, size, 5), (size - 5, size - CHUNK, CHUNK), (0, 0, size)] {
+        fs::copy(&image, world.path("other.img")).unwrap();
+        File::options().write(true).open(world.path("other.img")).unwrap().set_len(other).unwrap();
+        let said = world.run(&["scrub", "vm1", "-s", "other.img", "--json"]).expect_code(4).json();
+        assert_eq!(said["mismatched"], serde_json::json!([{ "offset": offset, "length": length }]));
+    }
+    world.fails(1, &["scrub", "vm1", "-s", "."], &["it is a directory"]);
+    world.fails(1, &["scrub", "vm1", "-s", "/dev/null"], &["neither a file nor a block device"]);
+    world.fails(2, &["scrub", "vm1@all", "-s", "vm1.img"], &["STREAM@SPEC"]);
+    world.fails(2, &["scrub", "-s", "vm1.img"], &[]);
+    world.fails(1, &["scrub", "vm1@7"], &["cannot scrub vm1@7"]);
+}
+
+/// Each pack was once read twice, for its checksums and for its contents.
+#[test]
+fn a_full_scrub_reads_what_is_stored_once() {
+    let world = World::new();
+    let data: Vec<u64> = (0..400).collect();
+    world.image("vm1.img", 400 * CHUNK, &data);
+    world.backup("vm1.img", "vm1");
+    let stored: u64 = world.stored_files("packs").iter().map(|pack| fs::metadata(pack).unwrap().len()).sum();
+    let child = world.start(&["scrub"]);
+    let options = rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOWAIT;
+    let ended = rustix::process::WaitId::Pid(rustix::process::Pid::from_child(&child));
+    rustix::process::waitid(ended, options).unwrap();
+    // The system counts for a process until somebody asks how it ended.
+    let counters = fs::read_to_string(format!("/proc/{}/io", child.id())).unwrap();
+    let read =
+        counters.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap().parse::<u64>().unwrap();
+    Run::of(&["scrub"], child.wait_with_output().unwrap()).expect_code(0);
+    assert!((stored..stored * 5 / 4).contains(&read), "{read} bytes for {stored} that are stored");
+}
+
+#[test]
+fn an_interrupted_scrub_ends_with_130_and_has_marked_what_it_found() {
+    let world = World::new();
+    let data: Vec<u64> = (0..3000).collect();
+    world.image("vm1.img", 3000 * CHUNK, &data);
+    world.backup("vm1.img", "vm1");
+    world.damage_data_packs();
+    let damaged_objects = || world.json(&["status"])["repository"]["damaged_objects"].as_u64().unwrap();
+    // Whether the signal comes in time is chance: try until it does.
+    for attempt in 0..40 {
+        let mut child = world.start(&["scrub", "--json", "--verbose"]);
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        assert!(lines.any(|line| line.unwrap().contains("reading packs")));
+        std::thread::sleep(Duration::from_millis(5 * attempt));
+        interrupt(&child);
+        let rest: Vec<String> = lines.map(Result::unwrap).collect();
+        let run = Run::of(&["scrub"], child.wait_with_output().unwrap());
+        if run.code == Some(130) {
+            let error = &run.json()["error"];
+            let found = &error["found"];
+            let bad = found["bad"].as_array().unwrap();
+            assert_eq!(error["code"], 130);
+            assert!(found["chunks_checked"].as_u64().unwrap() < 3000);
+            assert_eq!(damaged_objects(), bad.len() as u64);
+            if !bad.is_empty() {
+                assert!(rest.iter().any(|line| line.contains("interrupted")), "{rest:?}");
+                assert_eq!(bad[0]["revisions"], serde_json::Value::Null);
+                let all = world.run(&["scrub", "--json"]).expect_code(4).json();
+                assert_eq!(damaged_objects(), all["bad"].as_array().unwrap().len() as u64);
+                assert_eq!(all["bad"].as_array().unwrap().len(), world.stored_files("packs/data").len());
+                return;
+            }
+        }
+        fs::remove_file(world.repository().join("damage")).unwrap_or_default();
+    }
+    panic!("no scrub was ever interrupted half-way");
+}
+
+#[test]
+fn a_read_only_copy_is_scrubbed_and_it_is_said_that_nothing_can_be_marked() {
+    if !can_use(&[Requirement::Root]) {
+        return;
+    }
+    let world = world();
+    damage_first_revision(&world);
+    let repository = world.repository();
+    let path = repository.to_str().unwrap();
+    system("mount", &["--bind", path, path]);
+    let mounted = support::system::Mounted::take_over(repository.clone());
+    system("mount", &["-o", "remount,ro,bind", path]);
+    let run = world.run(&["scrub", "--json"]).expect_code(4);
+    run.says(&["could not be noted in the repository", "ead-only"]);
+    assert_eq!(run.json()["bad"].as_array().unwrap().len(), 1);
+    drop(mounted);
+    assert_eq!(world.json(&["status"])["repository"]["damaged_objects"], 0);
+}
+
+#[test]
+fn scrubs_run_beside_each_other_and_beside_a_backup() {
+    let world = world();
+    damage_first_revision(&world);
+    let scrubs: Vec<_> = (0..3).map(|_| world.start(&["scrub", "--json"])).collect();
+    let chunks: Vec<u64> = (5000..5600).collect();
+    world.image_with_seeds("web.img", &chunks);
+    world.backup("web.img", "web");
+    for scrub in scrubs {
+        let said = Run::of(&["scrub"], scrub.wait_with_output().unwrap()).expect_code(4).json();
+        assert_eq!(
+            (said["bad"].as_array().unwrap().len(), &said["damaged_files"].as_array().unwrap().len()),
+            (1, &1)
+        );
+    }
+    assert_eq!(world.json(&["status"])["repository"]["damaged_objects"], 1);
+    world.ok(&["scrub", "web"]);
+}
+
+#[test]
+fn a_pack_that_is_empty_or_another_one_is_damage() {
+    for empty in [true, false] {
+        let world = world();
+        let mut packs = world.stored_files("packs/data");
+        packs.sort_by_key(|pack| std::cmp::Reverse(fs::metadata(pack).unwrap().len()));
+        match empty {
+            true => fs::write(&packs[0], []).unwrap(),
+            false => drop(fs::copy(&packs[1], &packs[0]).unwrap()),
+        }
+        let said = world.run(&["scrub", "--json"]).expect_code(4).json();
+        assert_eq!(said["bad"].as_array().unwrap().len(), 32, "{said:#}");
+        assert_eq!(said["damaged_files"].as_array().unwrap().len(), 1);
+        world.backup("vm1.img", "vm1");
+        world.assert_same("vm1", &world.path("vm1.img"));
+        world.ok(&["scrub", "vm1@latest"]);
+    }
+}
+
+#[test]
+fn garbage_in_the_place_of_any_small_file_is_damage_and_stops_no_scrub() {
+    for area in ["index", "revisions", "streams"] {
+        for garbage in [&[][..], b"garbage", &[0xa5; 70_000]] {
+            let world = world();
+            let file = world.stored_files(area).remove(0);
+            fs::write(&file, garbage).unwrap();
+            let said = world.run(&["scrub", "--json"]).expect_code(4).json();
+            let damaged = said["damaged_files"].as_array().unwrap();
+            assert_eq!(damaged.len(), 1, "{area}: {said:#}");
+            assert!(damaged[0]["file"].as_str().unwrap().starts_with(area));
+        }
+    }
 }

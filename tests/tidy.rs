@@ -62,7 +62,40 @@ fn the_layers_of_the_engine_import_downwards_only() {
             .collect();
         let above: Vec<&str> = above.iter().map(String::as_str).collect();
         assert_unknown(&format!("engine/src/{layer}"), &above, &[]);
+        for (path, text) in sources(&format!("engine/src/{layer}")) {
+            for module in imported(&code(&text)) {
+                let word = format!("crate::{module}");
+                assert!(!above.contains(&word.as_str()), "{} imports {module}", path.display());
+            }
+        }
     }
+}
+
+/// The modules of the crate that `use` brings in, in whatever form: `crate::a`, `crate::{a::X, b}`, `super::super::a`.
+/// Names that are no modules come as well.
+fn imported(code: &str) -> Vec<String> {
+    let statements = code.split("use ").skip(1).filter_map(|rest| rest.split_once(';')).map(|(used, _)| used);
+    let reach_up = |used: &&str| used.starts_with("crate::") || used.starts_with("super::super::");
+    let mut modules = Vec::new();
+    for used in statements.filter(reach_up) {
+        let used = used.trim_start_matches("crate::").trim_start_matches("super::");
+        let group = used.strip_prefix('{').and_then(|group| group.strip_suffix('}'));
+        // Of nested groups the inner names come, too.
+        let parts = group.map_or(vec![used], |group| group.split([',', '{', '}']).collect());
+        modules.extend(parts.iter().filter_map(|part| part.trim().split("::").next()).map(str::to_owned));
+    }
+    modules
+}
+
+#[test]
+fn imports_are_found_in_every_form() {
+    let code =
+        "use crate::a::X;\nuse crate::{\n    b::{Y, Z}, c,\n};\nuse super::super::d::V;\nuse super::e;";
+    let found = imported(code);
+    for module in ["a", "b", "c", "d"] {
+        assert!(found.iter().any(|found| found == module), "{module}: {found:?}");
+    }
+    assert!(!found.iter().any(|found| found == "e"));
 }
 
 #[test]

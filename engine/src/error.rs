@@ -1,6 +1,7 @@
 //! What can go wrong, told so that a person knows what failed, on what, and what to do next.
 
 use std::io;
+use std::ops::Range;
 
 use crate::id::ObjectId;
 
@@ -76,6 +77,15 @@ pub enum Error {
         reason: String,
     },
 
+    /// Something goes beyond what the format or this program can hold.
+    #[error("the {object} can't be stored: {reason}")]
+    NotStorable {
+        /// What it is.
+        object: &'static str,
+        /// Which limit it breaks.
+        reason: String,
+    },
+
     /// The repository has no stream of this name.
     #[error("there is no stream '{name}' in the repository")]
     NoSuchStream {
@@ -83,6 +93,15 @@ pub enum Error {
         name: String,
         /// The streams that there are.
         streams: Vec<String>,
+    },
+
+    /// No stream that can be read has this name, but there are damaged ones whose names are not known.
+    #[error("stream '{name}' was not found; it may be one whose file is lost or damaged: {}", files.join(", "))]
+    LostStreamName {
+        /// The name.
+        name: String,
+        /// The files of the damaged streams, from the repository's directory on.
+        files: Vec<String>,
     },
 
     /// Nothing matches a revision's SPEC.
@@ -177,8 +196,8 @@ pub enum Error {
     Damaged {
         /// The revision, as `stream@name`.
         revision: String,
-        /// The ranges in bytes, as (offset, length).
-        ranges: Vec<(u64, u64)>,
+        /// The ranges in bytes.
+        ranges: Vec<Range<u64>>,
         /// What the first failure was.
         detail: String,
     },
@@ -242,7 +261,18 @@ impl Error {
 
     /// Whether stored bytes are missing or wrong, as against a mistake of the caller or a busy resource.
     pub fn is_damage(&self) -> bool {
-        matches!(self, Error::Corrupt(_) | Error::Damaged { .. } | Error::VerifyFailed { .. })
+        matches!(
+            self,
+            Error::Corrupt(_)
+                | Error::Damaged { .. }
+                | Error::VerifyFailed { .. }
+                | Error::LostStreamName { .. }
+        )
+    }
+
+    /// Whether what was to be read is lost: wrong, or gone. Any other error may pass, and says nothing of what is stored.
+    pub fn is_loss(&self) -> bool {
+        self.is_damage() || self.is_not_found()
     }
 
     /// Whether a file was not there.
@@ -252,10 +282,8 @@ impl Error {
 }
 
 /// Names a few ranges, as `bytes 0 to 65535 and 3 further ranges`.
-fn ranges_text(ranges: &[(u64, u64)]) -> String {
-    let text = |&(offset, length): &(u64, u64)| {
-        format!("bytes {offset} to {}", offset.saturating_add(length).saturating_sub(1))
-    };
+fn ranges_text(ranges: &[Range<u64>]) -> String {
+    let text = |range: &Range<u64>| format!("bytes {} to {}", range.start, range.end.saturating_sub(1));
     let shown: Vec<String> = ranges.iter().take(8).map(text).collect();
     let more = ranges.len().saturating_sub(shown.len());
     match more {

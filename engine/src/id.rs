@@ -53,26 +53,26 @@ macro_rules! random_hex_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub struct $name([u8; 16]);
+        pub(crate) struct $name([u8; 16]);
 
         impl $name {
             /// Makes a new random id.
-            pub fn random() -> Self {
+            pub(crate) fn random() -> Self {
                 Self(*uuid::Uuid::new_v4().as_bytes())
             }
 
             /// Takes the bytes of an id.
-            pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+            pub(crate) const fn from_bytes(bytes: [u8; 16]) -> Self {
                 Self(bytes)
             }
 
             /// The bytes of the id.
-            pub const fn as_bytes(&self) -> &[u8; 16] {
+            pub(crate) const fn as_bytes(&self) -> &[u8; 16] {
                 &self.0
             }
 
             /// Parses 32 hexadecimal digits.
-            pub fn parse(text: &str) -> Option<Self> {
+            pub(crate) fn parse(text: &str) -> Option<Self> {
                 parse_hex(text).map(Self)
             }
         }
@@ -102,29 +102,29 @@ random_hex_id!(
 
 /// Declares an id that is a random UUID in the dashed form.
 macro_rules! uuid_id {
-    ($(#[$doc:meta])* $name:ident) => {
+    ($(#[$doc:meta])* $visible:vis $name:ident) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub struct $name(uuid::Uuid);
+        $visible struct $name(uuid::Uuid);
 
         impl $name {
             /// Makes a new random id.
-            pub fn random() -> Self {
+            $visible fn random() -> Self {
                 Self(uuid::Uuid::new_v4())
             }
 
             /// Takes the bytes of an id.
-            pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+            $visible const fn from_bytes(bytes: [u8; 16]) -> Self {
                 Self(uuid::Uuid::from_bytes(bytes))
             }
 
             /// The bytes of the id.
-            pub const fn as_bytes(&self) -> &[u8; 16] {
+            $visible const fn as_bytes(&self) -> &[u8; 16] {
                 self.0.as_bytes()
             }
 
             /// Parses the dashed form of 36 characters, and no other.
-            pub fn parse(text: &str) -> Option<Self> {
+            $visible fn parse(text: &str) -> Option<Self> {
                 if text.len() != uuid::fmt::Hyphenated::LENGTH {
                     return None;
                 }
@@ -162,19 +162,19 @@ macro_rules! uuid_id {
 
 uuid_id!(
     /// Names a repository.
-    RepositoryId
+    pub RepositoryId
 );
 uuid_id!(
     /// Names a stream, whatever it is called.
-    StreamId
+    pub StreamId
 );
 uuid_id!(
     /// Names a revision.
-    RevisionId
+    pub RevisionId
 );
 uuid_id!(
     /// Names a session or a pin: something that lives as long as a process.
-    ClaimId
+    pub(crate) ClaimId
 );
 
 fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {

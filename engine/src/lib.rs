@@ -13,7 +13,7 @@
 //! # The read path
 //! [`Repository`] finds a revision, [`ImageReader`] walks its map, and `store::Store` reads and verifies each object.
 //!
-//! Layers, each importing only those above it: `id`, `error`, `monitor`; `format` (pure); `backend`; `store`;
+//! Layers, each importing only those above it: `id`, `error`, `extent`, `monitor`; `format` (pure); `backend`; `store`;
 //! `repository`; `revision` and `source`; `operations`, which never call each other. The engine is synchronous, prints
 //! nothing, and reads neither environment nor terminal. On disk, everything is as `docs/format.md` says.
 
@@ -21,6 +21,7 @@ mod backend;
 #[cfg_attr(not(test), expect(dead_code, reason = "used by the backup of trees"))]
 mod chunker;
 mod error;
+mod extent;
 mod format;
 mod id;
 mod monitor;
@@ -33,16 +34,15 @@ mod store;
 
 pub use error::{Corrupt, Error, Result};
 pub use format::{
-    AttributeList, Attributes, BadObject, Claim, Compression, Content, Counters, Damage, DirectoryTop, Entry,
-    EntryContent, EntryName, FAN_OUT, FORMAT_VERSION, FileData, FileEvidence, FileSubtree, Header,
-    HintEvidence, ImageContent, Kind, Labels, MAX_CHUNK_SIZE, MIN_CHUNK_SIZE, Metadata, Method, ObjectType,
-    Record, RecordKey, SymlinkTarget, Timestamp, TreeContent, TreeTotals,
+    AttributeList, Attributes, BadObject, Compression, Content, Counters, Damage, DirectoryTop, Entry,
+    EntryContent, EntryName, FileData, FileEvidence, FileSubtree, Header, HintEvidence, ImageContent, Kind, Labels,
+    Metadata, Method, ObjectType, Record, RecordKey, SymlinkTarget, Timestamp, TreeContent, TreeTotals,
 };
-pub use id::{ClaimId, ObjectId, PackId, RepositoryId, RevisionId, StreamId, TableId};
+pub use id::{ObjectId, RepositoryId, RevisionId, StreamId};
 pub use monitor::{CollectingMonitor, Monitor, SilentMonitor};
 pub use repository::{
-    CreateOptions, DEFAULT_CACHE_BYTES, DEFAULT_CHUNK_SIZE, DEFAULT_COMPRESSION, Repository, Stream,
-    validate_label, validate_stream_name,
+    CreateOptions, DEFAULT_CACHE_BYTES, DEFAULT_CHUNK_SIZE, DEFAULT_COMPRESSION, DamagedStream, Repository,
+    Stream, StreamList, validate_label, validate_stream_name,
 };
-pub use revision::{ImageReader, Spec, split_revision};
+pub use revision::{ImageReader, StreamLabels, split_revision};
 pub use source::{FileSource, ImageSource, Source, TreeOptions, TreeSource};

@@ -1,4 +1,8 @@
 //! The one channel from the engine to whoever looks on: progress, warnings, and the wish to stop.
+//!
+//! An operation tells its [`Monitor`], and nobody else, what goes wrong without ending it. What serves many callers at
+//! once and for as long as a mount lives (the index, listings of streams and labels), or runs behind an operation (the
+//! merging of tables), has no monitor: that, and nothing else, uses `log`.
 
 use std::sync::Mutex;
 

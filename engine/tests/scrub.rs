@@ -5,12 +5,14 @@
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use treering_engine::operations::backup::{BackupOptions, backup};
-use treering_engine::operations::scrub::{ScrubOptions, ScrubReport, ScrubScope, scrub};
+use treering_engine::operations::scrub::{
+    BadChunk, ScrubOptions, ScrubReport, ScrubScope, UnfinishedScrub, scrub,
+};
 use treering_engine::{
-    BadObject, CreateOptions, Damage, FileSource, Monitor, ObjectType, Record, Repository, Result,
+    BadObject, CreateOptions, Damage, Error, FileSource, Monitor, ObjectType, Record, Repository,
     SilentMonitor, Source, Timestamp,
 };
 
@@ -78,7 +80,7 @@ impl World {
         ScrubScope::Revisions(records.collect())
     }
 
-    fn scrub_revisions(&self, monitor: &dyn Monitor) -> Result<ScrubReport> {
+    fn scrub_revisions(&self, monitor: &dyn Monitor) -> Result<ScrubReport, Box<UnfinishedScrub>> {
         let options = ScrubOptions { percent: 100.0, source: None };
         scrub(&self.repository(), &self.scope(), &options, monitor)
     }
@@ -86,6 +88,11 @@ impl World {
     fn listed(&self) -> usize {
         self.repository().damage().unwrap().objects.len()
     }
+}
+
+/// How many revisions need it.
+fn needing(bad: &BadChunk) -> usize {
+    bad.revisions.as_ref().unwrap().len()
 }
 
 fn files_below(directory: &Path) -> Vec<PathBuf> {
@@ -173,7 +180,7 @@ fn a_source_is_compared_though_a_leaf_is_damaged_and_the_leaf_is_marked() {
     let found = scrub(&world.repository(), &world.scope(), &options, &SilentMonitor).unwrap();
     assert_eq!(found.mismatched, vec![std::ops::Range { start: 0, end: (LEAF * CHUNK) as u64 }]);
     assert_eq!((found.bad.len(), found.bad[0].object_type), (1, ObjectType::Node));
-    assert_eq!((found.bad[0].revisions.len(), world.listed()), (1, 1));
+    assert_eq!((needing(&found.bad[0]), world.listed()), (1, 1));
 
     // It was a bad cable: the node is good again.
     flip(&pack, HEADER + 200);
@@ -190,7 +197,7 @@ fn an_error_that_is_no_damage_ends_the_scrub_and_marks_nothing() {
         fs::rename(&pack, &aside).unwrap();
         // Too many symbolic links, as nobody is denied anything who runs tests as root.
         std::os::unix::fs::symlink(&pack, &pack).unwrap();
-        let error = world.scrub_revisions(&SilentMonitor).unwrap_err();
+        let error = world.scrub_revisions(&SilentMonitor).unwrap_err().error;
         assert!(!error.is_damage(), "{error}");
         assert_eq!(world.listed(), 0);
         fs::remove_file(&pack).unwrap();
@@ -225,7 +232,7 @@ fn a_damaged_chunk_affects_the_revisions_that_have_it() {
         flip(&pack, HEADER + chunk * (CHUNK as u64 + 1) + 100);
         let options = ScrubOptions { percent: 100.0, source: None };
         let found = scrub(&world.repository(), &first, &options, &SilentMonitor).unwrap();
-        assert_eq!((found.bad.len(), found.bad[0].revisions.len()), (1, revisions));
+        assert_eq!((found.bad.len(), needing(&found.bad[0])), (1, revisions));
         let damage = Damage {
             objects: vec![BadObject {
                 id: found.bad[0].id,
@@ -255,7 +262,7 @@ fn a_leaf_that_stands_in_a_map_several_times_is_followed_once() {
     let options = ScrubOptions { percent: 100.0, source: None };
     let found = scrub(&world.repository(), &repeated, &options, &SilentMonitor).unwrap();
     assert_eq!((found.chunks_checked, found.bad.len()), (LEAF as u64, 1));
-    assert_eq!(found.bad[0].revisions.len(), 2);
+    assert_eq!(needing(&found.bad[0]), 2);
 }
 
 /// Counts the pins that there are while a scrub goes on.
@@ -282,4 +289,170 @@ fn a_revision_is_pinned_while_it_is_walked() {
     world.scrub_revisions(&monitor).unwrap();
     assert_eq!(monitor.most.load(Ordering::Relaxed), 1);
     assert_eq!(fs::read_dir(&monitor.pins).unwrap().count(), 0);
+}
+
+/// Ends a scrub when it has told so often that it got on.
+struct CancellingMonitor {
+    task: &'static str,
+    advances: AtomicUsize,
+    is_on: AtomicBool,
+}
+
+impl CancellingMonitor {
+    fn after(task: &'static str, advances: usize) -> Self {
+        Self { task, advances: AtomicUsize::new(advances), is_on: AtomicBool::new(false) }
+    }
+}
+
+impl Monitor for CancellingMonitor {
+    fn begin(&self, task: &str, _total_bytes: Option<u64>) {
+        self.is_on.store(task == self.task, Ordering::Relaxed);
+    }
+    fn advance(&self, _bytes: u64) {
+        if self.is_on.load(Ordering::Relaxed) {
+            let left = |left: usize| Some(left.saturating_sub(1));
+            let _ = self.advances.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left);
+        }
+    }
+    fn warn(&self, message: &str) {
+        panic!("{message}");
+    }
+    fn is_cancelled(&self) -> bool {
+        self.advances.load(Ordering::Relaxed) == 0
+    }
+}
+
+#[test]
+fn what_an_interrupted_scrub_has_found_is_told_and_marked() {
+    for everything in [true, false] {
+        let world = World::new();
+        flip(&world.packs("data")[0], HEADER + 100);
+        let (scope, task) = match everything {
+            true => (ScrubScope::Everything, "reading packs"),
+            false => (world.scope(), "following revisions"),
+        };
+        let options = ScrubOptions { percent: 100.0, source: None };
+        let monitor = CancellingMonitor::after(task, CHUNKS / 2);
+        let ended = scrub(&world.repository(), &scope, &options, &monitor).unwrap_err();
+        assert!(matches!(ended.error, Error::Cancelled));
+        let found = ended.report;
+        assert!((1..CHUNKS as u64).contains(&found.chunks_checked), "{}", found.chunks_checked);
+        assert_eq!((found.bad.len(), &found.bad[0].revisions), (1, &None));
+        assert_eq!(world.listed(), 1);
+        assert_eq!(world.repository().damage().unwrap().objects[0].id, found.bad[0].id);
+    }
+}
+
+#[test]
+fn what_was_found_before_an_error_is_told_and_marked() {
+    let world = World::new();
+    let first = world.packs("data").remove(0);
+    world.back_up(&noise(9999).repeat(2));
+    let second = world.packs("data").into_iter().find(|pack| *pack != first).unwrap();
+    flip(&first, HEADER + 100);
+    let aside = world.directory.path().join("aside");
+    fs::rename(&second, &aside).unwrap();
+    std::os::unix::fs::symlink(&second, &second).unwrap();
+    let options = ScrubOptions { percent: 100.0, source: None };
+    let ended = scrub(&world.repository(), &ScrubScope::Everything, &options, &SilentMonitor).unwrap_err();
+    assert!(!ended.error.is_damage(), "{ended}");
+    assert_eq!((ended.report.bad.len(), world.listed()), (1, 1));
+}
+
+#[test]
+fn what_a_comparison_has_found_is_told_when_it_is_interrupted() {
+    let world = World::new();
+    let mut content = world.content.clone();
+    content[3] ^= 1;
+    fs::write(world.image(), content).unwrap();
+    let source = Some(Box::new(FileSource::open(&world.image()).unwrap()) as Box<_>);
+    let options = ScrubOptions { percent: 100.0, source };
+    let monitor = CancellingMonitor::after("comparing", 1);
+    let ended = scrub(&world.repository(), &world.scope(), &options, &monitor).unwrap_err();
+    assert_eq!(ended.report.mismatched, vec![std::ops::Range { start: 0, end: CHUNK as u64 }]);
+}
+
+/// A world with chunks that no revision uses any more: its pack comes second.
+fn world_with_leftovers() -> (World, PathBuf, Vec<u8>) {
+    let world = World::new();
+    let before = files_below(&world.root());
+    let content = (2000..2020).flat_map(noise).collect::<Vec<_>>();
+    world.back_up(&content);
+    let new: Vec<PathBuf> =
+        files_below(&world.root()).into_iter().filter(|file| !before.contains(file)).collect();
+    let below =
+        |area: &str| new.iter().find(|file| file.starts_with(world.root().join(area))).unwrap().clone();
+    let (record, pack) = (below("revisions"), below("packs/data"));
+    fs::remove_file(record).unwrap();
+    (world, pack, content)
+}
+
+#[test]
+fn bad_objects_that_no_revision_uses_are_no_damage_and_not_used_again() {
+    let (world, pack, content) = world_with_leftovers();
+    flip(&pack, HEADER + 100);
+    for _ in 0..2 {
+        let found = world.everything(100.0);
+        assert!(found.is_clean() && found.bad.is_empty());
+        assert_eq!((found.unused.len(), found.superseded.len(), world.listed()), (1, 1, 1));
+    }
+    world.back_up(&content);
+    let found = world.everything(100.0);
+    assert!(found.is_clean());
+    assert_eq!((found.unused.len(), found.superseded.len(), world.listed()), (0, 1, 0));
+    assert!(world.scrub_revisions(&SilentMonitor).unwrap().is_clean());
+}
+
+#[test]
+fn a_pack_with_a_damaged_frame_is_no_damage_where_no_revision_uses_it() {
+    let (world, unused, _) = world_with_leftovers();
+    let used = world.packs("data").remove(0);
+    for (pack, is_damage) in [(&unused, false), (&used, true)] {
+        flip(pack, 20);
+        let found = world.everything(100.0);
+        assert_eq!(
+            (found.damaged_files.len(), found.superseded.len()),
+            (is_damage.into(), (!is_damage).into())
+        );
+        flip(pack, 20);
+    }
+    // Known to no table, and unreadable: what lay in it is not known, but nothing is missed.
+    let name = unused.with_file_name("0123456789abcdef0123456789abcdef");
+    fs::write(name, b"torn").unwrap();
+    let found = world.everything(100.0);
+    assert_eq!((found.damaged_files.len(), found.superseded.len()), (0, 1));
+    flip(&used, HEADER + 100);
+    assert_eq!(world.everything(100.0).damaged_files.len(), 2, "it may be what is missed");
+}
+
+#[test]
+fn nothing_counts_as_unused_while_a_revision_can_not_be_followed() {
+    for damaged in ["record", "node"] {
+        let (world, pack, _) = world_with_leftovers();
+        flip(&pack, HEADER + 100);
+        match damaged {
+            "record" => flip(&files_below(&world.root().join("revisions"))[0], 50),
+            _ => flip(&world.packs("metadata")[0], HEADER + 200),
+        }
+        let found = world.everything(100.0);
+        assert!(found.unused.is_empty(), "{damaged}");
+        assert!(found.bad.iter().any(|bad| bad.object_type == ObjectType::Chunk), "{damaged}");
+    }
+}
+
+#[test]
+fn a_directory_in_the_place_of_a_file_is_damage() {
+    for area in ["packs/data", "packs/metadata", "index", "revisions"] {
+        let world = World::new();
+        let file = files_below(&world.root().join(area)).remove(0);
+        fs::remove_file(&file).unwrap();
+        fs::create_dir(&file).unwrap();
+        let found = world.everything(100.0);
+        // A table is missed by nobody, and a record that is no file is not there.
+        assert_eq!(found.is_clean(), matches!(area, "index" | "revisions"), "{area}: {found:?}");
+        if area == "packs/data" {
+            assert_eq!(found.bad.len(), CHUNKS);
+            assert_eq!(world.scrub_revisions(&SilentMonitor).unwrap().bad.len(), CHUNKS);
+        }
+    }
 }

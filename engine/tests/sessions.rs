@@ -39,3 +39,20 @@ fn what_dead_processes_have_claimed_is_removed_and_living_pins_stay() {
     drop(reader);
     assert_eq!(count(&root.join("pins")), 0);
 }
+
+/// Who was not told read on without a pin, although the medium would have taken one.
+#[test]
+fn a_reader_that_gets_no_pin_for_a_reason_that_goes_by_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("repository");
+    let image = directory.path().join("image");
+    fs::write(&image, vec![1; 100_000]).unwrap();
+    let repository = Repository::create(&root, &CreateOptions::default()).unwrap();
+    back_up(&repository, &image);
+    let newest = repository.latest(&repository.stream("vm").unwrap()).unwrap().unwrap();
+    fs::remove_dir(root.join("pins")).unwrap();
+    fs::write(root.join("pins"), "in the way").unwrap();
+    assert!(repository.open_image(&newest).is_err());
+    fs::remove_file(root.join("pins")).unwrap();
+    Repository::open(&root, 1 << 20).unwrap().open_image(&newest).unwrap();
+}

@@ -71,7 +71,7 @@ fn attach_as_user(mountpoint: &Path, source: &str, allow_other: bool) -> Result<
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn();
-    let child = child.map_err(|error| spawn_failed(mountpoint, error))?;
+    let child = child.map_err(|error| spawn_failed("mount on", mountpoint, error))?;
     let device = receive_device(&ours).map_err(failed)?;
     let output = child.wait_with_output().map_err(failed)?;
     device.ok_or_else(|| refused(mountpoint, &output.stderr))
@@ -113,7 +113,7 @@ fn detach_with(mountpoint: &Path, flags: UnmountFlags) -> Result<(), MountError>
 fn detach_as_user(mountpoint: &Path) -> Result<(), MountError> {
     let output =
         Command::new(FUSERMOUNT).args(["-u", "-z", "--"]).arg(mountpoint).stdin(Stdio::null()).output();
-    let output = output.map_err(|error| spawn_failed(mountpoint, error))?;
+    let output = output.map_err(|error| spawn_failed("unmount", mountpoint, error))?;
     match output.status.success() {
         true => Ok(()),
         false => Err(refused(mountpoint, &output.stderr)),
@@ -134,9 +134,9 @@ pub(crate) fn abort(device: &str) -> io::Result<()> {
     std::fs::write(format!("/sys/fs/fuse/connections/{minor}/abort"), "1")
 }
 
-fn spawn_failed(mountpoint: &Path, error: io::Error) -> MountError {
+fn spawn_failed(action: &'static str, mountpoint: &Path, error: io::Error) -> MountError {
     match error.kind() {
-        io::ErrorKind::NotFound => MountError::NoFusermount { path: mountpoint.to_owned() },
+        io::ErrorKind::NotFound => MountError::NoFusermount { action, path: mountpoint.to_owned() },
         _ => MountError::io("run fusermount3 for", mountpoint)(error),
     }
 }

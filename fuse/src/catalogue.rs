@@ -12,6 +12,9 @@ use crate::namespace::{Revisions, Streams, Tags};
 /// within two.
 const INTERVAL: Duration = Duration::from_millis(500);
 
+/// But where a listing takes long, it counts as new for so many times as long: a slow medium is not listed all the time.
+const LISTING_SHARE: u32 = 4;
+
 /// The streams and revisions of a repository.
 pub(crate) struct Catalogue {
     repository: Repository,
@@ -51,7 +54,11 @@ impl Catalogue {
             let shown = |stream: &Stream| {
                 stream.kind == Kind::Image && self.chosen.as_ref().is_none_or(|ids| ids.contains(&stream.id))
             };
-            Ok(Streams::new(self.repository.streams()?.into_iter().filter(shown).collect()))
+            let list = self.repository.list_streams()?;
+            Ok(Listed {
+                value: Streams::new(list.streams.into_iter().filter(shown).collect()),
+                damaged: list.damaged.into_iter().map(|stream| stream.reason).collect(),
+            })
         })
     }
 
@@ -65,7 +72,7 @@ impl Catalogue {
     pub(crate) fn revisions(&self, id: StreamId) -> Result<Arc<Revisions>> {
         self.lists(id).revisions.get("revisions", || {
             let stream = self.stream(id)?;
-            Ok(Revisions::new(id, self.repository.revisions(&stream)?))
+            Ok(Listed::intact(Revisions::new(id, self.repository.revisions(&stream)?)))
         })
     }
 
@@ -73,7 +80,11 @@ impl Catalogue {
     pub(crate) fn tags(&self, id: StreamId) -> Result<Arc<Tags>> {
         self.lists(id).tags.get("tags", || {
             let stream = self.stream(id)?;
-            Ok(Tags::new(id, self.repository.all_labels(&stream)?.into_values()))
+            let labels = self.repository.all_labels(&stream)?;
+            Ok(Listed {
+                value: Tags::new(id, labels.readable.into_values()),
+                damaged: labels.damaged.into_iter().map(|(_, reason)| reason).collect(),
+            })
         })
     }
 
@@ -98,6 +109,18 @@ fn no_such_stream(id: StreamId) -> Error {
     Error::NoSuchStream { name: id.to_string(), streams: Vec::new() }
 }
 
+/// What a listing gave, and what of it is damaged.
+struct Listed<T> {
+    value: T,
+    damaged: Vec<String>,
+}
+
+impl<T> Listed<T> {
+    fn intact(value: T) -> Self {
+        Self { value, damaged: Vec::new() }
+    }
+}
+
 /// One listing, and when it was made.
 struct Listing<T> {
     state: Mutex<State<T>>,
@@ -106,29 +129,31 @@ struct Listing<T> {
 struct State<T> {
     known: Option<Known<T>>,
     failing: bool,
+    /// What was found to be damaged the last time.
+    damaged: Vec<String>,
 }
 
 struct Known<T> {
-    listed: Instant,
+    fresh_until: Instant,
     changed: SystemTime,
     value: Arc<T>,
 }
 
 impl<T> Default for Listing<T> {
     fn default() -> Self {
-        Self { state: Mutex::new(State { known: None, failing: false }) }
+        Self { state: Mutex::new(State { known: None, failing: false, damaged: Vec::new() }) }
     }
 }
 
 impl<T: PartialEq> Listing<T> {
     /// The listing if it is new enough, else what `list` gives. One thread lists, the others wait for it.
-    fn get(&self, what: &str, list: impl FnOnce() -> Result<T>) -> Result<Arc<T>> {
+    fn get(&self, what: &str, list: impl FnOnce() -> Result<Listed<T>>) -> Result<Arc<T>> {
         let mut state = lock(&self.state);
-        if let Some(known) = state.known.as_ref().filter(|known| known.listed.elapsed() < INTERVAL) {
+        if let Some(known) = state.known.as_ref().filter(|known| Instant::now() < known.fresh_until) {
             return Ok(Arc::clone(&known.value));
         }
-        let listed = Instant::now();
-        let value = list().inspect_err(|error| {
+        let start = Instant::now();
+        let Listed { value, damaged } = list().inspect_err(|error| {
             // One line when it begins; a medium that is gone would else fill the log.
             if !state.failing && !matches!(error, Error::NoSuchStream { .. }) {
                 log::error!("cannot list {what}: {error}");
@@ -136,15 +161,20 @@ impl<T: PartialEq> Listing<T> {
             state.failing = true;
         })?;
         state.failing = false;
+        // One line for each, not one for each listing.
+        let new = damaged.iter().filter(|reason| !state.damaged.contains(reason));
+        new.for_each(|reason| log::error!("{reason}"));
+        state.damaged = damaged;
+        let fresh_until = Instant::now() + INTERVAL.max(start.elapsed() * LISTING_SHARE);
         match state.known.as_mut().filter(|known| *known.value == value) {
             Some(known) => {
-                known.listed = listed;
+                known.fresh_until = fresh_until;
                 Ok(Arc::clone(&known.value))
             }
             None => {
                 let value = Arc::new(value);
                 let changed = SystemTime::now();
-                state.known = Some(Known { listed, changed, value: Arc::clone(&value) });
+                state.known = Some(Known { fresh_until, changed, value: Arc::clone(&value) });
                 Ok(value)
             }
         }
@@ -165,22 +195,38 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
 
+    fn listed<T>(value: T) -> Result<Listed<T>> {
+        Ok(Listed::intact(value))
+    }
+
     #[test]
     fn a_new_listing_is_not_made_again_and_an_old_one_is() {
         let listing = Listing::default();
-        assert_eq!(*listing.get("x", || Ok(1)).unwrap(), 1);
-        assert_eq!(*listing.get("x", || Ok(2)).unwrap(), 1);
+        assert_eq!(*listing.get("x", || listed(1)).unwrap(), 1);
+        assert_eq!(*listing.get("x", || listed(2)).unwrap(), 1);
         std::thread::sleep(INTERVAL);
-        assert_eq!(*listing.get("x", || Ok(2)).unwrap(), 2);
+        assert_eq!(*listing.get("x", || listed(2)).unwrap(), 2);
+    }
+
+    #[test]
+    fn a_slow_listing_is_made_seldom() {
+        let listing = Listing::default();
+        let slow = || {
+            std::thread::sleep(INTERVAL);
+            listed(1)
+        };
+        listing.get("x", slow).unwrap();
+        std::thread::sleep(INTERVAL);
+        assert_eq!(*listing.get("x", || listed(2)).unwrap(), 1);
     }
 
     #[test]
     fn the_time_of_change_stays_while_nothing_changes() {
         let listing = Listing::default();
-        listing.get("x", || Ok(1)).unwrap();
+        listing.get("x", || listed(1)).unwrap();
         let changed = listing.changed();
         std::thread::sleep(INTERVAL);
-        listing.get("x", || Ok(1)).unwrap();
+        listing.get("x", || listed(1)).unwrap();
         assert_eq!(listing.changed(), changed);
     }
 
@@ -188,6 +234,6 @@ mod tests {
     fn a_failure_is_not_kept() {
         let listing = Listing::default();
         assert!(listing.get("x", || Err(Error::Cancelled)).is_err());
-        assert_eq!(*listing.get("x", || Ok(1)).unwrap(), 1);
+        assert_eq!(*listing.get("x", || listed(1)).unwrap(), 1);
     }
 }

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+
 /// An error of mounting or unmounting.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -29,9 +31,11 @@ pub enum MountError {
         source: io::Error,
     },
 
-    /// Users other than root mount through a program that is not there.
-    #[error("cannot mount on {path}: only root may, and the program fusermount3 is not installed")]
+    /// Users other than root mount and unmount through a program that is not there.
+    #[error("cannot {action} {path}: only root may, and the program fusermount3 is not installed")]
     NoFusermount {
+        /// What was tried, as a verb.
+        action: &'static str,
         /// The mount point.
         path: PathBuf,
     },
@@ -88,17 +92,27 @@ impl MountError {
         match self {
             Self::UnusableMountpoint { hint, .. } => Some(hint),
             Self::NoFuse { source } => Some(match source.kind() {
-                io::ErrorKind::NotFound => {
+                io::ErrorKind::PermissionDenied => {
+                    "the user, or the container, needs read and write access to /dev/fuse"
+                }
+                // The device is not there, or nothing is behind it.
+                _ => {
                     "load the kernel's module with 'modprobe fuse', or give the container the device /dev/fuse"
                 }
-                _ => "the user, or the container, needs read and write access to /dev/fuse",
             }),
-            Self::NoFusermount { .. } => Some("install the package fuse3, or mount as root"),
+            Self::NoFusermount { .. } => Some("install the package fuse3, or do it as root"),
             Self::Fusermount { message, .. } if message.contains("user_allow_other") => {
                 Some("add the line 'user_allow_other' to /etc/fuse.conf, or mount without access for others")
             }
             Self::NotMounted { .. } => Some("'findmnt -t fuse.treering' lists what is mounted"),
             Self::NotOurs { .. } => Some("use umount for it"),
+            Self::Serving { source, .. } => match Errno::from_io_error(source)? {
+                Errno::MFILE | Errno::NFILE => {
+                    Some("raise the limit of open files ('ulimit -n'), or use fewer threads")
+                }
+                Errno::AGAIN => Some("raise the limit of processes ('ulimit -u'), or use fewer threads"),
+                _ => None,
+            },
             _ => None,
         }
     }

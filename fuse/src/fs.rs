@@ -66,7 +66,7 @@ pub struct DirectoryEntry<'a> {
 
 /// A repository as a file system.
 pub struct FileSystem {
-    catalogue: Catalogue,
+    catalogue: Arc<Catalogue>,
     owner: Owner,
     inodes: InodeTable,
     files: Handles<FileHandle>,
@@ -81,13 +81,15 @@ impl FileSystem {
     /// # Errors
     /// A chosen stream that is not there.
     pub fn new(repository: Repository, streams: &[String], owner: Owner) -> treering_engine::Result<Self> {
+        let inodes = InodeTable::new(repository.header().id);
+        let catalogue = Arc::new(Catalogue::new(repository, streams)?);
         Ok(Self {
-            inodes: InodeTable::new(repository.header().id),
-            catalogue: Catalogue::new(repository, streams)?,
+            images: Images::new(Arc::clone(&catalogue)),
+            catalogue,
             owner,
+            inodes,
             files: Handles::default(),
             directories: Handles::default(),
-            images: Images::default(),
             read_ahead: OnceLock::new(),
         })
     }
@@ -144,7 +146,7 @@ impl FileSystem {
     pub fn open(&self, ino: Ino) -> Result<HandleId, Errno> {
         match self.node(ino)? {
             Node::Image(stream, revision) => {
-                let image = self.images.open(&self.catalogue, stream, revision)?;
+                let image = self.images.open(stream, revision)?;
                 Ok(self.files.insert(FileHandle::new(image)))
             }
             node if node.kind() == FileKind::Directory => Err(Errno::IsADirectory),
@@ -349,7 +351,7 @@ impl FileSystem {
         if let Some(known) = self.inodes.image(node) {
             return Ok(Some(known));
         }
-        self.images.info(&self.catalogue, *stream, *revision).map(|info| Some(Arc::new(info)))
+        self.images.info(*stream, *revision).map(|info| Some(Arc::new(info)))
     }
 
     fn streams(&self) -> Result<Arc<Streams>, Errno> {

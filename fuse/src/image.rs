@@ -1,26 +1,29 @@
 //! One open image, shared by all its handles: reads, holes, and the one log line for what can't be read.
 
-use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Arc;
 
-use treering_engine::{Error, ImageReader};
+use treering_engine::{Error, ImageReader, RevisionId};
 
 use crate::errno::Errno;
+use crate::reports::{Piece, Reports};
 
 /// An open image. While it lives, gc keeps what it reads.
 pub(crate) struct OpenImage {
     reader: ImageReader,
+    revision: RevisionId,
     /// As `stream@revision`.
     name: String,
-    reported: Mutex<HashSet<u64>>,
+    reports: Arc<Reports>,
 }
 
-/// An image that is damaged all over is not worth more lines than this.
-const MAX_REPORTED: usize = 1000;
-
 impl OpenImage {
-    pub(crate) fn new(reader: ImageReader, name: String) -> Self {
-        Self { reader, name, reported: Mutex::default() }
+    pub(crate) fn new(
+        reader: ImageReader,
+        revision: RevisionId,
+        name: String,
+        reports: Arc<Reports>,
+    ) -> Self {
+        Self { reader, revision, name, reports }
     }
 
     pub(crate) fn size(&self) -> u64 {
@@ -72,7 +75,7 @@ impl OpenImage {
             self.report(offset, error);
             return;
         }
-        for index in chunks.filter(|index| !self.is_reported(*index)) {
+        for index in chunks.filter(|index| !self.reports.is_settled(self.revision, Piece::Chunk(*index))) {
             let start = (index * chunk_size).max(offset);
             if let Err(error) = self.reader.read_at(start, &mut [0]) {
                 self.report(start, &error);
@@ -80,21 +83,12 @@ impl OpenImage {
         }
     }
 
-    fn is_reported(&self, chunk_index: u64) -> bool {
-        self.reported.lock().unwrap_or_else(PoisonError::into_inner).contains(&chunk_index)
-    }
-
-    /// Writes one line for a chunk, however often it is asked for.
+    /// Logs once that a chunk can't be read.
     fn report(&self, offset: u64, error: &Error) -> Errno {
-        let chunk_size = self.chunk_size();
-        let index = offset / chunk_size;
-        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
-        if reported.len() < MAX_REPORTED && reported.insert(index) {
-            log::error!("{}: cannot read the chunk at offset {}: {error}", self.name, index * chunk_size);
-            if reported.len() == MAX_REPORTED {
-                log::error!("{}: further damage of this image is not logged", self.name);
-            }
-        }
+        let index = offset / self.chunk_size();
+        let (name, start) = (&self.name, index * self.chunk_size());
+        let line = format_args!("{name}: cannot read the chunk at offset {start}: {error}");
+        self.reports.report(self.revision, name, Piece::Chunk(index), line);
         Errno::Unreadable
     }
 }

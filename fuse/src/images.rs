@@ -1,56 +1,47 @@
 //! Finds records and opens images, each once however many ask; logs once what can't be opened.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use treering_engine::{Error, Record, RecordKey, RevisionId, Stream, StreamId};
+use treering_engine::{Error, Record, RevisionId, StreamId};
 
 use crate::catalogue::Catalogue;
 use crate::errno::Errno;
 use crate::image::OpenImage;
 use crate::inode::ImageInfo;
+use crate::reports::{Piece, Reports};
 
-/// The images that are open, and those that could not be opened.
-#[derive(Default)]
+/// The images that are open, and what was logged of those that are damaged.
 pub(crate) struct Images {
+    catalogue: Arc<Catalogue>,
     /// All handles of a revision share one reader, and so one pin.
     open: Mutex<HashMap<RevisionId, Weak<OpenImage>>>,
-    /// Revisions of which a line was logged.
-    reported: Mutex<HashSet<RevisionId>>,
+    reports: Arc<Reports>,
 }
 
 impl Images {
+    pub(crate) fn new(catalogue: Arc<Catalogue>) -> Self {
+        Self { catalogue, open: Mutex::default(), reports: Arc::default() }
+    }
+
     /// What the record tells of an image.
-    pub(crate) fn info(
-        &self,
-        catalogue: &Catalogue,
-        stream: StreamId,
-        revision: RevisionId,
-    ) -> Result<ImageInfo, Errno> {
-        let (stream, key, record) = self.record(catalogue, stream, revision)?;
-        let content = record.image().map_err(|error| self.report(&stream, &key, &error))?;
+    pub(crate) fn info(&self, stream: StreamId, revision: RevisionId) -> Result<ImageInfo, Errno> {
+        let (name, record) = self.record(stream, revision)?;
+        let content = record.image().map_err(|error| self.report(revision, &name, &error))?;
         let (size, data_bytes) = (content.size, content.data_bytes);
         Ok(ImageInfo { size, data_bytes, modified: record.time().to_system_time() })
     }
 
     /// The image of a revision, shared with the handles that are open.
-    pub(crate) fn open(
-        &self,
-        catalogue: &Catalogue,
-        stream: StreamId,
-        revision: RevisionId,
-    ) -> Result<Arc<OpenImage>, Errno> {
-        if let Some(open) = lock(&self.open).get(&revision).and_then(Weak::upgrade) {
+    pub(crate) fn open(&self, stream: StreamId, revision: RevisionId) -> Result<Arc<OpenImage>, Errno> {
+        if let Some(open) = self.lock().get(&revision).and_then(Weak::upgrade) {
             return Ok(open);
         }
-        let (stream, key, record) = self.record(catalogue, stream, revision)?;
-        let reader = catalogue.repository().open_image(&record).map_err(|error| {
-            self.report(&stream, &key, &error);
-            // What the record names must be there, so "not found" is damage here.
-            Errno::Unreadable
-        })?;
-        let image = Arc::new(OpenImage::new(reader, format!("{}@{}", stream.name, key.name)));
-        let mut all = lock(&self.open);
+        let (name, record) = self.record(stream, revision)?;
+        let reader = self.catalogue.repository().open_image(&record);
+        let reader = reader.map_err(|error| self.report(revision, &name, &error))?;
+        let image = Arc::new(OpenImage::new(reader, revision, name, Arc::clone(&self.reports)));
+        let mut all = self.lock();
         // Another thread may have been faster.
         if let Some(open) = all.get(&revision).and_then(Weak::upgrade) {
             return Ok(open);
@@ -61,35 +52,33 @@ impl Images {
 
     /// Forgets images that nobody has open any more.
     pub(crate) fn sweep(&self) {
-        lock(&self.open).retain(|_, image| image.strong_count() > 0);
+        self.lock().retain(|_, image| image.strong_count() > 0);
     }
 
-    fn record(
-        &self,
-        catalogue: &Catalogue,
-        stream: StreamId,
-        revision: RevisionId,
-    ) -> Result<(Stream, RecordKey, Record), Errno> {
+    /// A revision's name, as `stream@revision`, and its record.
+    fn record(&self, stream: StreamId, revision: RevisionId) -> Result<(String, Record), Errno> {
         let unlisted = |error: Error| Errno::from(&error);
-        let revisions = catalogue.revisions(stream).map_err(unlisted)?;
-        let key = revisions.find(revision).cloned().ok_or(Errno::NotFound)?;
-        let stream = catalogue.stream(stream).map_err(unlisted)?;
-        match catalogue.repository().record(&stream, &key) {
-            Ok(record) => Ok((stream, key, record)),
-            Err(error) => Err(self.report(&stream, &key, &error)),
+        let revisions = self.catalogue.revisions(stream).map_err(unlisted)?;
+        let key = revisions.find(revision).ok_or(Errno::NotFound)?;
+        let stream = self.catalogue.stream(stream).map_err(unlisted)?;
+        let name = format!("{}@{}", stream.name, key.name);
+        match self.catalogue.repository().record(&stream, key) {
+            Ok(record) => Ok((name, record)),
+            // Forgotten since it was listed.
+            Err(error) if error.is_not_found() => Err(Errno::NotFound),
+            Err(error) => Err(self.report(revision, &name, &error)),
         }
     }
 
     /// Logs once that a revision can't be opened.
-    fn report(&self, stream: &Stream, key: &RecordKey, error: &Error) -> Errno {
-        let errno = Errno::from(error);
-        if !error.is_not_found() && lock(&self.reported).insert(key.id) {
-            log::error!("cannot open {}@{}: {error}", stream.name, key.name);
-        }
-        errno
+    fn report(&self, revision: RevisionId, name: &str, error: &Error) -> Errno {
+        let line = format_args!("cannot open {name}: {error}");
+        self.reports.report(revision, name, Piece::Revision, line);
+        // Also where something is not found: what a record names must be there.
+        Errno::Unreadable
     }
-}
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<RevisionId, Weak<OpenImage>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }

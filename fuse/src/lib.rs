@@ -9,9 +9,9 @@
 //!
 //! # Layers
 //! Pure: `namespace` (which names exist), `inode` (their numbers), `readahead` (who reads sequentially), `errno`.
-//! On the engine's public readers: `catalogue` (what the repository lists now), `image`, `images`, `handle`, and [`FileSystem`],
-//! which is everything that the mount does, without a kernel. On the system: `mountinfo`, `mountpoint`, `attach`. On
-//! `fuser`: `adapter` and `session`, and no other file.
+//! On the engine's public readers: `catalogue` (what the repository lists now), `image`, `images`, `reports`, `handle`,
+//! and [`FileSystem`], which is everything that the mount does, without a kernel. On the system: `mountinfo`,
+//! `mountpoint`, `attach`. On `fuser`: `adapter` and `session`, and no other file.
 //!
 //! # What is promised
 //! Every byte is verified before it is served; what is damaged gives EIO for its range alone. Mounting opens nothing, and
@@ -33,6 +33,7 @@ mod mountinfo;
 mod mountpoint;
 mod namespace;
 mod readahead;
+mod reports;
 mod session;
 
 pub use errno::Errno;

@@ -58,11 +58,12 @@ fn clear_if_dead(path: &Path, mounted: &MountInfo) -> Result<(), MountError> {
     // Attributes may still be in the kernel's memory; this is always asked of the process that serves.
     let dead = rustix::fs::statvfs(path).is_err_and(|error| is_dead(&error.into()));
     if !dead {
-        return Err(unusable(
-            path,
-            "something is mounted there already",
-            "unmount that, or name another directory",
-        ));
+        // Of another user's mount not even root is told whether its process lives.
+        let hint = match mounted.is_ours() {
+            true => "end that with 'treering unmount', or name another directory",
+            false => "unmount that, or name another directory",
+        };
+        return Err(unusable(path, "something is mounted there already", hint));
     }
     if !mounted.is_ours() {
         let hint = "it is not ours: unmount it with 'umount -l'";

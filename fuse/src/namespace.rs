@@ -112,8 +112,10 @@ fn image_name(revision: &str) -> String {
 pub(crate) struct Streams(Vec<Stream>);
 
 impl Streams {
-    /// Takes streams sorted by name; of two with one name, which only a broken repository has, the first counts.
+    /// Of two streams with one name, which only a broken repository has, always the same counts: the one with the
+    /// lesser id.
     pub(crate) fn new(mut streams: Vec<Stream>) -> Self {
+        streams.sort_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
         streams.dedup_by(|later, earlier| later.name == earlier.name);
         Self(streams)
     }
@@ -269,6 +271,7 @@ impl Tags {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use treering_engine::Kind;
 
     fn key(sequence: u64, name: &str) -> RecordKey {
         RecordKey { sequence, id: RevisionId::random(), name: name.to_owned() }
@@ -349,6 +352,16 @@ mod tests {
         let found = tags.lookup_link(&daily, &links[1].name, &revisions);
         assert_eq!(found.as_ref(), Some(&links[1].node));
         assert_eq!(revisions.target(&links[1].node).as_deref(), Some("../../2026-11-20T10-07-51Z.img"));
+    }
+
+    #[test]
+    fn of_two_streams_with_one_name_the_same_is_shown_in_whatever_order_they_are_listed() {
+        let stream = || Stream { id: StreamId::random(), name: "a".to_owned(), kind: Kind::Image };
+        let mut streams = vec![Stream { name: "b".to_owned(), ..stream() }, stream(), stream()];
+        let shown = Streams::new(streams.clone());
+        assert_eq!(names(&shown.list()), ["a", "b"]);
+        streams.reverse();
+        assert_eq!(Streams::new(streams), shown);
     }
 
     #[test]

@@ -52,12 +52,13 @@ pub fn mount(
     let owner = options.owner.unwrap_or_else(mounting_user);
     let fs = Arc::new(FileSystem::new(repository.clone(), &options.streams, owner)?);
     let device = attach::attach(&path, &repository.location(), options.allow_other)?;
-    serve(&fs, device, &path, options).inspect_err(|_| {
+    let mount = serve(&fs, device, &path, options).inspect_err(|_| {
         // What was mounted but can't be served would be in everybody's way.
         if let Err(error) = attach::detach(&path) {
             log::warn!("{error}");
         }
-    })
+    });
+    mount?.confirm()
 }
 
 /// Does the handshake with the kernel, and starts to serve.
@@ -110,14 +111,25 @@ impl Mount {
             aborted: AtomicBool::new(false),
             end,
         });
-        let served = Arc::clone(&life);
-        let serve = move || {
-            let result = session.run();
-            drop(served.device().take());
-            let _ = served.end.try_send(result.or_else(regular_end));
-        };
+        let detacher = Detacher { life };
+        let served = detacher.clone();
+        let serve = move || served.end_with(session.run().or_else(regular_end));
         std::thread::Builder::new().name("treering-mount".to_owned()).spawn(serve)?;
-        Ok(Self { detacher: Detacher { life }, ended })
+        Ok(Self { detacher, ended })
+    }
+
+    /// Waits until it answers. That it can't is known only now: `fuser` gets its descriptors and threads when it runs.
+    fn confirm(self) -> Result<Self, MountError> {
+        let path = &self.detacher.life.path;
+        let failed = |source: io::Error| MountError::Serving { path: path.clone(), source };
+        let answer = rustix::fs::statvfs(path);
+        // If serving has failed, this was answered by what lies under the mount, or the failure is the better answer.
+        if let Ok(ended) = self.ended.try_recv() {
+            ended.map_err(failed)?;
+            return Err(MountError::NotMounted { path: path.clone() });
+        }
+        answer.map_err(|error| failed(error.into()))?;
+        Ok(self)
     }
 
     /// Where it is mounted.
@@ -177,6 +189,17 @@ impl Life {
 }
 
 impl Detacher {
+    /// Called when nobody serves it any more. A mount that is still on its directory would then be in everybody's way.
+    fn end_with(&self, ended: io::Result<()>) {
+        let failed = ended.is_err();
+        // Before it is detached, so that who asks what then lies there knows why.
+        let _ = self.life.end.try_send(ended);
+        if failed && let Err(error) = self.detach() {
+            log::error!("{error}");
+        }
+        drop(self.life.device().take());
+    }
+
     /// Takes the mount off its directory. Serving goes on until the last open file is closed. Doing it twice is
     /// no error.
     pub fn detach(&self) -> Result<(), MountError> {

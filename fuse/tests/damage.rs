@@ -10,6 +10,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
+use rustix::fs::{SeekFrom, seek};
 use support::{CHUNK, Fixture, Mounted, SIZE, can_mount, names, seek_map};
 
 /// Lines that were logged, by all tests of this program.
@@ -134,6 +135,45 @@ fn a_large_read_over_damage_fails_and_is_never_short() {
 }
 
 #[test]
+fn what_lies_before_and_behind_a_damaged_chunk_is_read() {
+    if !can_mount("what_lies_before_and_behind_a_damaged_chunk_is_read") {
+        return;
+    }
+    let stream = "around-damage";
+    let fixture = fixture(stream);
+    let bytes = fixture.bytes();
+    let packs = data_packs(&fixture);
+    flip(&packs[0], std::fs::metadata(&packs[0]).unwrap().len() / 2);
+    // With nothing in the kernel's memory, and with requests that go over the damage.
+    let damaged = {
+        let mounted = fixture.mount();
+        let failed = failed_chunks(&fixture, &open(&mounted, stream));
+        assert_eq!(failed.len(), 1);
+        failed.first().unwrap() * CHUNK..(failed.first().unwrap() + 1) * CHUNK
+    };
+    for length in [CHUNK as usize + 4096, 1 << 20, SIZE as usize] {
+        let mounted = fixture.mount();
+        let file = open(&mounted, stream);
+        let mut buffer = vec![0xee; length];
+        let mut done = 0;
+        let error = loop {
+            match file.read_at(&mut buffer, done) {
+                Ok(read) => {
+                    assert!(read > 0, "taken for the end at {done}");
+                    assert!(buffer[..read] == bytes[done as usize..][..read], "{length} at {done}");
+                    done += read as u64;
+                }
+                Err(error) => break error,
+            }
+        };
+        assert_eq!((error.raw_os_error(), done), (Some(5), damaged.start), "reads of {length}");
+        let mut rest = vec![0xee; (SIZE - damaged.end) as usize];
+        file.read_exact_at(&mut rest, damaged.end).unwrap();
+        assert!(rest == bytes[damaged.end as usize..]);
+    }
+}
+
+#[test]
 fn a_truncated_pack_costs_what_it_held_and_is_read_again_when_it_is_whole() {
     if !can_mount("a_truncated_pack_costs_what_it_held_and_is_read_again_when_it_is_whole") {
         return;
@@ -191,6 +231,56 @@ fn damaged_metadata_is_an_error_and_not_the_end_of_the_mount() {
     assert_eq!(lines_about(&format!("{stream}@")).len(), 1);
     assert_eq!(names(&mounted.root()), [stream]);
     assert_eq!(names(&mounted.path(stream)).len(), 4);
+}
+
+/// Where the blobs of a pack begin: its directory tells (`docs/format.md`, section 8).
+fn blobs(pack: &Path) -> Vec<u64> {
+    let bytes = std::fs::read(pack).unwrap();
+    let number = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
+    let trailer = bytes.len() - 64;
+    let (directory, count) = (number(trailer), number(trailer + 8));
+    (0..count).map(|index| number(directory + 56 * index + 32) as u64).collect()
+}
+
+/// Where a node of the map is lost nobody knows what was a hole: it counts as data, whose reads fail.
+#[test]
+fn a_damaged_node_of_the_map_costs_its_span_and_holes_behind_it_are_told() {
+    if !can_mount("a_damaged_node_of_the_map_costs_its_span_and_holes_behind_it_are_told") {
+        return;
+    }
+    let chunks = SIZE.div_ceil(CHUNK);
+    // Two leaves, the node above them, in the order in which they are stored; and the next hole from the start on.
+    let spans = [(0..256, 280 * CHUNK), (256..chunks, CHUNK), (0..chunks, SIZE)];
+    for (node, (span, first_hole)) in spans.into_iter().enumerate() {
+        let stream = format!("damaged-node-{node}");
+        let fixture = fixture(&stream);
+        let [pack] = &fixture.stored("packs/metadata")[..] else { panic!("one pack of metadata") };
+        let nodes = blobs(pack);
+        assert_eq!(nodes.len(), 4);
+        let mounted = fixture.mount();
+        let file = open(&mounted, &stream);
+        flip(pack, nodes[node] + 9);
+
+        assert_eq!(seek(&file, SeekFrom::Hole(0)), Ok(first_hole), "node {node}");
+        for offset in [span.start * CHUNK, span.start * CHUNK + 50 * CHUNK + 7] {
+            assert_eq!(seek(&file, SeekFrom::Data(offset)), Ok(offset), "node {node}");
+        }
+        if node == 0 {
+            assert_eq!(seek(&file, SeekFrom::Data(290 * CHUNK)), Ok(SIZE / CHUNK * CHUNK));
+        }
+        assert_eq!(failed_chunks(&fixture, &file), span.collect(), "node {node}");
+        assert!(!lines_about(&stream).is_empty());
+        assert_alive(&mounted, &stream);
+        // Who copies is told, and does not take it for a hole.
+        let image = mounted.path(&format!("{stream}/latest.img"));
+        let copy = std::process::Command::new("cp").arg(image).arg(fixture.path("copy")).output().unwrap();
+        assert!(!copy.status.success());
+        assert!(String::from_utf8_lossy(&copy.stderr).contains("Input/output error"));
+
+        flip(pack, nodes[node] + 9);
+        assert_eq!(seek_map(&file), support::data_ranges(), "node {node}");
+        assert_eq!(failed_chunks(&fixture, &file), BTreeSet::new(), "node {node}");
+    }
 }
 
 #[test]

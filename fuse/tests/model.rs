@@ -8,10 +8,13 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
+use std::time::Duration;
 
 use support::{CHUNK, Fixture, Numbers, SIZE, data_ranges, make_image};
 use treering_engine::Record;
-use treering_fuse::{Attributes, Errno, FileKind, FileSystem, HandleId, Ino, Owner, Room};
+use treering_fuse::{
+    Attributes, Errno, FileKind, FileSystem, HandleId, Ino, NAME_LIFETIME, Owner, Room, UNLIMITED,
+};
 
 fn file_system(fixture: &Fixture) -> FileSystem {
     FileSystem::new(fixture.reopened(), &[], Owner { uid: 1, gid: 2 }).unwrap()
@@ -227,6 +230,33 @@ fn the_beginning_of_a_listing_with_attributes_opens_no_record() {
     };
     fs.read_directory_plus(handle, 0, &mut add).unwrap();
     assert_eq!(names, [".", "..", "latest.img", "by-id", "by-tag"]);
+}
+
+/// So a new revision shows within two seconds, and what was read of an image is not asked for again.
+#[test]
+fn what_may_change_is_kept_for_a_second_and_what_never_changes_for_ever() {
+    let fixture = Fixture::new();
+    make_image(&fixture.image(), 1);
+    let record = fixture.back_up("vm1", &["weekly"]);
+    let fs = file_system(&fixture);
+    let (id, name) = (record.id, format!("{}.img", record.name));
+    let directories = ["", "vm1", "vm1/by-id", "vm1/by-tag", "vm1/by-tag/weekly"].map(str::to_owned);
+    let links = ["vm1/latest.img", &format!("vm1/by-id/{id}.img"), &format!("vm1/by-tag/weekly/{name}")];
+    let second = Duration::from_secs(1);
+    assert!(NAME_LIFETIME <= second);
+    for path in directories.iter().cloned().chain(links.map(str::to_owned)) {
+        let found = walk(&fs, &path).unwrap();
+        assert!(found.kind != FileKind::File && found.lifetime <= second, "{path}");
+        assert!(fs.attributes(found.ino).unwrap().lifetime <= second, "{path}");
+    }
+    let image = walk(&fs, &format!("vm1/{name}")).unwrap();
+    assert_eq!((image.lifetime, fs.attributes(image.ino).unwrap().lifetime), (UNLIMITED, UNLIMITED));
+    for directory in directories {
+        for (name, listed) in list_plus(&fs, walk(&fs, &directory).unwrap().ino, 100) {
+            let expected = if listed.kind == FileKind::File { UNLIMITED } else { NAME_LIFETIME };
+            assert_eq!(listed.lifetime, expected, "{directory}/{name}");
+        }
+    }
 }
 
 #[test]

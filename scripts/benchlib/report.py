@@ -10,7 +10,7 @@ import time
 from .rows import ROWS, TREERING
 from .tools import PEERS, Squashfuse, Treering
 
-LIMITS = ["cat", "b3sum", "b3sum + zstd -3", "cp", "file itself", "original", "squashfuse"]
+LIMITS = ["cat", "b3sum", "b3sum + zstd -1", "cp", "file itself", "original", "squashfuse"]
 
 
 def facts(directory, tools, data, runs):

@@ -37,7 +37,7 @@ def peers(factor):
     return Target("peers", factor)
 
 
-CAT, B3SUM, CP, FILE, IDEAL = "cat", "b3sum", "cp", "file itself", "b3sum + zstd -3"
+CAT, B3SUM, CP, FILE, IDEAL = "cat", "b3sum", "cp", "file itself", "b3sum + zstd -1"
 ORIGINAL, SQUASHFUSE = "original", "squashfuse"
 
 ROWS = [
@@ -193,7 +193,7 @@ def backup_limits(bench):
     bench.record("reread-cold", CAT, measure(["sh", "-c", f"cat '{plain}' > /dev/null"]).seconds)
     bench.record("reread-warm", B3SUM, measure(["b3sum", plain]).seconds)
     hashing = measure(["b3sum", "--num-threads", "1", plain])
-    compressing = measure(["sh", "-c", f"zstd -q -3 -T1 -c '{plain}' > /dev/null"])
+    compressing = measure(["sh", "-c", f"zstd -q -1 -T1 -c '{plain}' > /dev/null"])
     bench.record("first-cpu", IDEAL, hashing.cpu_seconds + compressing.cpu_seconds)
 
 
@@ -209,11 +209,11 @@ def hints_group(bench):
     command = [tool.program, "--no-progress", "-r", repository]
     run([tool.program, "init", repository])
     run([*command, "backup", bench.data.wide_image, "wide"])
-    bench.alternate([tool], lambda _, number: one_hinted_backup(bench, command, number))
+    bench.alternate([tool], lambda *_: one_hinted_backup(bench, command))
 
 
-def one_hinted_backup(bench, command, number):
-    bench.data.change_wide(number)
+def one_hinted_backup(bench, command):
+    bench.data.change_wide()
     bench.caches.settle()
     hinted = measure([*command, "backup", "--hints", bench.data.wide_hints, bench.data.wide_image, "wide"])
     bench.record("hints", TREERING, hinted.seconds)

@@ -1,4 +1,4 @@
-"""How each program is called. All back up the directory `live` (Treering the image in it) with zstd, level 3 or their
+"""How each program is called. All back up the directory `live` (Treering the image in it) with zstd at level 3 or their
 default, into a repository below a directory of their own."""
 
 import contextlib
@@ -138,7 +138,7 @@ class Mount:
 class Treering(Tool):
     name = "treering"
     program = os.environ.get("TREERING_PROGRAM", "treering")
-    remark = "zstd (its default), no encryption"
+    remark = "zstd,1 (its default), no encryption"
 
     def treering(self, *arguments):
         """A command on its repository."""

@@ -1,16 +1,18 @@
 //! `treering backup`.
 
 use std::ffi::OsString;
+use std::fs::File;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use treering_engine::operations::backup::{BackupOptions, BackupReport, HintsBase, backup};
-use treering_engine::{Content, Error, FileSource, Method, Monitor, Record, Source, validate_stream_name};
+use treering_engine::{Content, FileSource, Method, Record, Source, validate_stream_name};
 
 use super::Context;
 use crate::exit::{Code, CommandOutcome, Failure};
-use crate::ui::{InterruptibleStdin, duration, rate, size};
+use crate::ui::{duration, rate, size};
 
 /// Names standard input.
 const STDIN: &str = "-";
@@ -21,10 +23,11 @@ const STDIN: &str = "-";
 Examples:
   treering backup /var/lib/libvirt/images/vm1.img vm1
   treering backup /dev/vg0/data data --tag weekly
-  qemu-img convert -O raw vm2.qcow2 /dev/stdout | treering backup - vm2
+  ssh host cat /dev/vg0/vm2 | treering backup - vm2
   rbd diff --format json --from-snap a vms/vm1@b | treering backup /dev/rbd0 vm1 --hints -
 
 With -, the end of stdin is the end of the image: let the shell tell if the producer failed (set -o pipefail).
+`qemu-img convert` can't write into a pipe: let it write a raw file, and back that up.
 An image file whose size, times and inode are as recorded is taken over unread; a block device is always read.")]
 pub(crate) struct BackupArgs {
     /// An image file or block device, or - for stdin
@@ -57,6 +60,10 @@ pub(crate) struct BackupArgs {
     #[arg(short = 'n', long)]
     dry_run: bool,
 
+    /// Make STREAM although a stream whose name is lost (its own file is damaged) might be it
+    #[arg(long)]
+    new_stream: bool,
+
     /// Wait for another backup of the stream instead of failing
     #[arg(long)]
     wait: bool,
@@ -74,15 +81,11 @@ pub(super) fn run(context: &Context<'_>, args: &BackupArgs) -> CommandOutcome {
     let shown = args.source.to_string_lossy();
     let during = |failure: Failure| failure.during(format_args!("back up {shown}"));
     refuse_stdin_twice(args)?;
-    let source = open_source(context, args).map_err(during)?;
+    let source = open_source(args).map_err(during)?;
     let options = options(args)?;
     let repository = context.repository()?;
     let monitor = context.ui.monitor()?;
-    let report = backup(&repository, source, &options, &monitor).map_err(|error| {
-        // Stdin ends with an error of its own when a signal comes.
-        let error = if monitor.is_cancelled() { Error::Cancelled } else { error };
-        during(error.into())
-    })?;
+    let report = backup(&repository, source, &options, &monitor).map_err(|error| during(error.into()))?;
     drop(monitor);
     tell(context, &report, args.dry_run)?;
     Ok(code_of(&report))
@@ -108,6 +111,7 @@ fn options(args: &BackupArgs) -> Result<BackupOptions, Failure> {
         tags: args.tags.clone(),
         force_read: args.force_read,
         dry_run: args.dry_run,
+        new_stream: args.new_stream,
         wait: args.wait,
     })
 }
@@ -143,10 +147,12 @@ fn read_hints(file: &std::ffi::OsStr) -> Result<Vec<u8>, Failure> {
     })
 }
 
-fn open_source(context: &Context<'_>, args: &BackupArgs) -> Result<Source, Failure> {
+fn open_source(args: &BackupArgs) -> Result<Source, Failure> {
     if args.source == STDIN {
-        let bytes = Box::new(InterruptibleStdin::new(context.ui.interrupts()?));
-        return Ok(Source::Stream { name: STDIN.to_owned(), bytes });
+        // Past the buffer and the lock of `Stdin`.
+        let stdin = std::io::stdin().as_fd().try_clone_to_owned();
+        let stdin = stdin.map_err(|error| Failure::new(format!("cannot read stdin: {error}")))?;
+        return Ok(Source::Stream { name: STDIN.to_owned(), bytes: Box::new(File::from(stdin)) });
     }
     let file = FileSource::open(&PathBuf::from(&args.source))?;
     Ok(Source::Image(Box::new(file)))

@@ -1,11 +1,14 @@
 //! `treering diff`.
 
+use std::cmp::Ordering;
+
 use clap::Args;
 use serde_json::json;
 use treering_engine::operations::diff::{ImageDiff, diff_images};
 use treering_engine::split_revision;
 
 use super::Context;
+use super::inventory::size_of;
 use super::revision::{find_in, find_one};
 use crate::exit::{Code, CommandOutcome, Failure};
 use crate::ui::{Align, Table, count, size};
@@ -40,30 +43,41 @@ pub(super) fn run(context: &Context<'_>, args: &DiffArgs) -> CommandOutcome {
     };
     let to = to.map_err(during)?;
     let diff = diff_images(&repository, &from.record, &to.record).map_err(|error| during(error.into()))?;
+    let sizes = (size_of(&from.record), size_of(&to.record));
     if context.ui.is_json() {
-        context.ui.print_json(&to_json(&diff))?;
+        context.ui.print_json(&to_json(&diff, sizes))?;
         return Ok(Code::Done);
     }
     if !diff.ranges.is_empty() {
         context.ui.print_table(&table(&diff))?;
     }
     context.ui.summary(&format!(
-        "{} to {}: {} changed in {}\n",
+        "{} to {}: {} changed in {}{}\n",
         from.name(),
         to.name(),
         size(diff.bytes_changed),
-        count(diff.ranges.len() as u64, "range")
+        count(diff.ranges.len() as u64, "range"),
+        resized(sizes)
     ))?;
     Ok(Code::Done)
 }
 
-fn to_json(diff: &ImageDiff) -> serde_json::Value {
+/// What has become of the size. New holes at the end are no changed range.
+fn resized((from, to): (u64, u64)) -> String {
+    match to.cmp(&from) {
+        Ordering::Equal => String::new(),
+        Ordering::Greater => format!("; it grew from {} to {} ({} bytes)", size(from), size(to), to - from),
+        Ordering::Less => format!("; it shrank from {} to {} ({} bytes)", size(from), size(to), from - to),
+    }
+}
+
+fn to_json(diff: &ImageDiff, (from, to): (u64, u64)) -> serde_json::Value {
     let ranges: Vec<_> = diff
         .ranges
         .iter()
         .map(|range| json!({ "offset": range.start, "length": range.end - range.start }))
         .collect();
-    json!({ "ranges": ranges, "bytes_changed": diff.bytes_changed })
+    json!({ "ranges": ranges, "bytes_changed": diff.bytes_changed, "size_from": from, "size_to": to })
 }
 
 fn table(diff: &ImageDiff) -> Table {

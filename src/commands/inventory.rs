@@ -4,10 +4,11 @@ use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
 use treering_engine::{
-    Damage, Labels, ObjectId, Record, RecordKey, Repository, RevisionId, Stream, split_revision,
+    Content, Damage, DamagedStream, Labels, ObjectId, Record, RecordKey, Repository, RevisionId, Stream,
+    StreamList, split_revision,
 };
 
-use crate::exit::Failure;
+use crate::exit::{Failure, damage_hint};
 
 /// One revision, as far as it can be read.
 pub(super) struct Entry {
@@ -23,39 +24,98 @@ pub(super) struct Entry {
 /// A stream and those of its revisions that were asked for, the oldest first.
 pub(super) struct StreamInventory {
     pub(super) stream: Stream,
+    /// Whether the stream's own file is lost or damaged, and its id stands for its name.
+    pub(super) name_is_lost: bool,
     pub(super) entries: Vec<Entry>,
 }
 
-/// Looks through a repository: all streams, or what `STREAM[@SPEC]` names.
-pub(super) fn take(repository: &Repository, named: Option<&str>) -> Result<Vec<StreamInventory>, Failure> {
-    let damage = repository.damage()?;
-    let Some(named) = named else {
-        let streams = repository.streams()?;
-        let all = streams.into_iter().map(|stream| {
-            let keys = repository.revisions(&stream)?;
-            take_stream(repository, &damage, stream, keys)
-        });
-        return all.collect();
-    };
-    let (name, spec) = split_revision(named);
-    let stream = repository.stream(name)?;
-    let keys = match spec {
-        Some(spec) => repository.find_revisions(&stream, spec)?,
-        None => repository.revisions(&stream)?,
-    };
-    Ok(vec![take_stream(repository, &damage, stream, keys)?])
+/// What a repository holds, or what was asked for of it.
+pub(super) struct Inventory {
+    pub(super) streams: Vec<StreamInventory>,
+    /// Damaged files of streams and labels.
+    pub(super) damaged_files: Vec<DamagedFile>,
 }
 
-fn take_stream(
+/// A stored file that is lost or damaged, and is neither a pack nor a record.
+#[derive(Debug, Serialize)]
+pub(super) struct DamagedFile {
+    pub(super) file: String,
+    pub(super) reason: String,
+    pub(super) hint: &'static str,
+}
+
+impl DamagedFile {
+    /// Says on stderr what is wrong with the file, and what to do.
+    pub(super) fn reported((file, reason): (String, String)) -> Self {
+        let hint = damage_hint(&file);
+        log::error!("{reason}; {hint}");
+        Self { file, reason, hint }
+    }
+}
+
+/// Looks through a repository: all streams, or what `STREAM[@SPEC]` names. What is damaged is said on stderr.
+pub(super) fn take(repository: &Repository, named: Option<&str>) -> Result<Inventory, Failure> {
+    let damage = repository.damage()?;
+    let list = repository.list_streams()?;
+    let mut inventory = Inventory { streams: Vec::new(), damaged_files: Vec::new() };
+    match named.map(split_revision) {
+        None => {
+            list.damaged.iter().for_each(|damaged| inventory.note_stream(damaged));
+            for stream in &list.streams {
+                let keys = repository.revisions(stream)?;
+                inventory.add(repository, &damage, &list, stream, keys)?;
+            }
+        }
+        Some((name, spec)) => {
+            let stream = list.find(name)?;
+            let own = list.damaged.iter().find(|damaged| damaged.id == stream.id);
+            own.into_iter().for_each(|damaged| inventory.note_stream(damaged));
+            let keys = match spec {
+                Some(spec) => repository.find_revisions(&stream, spec)?,
+                None => repository.revisions(&stream)?,
+            };
+            inventory.add(repository, &damage, &list, &stream, keys)?;
+        }
+    }
+    Ok(inventory)
+}
+
+impl Inventory {
+    fn note_stream(&mut self, damaged: &DamagedStream) {
+        self.note((damaged.file(), damaged.reason.clone()));
+    }
+
+    fn note(&mut self, damaged: (String, String)) {
+        self.damaged_files.push(DamagedFile::reported(damaged));
+    }
+
+    fn add(
+        &mut self,
+        repository: &Repository,
+        damage: &Damage,
+        list: &StreamList,
+        stream: &Stream,
+        keys: Vec<RecordKey>,
+    ) -> Result<(), Failure> {
+        let labels = repository.all_labels(stream)?;
+        labels.damaged.into_iter().for_each(|damaged| self.note(damaged));
+        let name_is_lost = list.damaged.iter().any(|damaged| damaged.id == stream.id);
+        let entries = entries(repository, damage, stream, keys, &labels.readable)?;
+        self.streams.push(StreamInventory { stream: stream.clone(), name_is_lost, entries });
+        Ok(())
+    }
+}
+
+fn entries(
     repository: &Repository,
     damage: &Damage,
-    stream: Stream,
+    stream: &Stream,
     keys: Vec<RecordKey>,
-) -> Result<StreamInventory, Failure> {
-    let labels = repository.all_labels(&stream)?;
+    labels: &HashMap<RevisionId, Labels>,
+) -> Result<Vec<Entry>, Failure> {
     let mut records = Vec::with_capacity(keys.len());
     for key in keys {
-        match repository.record(&stream, &key) {
+        match repository.record(stream, &key) {
             Ok(record) => records.push((key, Ok(record))),
             Err(error) if error.is_damage() => {
                 log::error!("{error}");
@@ -67,8 +127,7 @@ fn take_stream(
         }
     }
     let damaged = damaged_among(repository, damage, &records)?;
-    let entries = records.into_iter().map(|(key, record)| entry(key, record, &labels, &damaged)).collect();
-    Ok(StreamInventory { stream, entries })
+    Ok(records.into_iter().map(|(key, record)| entry(key, record, labels, &damaged)).collect())
 }
 
 fn entry(

@@ -7,7 +7,7 @@ use serde_json::json;
 use treering_engine::Timestamp;
 
 use super::Context;
-use super::inventory::{self, Entry, RevisionJson, StreamInventory, size_of};
+use super::inventory::{self, Entry, Inventory, RevisionJson, StreamInventory, size_of};
 use crate::exit::{Code, CommandOutcome, Failure};
 use crate::ui::{Align, Table, age, duration, size};
 
@@ -33,9 +33,12 @@ pub(super) fn run(context: &Context<'_>, args: &ListArgs) -> CommandOutcome {
     let named = args.named.as_deref();
     let during = |failure: Failure| failure.during(format_args!("list {}", named.unwrap_or("streams")));
     let repository = context.repository()?;
-    let streams = inventory::take(&repository, named).map_err(during)?;
+    let Inventory { streams, damaged_files } = inventory::take(&repository, named).map_err(during)?;
     match (context.ui.is_json(), named) {
-        (true, _) => context.ui.print_json(&json!({ "revisions": oldest_first(&streams) }))?,
+        (true, _) => context.ui.print_json(&json!({
+            "revisions": oldest_first(&streams),
+            "damaged_files": damaged_files,
+        }))?,
         (false, Some(_)) => context.ui.print_table(&revision_table(&streams))?,
         (false, None) => context.ui.print_table(&stream_table(&streams))?,
     }
@@ -55,12 +58,17 @@ fn oldest_first(streams: &[StreamInventory]) -> Vec<RevisionJson> {
         let oldest = queues
             .iter_mut()
             .filter(|queue| !queue.is_empty())
-            .min_by(|a, b| a.front().map(|json| &json.time).cmp(&b.front().map(|json| &json.time)));
+            .min_by_key(|queue| queue.front().map(|json| in_order(&json.time).to_owned()));
         match oldest.and_then(VecDeque::pop_front) {
             Some(revision) => merged.push(revision),
             None => return merged,
         }
     }
+}
+
+/// The part of an RFC 3339 time in UTC that sorts as the times do: where a fraction may be missing, `Z` would come after it.
+fn in_order(time: &str) -> &str {
+    time.trim_end_matches('Z')
 }
 
 fn revision_table(streams: &[StreamInventory]) -> Table {
@@ -122,10 +130,14 @@ fn stream_table(streams: &[StreamInventory]) -> Table {
         ("NOTES", Align::Left),
     ]);
     let now = Timestamp::now();
-    for StreamInventory { stream, entries } in streams {
+    for StreamInventory { stream, name_is_lost, entries } in streams {
         let newest = entries.last();
         let record = newest.and_then(|entry| entry.record.as_ref().ok());
         let damaged = entries.iter().filter(|entry| entry.damaged).count();
+        let notes = [
+            (damaged > 0).then(|| format!("DAMAGED: {damaged}")),
+            name_is_lost.then(|| "NAME LOST: this is its id".to_owned()),
+        ];
         let cell = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
         table.row(vec![
             stream.name.clone(),
@@ -134,8 +146,24 @@ fn stream_table(streams: &[StreamInventory]) -> Table {
             cell(newest.map(|entry| entry.key.name.clone())),
             cell(record.map(|record| size(size_of(record)))),
             cell(record.map(|record| age(now.seconds_since(record.time())))),
-            if damaged > 0 { format!("DAMAGED: {damaged}") } else { String::new() },
+            notes.into_iter().flatten().collect::<Vec<_>>().join(", "),
         ]);
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_sort_with_and_without_fractions() {
+        let times = [
+            "2026-11-20T10:13:19.9Z",
+            "2026-11-20T10:13:20Z",
+            "2026-11-20T10:13:20.49Z",
+            "2026-11-20T10:13:20.5Z",
+        ];
+        assert!(times.iter().map(|time| in_order(time)).is_sorted());
+    }
 }

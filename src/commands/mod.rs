@@ -33,7 +33,7 @@ struct Context<'a> {
 /// Does what the command line asks for.
 pub(crate) fn run(cli: &Cli, ui: &Ui) -> CommandOutcome {
     let context = Context { cli, ui };
-    match &cli.command {
+    let outcome = match &cli.command {
         Command::Init(args) => init::run(&context, args),
         Command::Backup(args) => backup::run(&context, args),
         Command::List(args) => list::run(&context, args),
@@ -46,7 +46,16 @@ pub(crate) fn run(cli: &Cli, ui: &Ui) -> CommandOutcome {
         Command::Scrub(args) => scrub::run(&context, args),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
+    };
+    match tells_damage(&cli.command) {
+        true => outcome,
+        false => outcome.map_err(Failure::without_damage_code),
     }
+}
+
+/// Whether the exit code tells damage from other errors: where it is looked for, or data can't be given back for it.
+fn tells_damage(command: &Command) -> bool {
+    matches!(command, Command::Scrub(_) | Command::Restore(_) | Command::Dump(_))
 }
 
 impl Context<'_> {

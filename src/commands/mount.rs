@@ -2,21 +2,27 @@
 
 use std::io::{BufRead, BufReader};
 use std::num::NonZeroUsize;
+use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
 use clap::Args;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::{FdFlags, fcntl_setfd, retry_on_intr};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use treering_engine::Error;
 use treering_fuse::Owner;
 
 use super::serve::{Place, serve};
 use super::{Context, absolute};
 use crate::cli::SERVE;
 use crate::exit::{Code, CommandOutcome, Failure};
-use crate::ui::parse_size;
+use crate::ui::{SignalQueue, parse_size};
 
 /// More threads than this only cost memory.
-const MAX_THREADS: usize = 256;
+const MAX_THREADS: usize = 32;
 
 /// Serve the repository read-only: every revision is a file
 #[derive(Args, Debug)]
@@ -83,11 +89,15 @@ fn start_in_background(context: &Context<'_>, args: &MountArgs) -> CommandOutcom
         Failure::new(format!("cannot start the mount's process: {error}"))
             .hint("with --foreground there is none")
     };
+    // Before the child is there, so that no signal leaves it behind.
+    let mut signals = SignalQueue::of_terminal()?;
+    keep_open_files_from_children().map_err(cannot)?;
     let mut child = server_command().map_err(cannot)?.spawn().map_err(cannot)?;
-    let mut line = String::new();
-    if let Some(output) = child.stdout.take() {
-        BufReader::new(output).read_line(&mut line).map_err(cannot)?;
-    }
+    let mut output = child.stdout.take();
+    let Some(line) = listen(output.as_mut(), &signals).map_err(cannot)? else {
+        end(&mut child, &mut signals).map_err(cannot)?;
+        return Err(Error::Cancelled.into());
+    };
     let said: Value = serde_json::from_str(&line).unwrap_or(Value::Null);
     if said.get("mountpoint").is_none() {
         return after_failure(context, &mut child, &said);
@@ -109,6 +119,46 @@ fn server_command() -> std::io::Result<Command> {
     command.arg(SERVE).args(std::env::args_os().skip(1));
     command.stdin(Stdio::null()).stdout(Stdio::piped());
     Ok(command)
+}
+
+/// Keeps from children what this process was started with besides its standard streams, such as the lock of a script:
+/// a mount in the background would hold it to its end.
+#[expect(unsafe_code, reason = "what was inherited is known only by its number")]
+fn keep_open_files_from_children() -> std::io::Result<()> {
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        let number = entry?.file_name().to_str().and_then(|name| name.parse().ok());
+        if let Some(number) = number.filter(|number| *number > 2) {
+            // SAFETY: it was listed as open, and there is no other thread yet that could close it.
+            let inherited = unsafe { BorrowedFd::borrow_raw(number) };
+            fcntl_setfd(inherited, FdFlags::CLOEXEC)?;
+        }
+    }
+    Ok(())
+}
+
+/// The line that the child says when it answers or has failed; `None` if a signal came meanwhile.
+fn listen(output: Option<&mut ChildStdout>, signals: &SignalQueue) -> std::io::Result<Option<String>> {
+    let mut line = String::new();
+    let Some(output) = output else { return Ok(Some(line)) };
+    let mut asked = [PollFd::new(&*output, PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
+    retry_on_intr(|| poll(&mut asked, None))?;
+    if signals.is_pending()? {
+        return Ok(None);
+    }
+    BufReader::new(output).read_line(&mut line)?;
+    // Asked once more: it may be a signal that has ended the child.
+    Ok(if signals.is_pending()? { None } else { Some(line) })
+}
+
+/// Tells the child to end, once for each signal, until it has ended. What it has mounted is gone then.
+fn end(child: &mut Child, signals: &mut SignalQueue) -> std::io::Result<()> {
+    const PATIENCE: Duration = Duration::from_millis(50);
+    while child.try_wait()?.is_none() {
+        if signals.wait_for(PATIENCE)? {
+            kill_process(Pid::from_child(child), Signal::TERM)?;
+        }
+    }
+    Ok(())
 }
 
 fn after_failure(context: &Context<'_>, child: &mut Child, said: &Value) -> CommandOutcome {

@@ -8,7 +8,7 @@ use serde_json::json;
 use treering_engine::Error;
 use treering_engine::operations::restore::{RestoreOptions, RestoreReport, partial_file, restore};
 
-use super::revision::{Named, find_one};
+use super::revision::{Named, Opened, open_named};
 use super::{Context, absolute};
 use crate::exit::{Code, CommandOutcome, Failure};
 use crate::ui::{duration, rate, size};
@@ -46,9 +46,7 @@ pub(crate) struct RestoreArgs {
 pub(super) fn run(context: &Context<'_>, args: &RestoreArgs) -> CommandOutcome {
     let target = args.target.display();
     let during = |failure: Failure| failure.during(format_args!("restore {} to {target}", args.revision));
-    let repository = context.repository()?;
-    let named = find_one(&repository, &args.revision).map_err(during)?;
-    let image = repository.open_image(&named.record).map_err(|error| during(error.into()))?;
+    let Opened { repository, named, image } = open_named(context, &args.revision, during)?;
     let monitor = context.ui.monitor()?;
     let options = RestoreOptions { in_place: args.in_place, overwrite: args.overwrite, verify: args.verify };
     let start = Instant::now();

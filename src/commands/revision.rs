@@ -1,7 +1,8 @@
 //! From `STREAM@SPEC` to records.
 
-use treering_engine::{Record, Repository, Stream, split_revision};
+use treering_engine::{ImageReader, Record, Repository, Stream, split_revision};
 
+use super::Context;
 use crate::exit::Failure;
 
 /// The SPEC that a missing one stands for.
@@ -24,6 +25,25 @@ impl Named {
 pub(super) fn find_one(repository: &Repository, text: &str) -> Result<Named, Failure> {
     let (stream, spec) = split_revision(text);
     find_in(repository, stream, spec.unwrap_or(LATEST))
+}
+
+/// A revision of an image that a user named, opened.
+pub(super) struct Opened {
+    pub(super) repository: Repository,
+    pub(super) named: Named,
+    pub(super) image: ImageReader,
+}
+
+/// Opens the one revision that `STREAM[@SPEC]` means, for what `during` says.
+pub(super) fn open_named(
+    context: &Context<'_>,
+    text: &str,
+    during: impl Fn(Failure) -> Failure,
+) -> Result<Opened, Failure> {
+    let repository = context.repository()?;
+    let named = find_one(&repository, text).map_err(&during)?;
+    let image = repository.open_image(&named.record).map_err(|error| during(error.into()))?;
+    Ok(Opened { repository, named, image })
 }
 
 /// The one revision of a stream that a SPEC means.

@@ -4,16 +4,16 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::{Value, json};
-use treering_engine::operations::scrub::{ScrubOptions, ScrubReport, ScrubScope, scrub};
+use treering_engine::operations::scrub::{BadChunk, ScrubOptions, ScrubReport, ScrubScope, scrub};
 use treering_engine::{FileSource, ImageSource, Record, Repository, Stream, split_revision};
 
 use super::Context;
-use crate::exit::{Code, CommandOutcome, Failure};
+use crate::exit::{Code, CommandOutcome, Failure, damage_hint};
 use crate::ui::{count, size};
 
-/// Read back what is stored, verify it, and mark what is bad
-#[derive(Args, Debug)]
-#[command(after_help = "\
+macro_rules! examples {
+    () => {
+        "\
 Examples:
   treering scrub                      everything, index and records included
   treering scrub -p 10                a tenth of all chunks, another one each time
@@ -21,7 +21,36 @@ Examples:
   treering scrub vm1 -s /dev/vg0/vm1  the newest revision, also compared with its source
 
 Bad chunks are marked: `list` and `status` show the revisions that need them, and the next backup stores them
-anew where the source still has them. Exit code 4 if there is any damage or difference.")]
+anew where the source still has them. Exit code 4 if there is any damage or difference."
+    };
+}
+
+const EXAMPLES: &str = examples!();
+
+const LONG_HELP: &str = concat!(
+    examples!(),
+    "
+
+What is bad and missed by nobody is named as a note, and is no damage: what no revision uses (of an interrupted
+backup, say), and packs all of whose bad objects have good copies elsewhere, as they have when a backup has healed
+them. No backup builds upon it, and gc takes it away.
+
+A scrub that is interrupted or fails marks and prints what it had found; it ends with 130 or 1 all the same.
+
+Keys of --json:
+  chunks_checked, bytes_checked  what was read and verified
+  bad            chunks and map nodes without an intact copy: chunk (its id), type (chunk or node), reason,
+                 revisions (those that need it; null if the scrub ended before it had looked)
+  unused         the same of those that no revision uses; no damage
+  mismatched     where the source differs from the revision: offset, length
+  damaged_files  stored files that are not what was written: file, reason
+  superseded     packs that are not what was written, but missed by nobody: file, reason; no damage
+After an error these keys are those of error.found."
+);
+
+/// Read back what is stored, verify it, and mark what is bad
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES, after_long_help = LONG_HELP)]
 pub(crate) struct ScrubArgs {
     /// Only what these revisions need
     #[arg(value_name = "STREAM[@SPEC]")]
@@ -49,15 +78,40 @@ pub(super) fn run(context: &Context<'_>, args: &ScrubArgs) -> CommandOutcome {
         };
     let options = ScrubOptions { percent: args.percentile, source };
     let monitor = context.ui.monitor()?;
-    let mut report =
-        scrub(&repository, &scoped.scope, &options, &monitor).map_err(|error| during(error.into()))?;
+    let outcome = scrub(&repository, &scoped.scope, &options, &monitor);
     drop(monitor);
+    let (mut report, error) = match outcome {
+        Ok(report) => (report, None),
+        Err(unfinished) => (unfinished.report, Some(unfinished.error)),
+    };
     report.damaged_files.extend(scoped.damaged_records);
+    if let Some(error) = error {
+        return Err(unfinished(context, &report, during(error.into())));
+    }
     match context.ui.is_json() {
         true => context.ui.print_json(&to_json(&report))?,
-        false => tell(context, &report)?,
+        false => {
+            tell(context, &report)?;
+            tell_verdict(context, &report)?;
+        }
     }
     Ok(if report.is_clean() { Code::Done } else { Code::Damage })
+}
+
+/// Tells what was found by a scrub that did not come to its end.
+fn unfinished(context: &Context<'_>, report: &ScrubReport, failure: Failure) -> Failure {
+    if context.ui.is_json() {
+        return failure.detail("found", to_json(report));
+    }
+    let failure = match (failure.code, report.is_clean()) {
+        (Code::Interrupted, true) => failure.hint("what was read until then is in order"),
+        (Code::Interrupted, false) => failure.hint("what was found until then is marked"),
+        _ => failure,
+    };
+    match tell(context, report) {
+        Ok(()) => failure,
+        Err(error) => error,
+    }
 }
 
 /// What is to be verified, and records of it that can't be read.
@@ -90,18 +144,7 @@ fn scope(repository: &Repository, args: &ScrubArgs) -> Result<Scoped, Failure> {
 }
 
 fn to_json(report: &ScrubReport) -> Value {
-    let bad: Vec<Value> = report
-        .bad
-        .iter()
-        .map(|bad| {
-            json!({
-                "chunk": bad.id.to_string(),
-                "type": format!("{:?}", bad.object_type).to_lowercase(),
-                "reason": bad.reason,
-                "revisions": bad.revisions,
-            })
-        })
-        .collect();
+    let chunks = |chunks: &[BadChunk]| -> Vec<Value> { chunks.iter().map(chunk_json).collect() };
     let mismatched: Vec<Value> = report
         .mismatched
         .iter()
@@ -113,29 +156,42 @@ fn to_json(report: &ScrubReport) -> Value {
     json!({
         "chunks_checked": report.chunks_checked,
         "bytes_checked": report.bytes_checked,
-        "bad": bad,
+        "bad": chunks(&report.bad),
+        "unused": chunks(&report.unused),
         "mismatched": mismatched,
         "damaged_files": files(&report.damaged_files),
         "superseded": files(&report.superseded),
     })
 }
 
+fn chunk_json(bad: &BadChunk) -> Value {
+    json!({
+        "chunk": bad.id.to_string(),
+        "type": format!("{:?}", bad.object_type).to_lowercase(),
+        "reason": bad.reason,
+        "revisions": bad.revisions,
+    })
+}
+
+/// Names what was found.
 fn tell(context: &Context<'_>, report: &ScrubReport) -> Result<(), Failure> {
     let mut text = String::new();
     for (file, reason) in &report.damaged_files {
-        text.push_str(&format!("DAMAGED  {file}: {reason}\n"));
+        text.push_str(&format!("DAMAGED  {file}: {reason}; {}\n", damage_hint(file)));
     }
     for (file, reason) in &report.superseded {
-        text.push_str(&format!(
-            "note     {file}: {reason}; nothing in it is missed, there are good copies elsewhere\n"
-        ));
+        text.push_str(&format!("note     {file}: {reason}; no revision misses anything in it\n"));
+    }
+    for bad in &report.unused {
+        text.push_str(&format!("note     {} ({}); no revision uses it\n", bad.id, bad.reason));
     }
     for bad in &report.bad {
-        let needed = match bad.revisions.is_empty() {
-            true => "no revision needs it".to_owned(),
-            false => format!("needed by {}", bad.revisions.join(", ")),
+        let needed = match bad.revisions.as_deref() {
+            None => String::new(),
+            Some([]) => "; no revision that can be read needs it".to_owned(),
+            Some(revisions) => format!("; needed by {}", revisions.join(", ")),
         };
-        text.push_str(&format!("BAD      {} ({}); {needed}\n", bad.id, bad.reason));
+        text.push_str(&format!("BAD      {} ({}){needed}\n", bad.id, bad.reason));
     }
     for range in &report.mismatched {
         text.push_str(&format!(
@@ -144,7 +200,10 @@ fn tell(context: &Context<'_>, report: &ScrubReport) -> Result<(), Failure> {
             range.start
         ));
     }
-    context.ui.print(&text)?;
+    context.ui.print(&text)
+}
+
+fn tell_verdict(context: &Context<'_>, report: &ScrubReport) -> Result<(), Failure> {
     let verdict = match report.is_clean() {
         true => "all is in order",
         false => "see above; the next backup heals bad chunks that its source still has",

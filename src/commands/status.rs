@@ -3,10 +3,10 @@
 use clap::Args;
 use serde::Serialize;
 use serde_json::json;
-use treering_engine::{FORMAT_VERSION, Repository, Timestamp};
+use treering_engine::{Repository, Timestamp};
 
 use super::init::compression_text;
-use super::inventory::{self, StreamInventory, size_of};
+use super::inventory::{self, DamagedFile, Inventory, StreamInventory, size_of};
 use super::{Context, absolute};
 use crate::exit::{Code, CommandOutcome, Failure};
 use crate::ui::{Align, Table, age, count, size};
@@ -45,7 +45,12 @@ struct Health {
     leftover_files: u64,
     leftover_bytes: u64,
     damaged_objects: usize,
+    /// Damaged files that are neither packs nor records.
+    damaged_files: Vec<DamagedFile>,
 }
+
+/// So many bytes of index tables are read and verified: what takes a second or so. A scrub reads them all.
+const TABLE_BYTES_MAX: u64 = 256 << 20;
 
 pub(super) fn run(context: &Context<'_>, args: &StatusArgs) -> CommandOutcome {
     let during = |failure: Failure| failure.during("show the status");
@@ -54,10 +59,11 @@ pub(super) fn run(context: &Context<'_>, args: &StatusArgs) -> CommandOutcome {
         return Err(Failure::usage(format!("'{named}' names a revision, and status shows streams"))
             .hint(format!("`treering list {named}` shows revisions")));
     }
-    let streams = inventory::take(&repository, args.stream.as_deref()).map_err(during)?;
+    let Inventory { streams, damaged_files } =
+        inventory::take(&repository, args.stream.as_deref()).map_err(during)?;
     let now = Timestamp::now();
     let statuses: Vec<StreamStatus> = streams.iter().map(|stream| StreamStatus::new(stream, now)).collect();
-    let health = Health::of(&repository).map_err(during)?;
+    let health = Health::of(&repository, damaged_files).map_err(during)?;
     match context.ui.is_json() {
         true => context.ui.print_json(&to_json(context, &repository, &health, &statuses)?)?,
         false => tell(context, &repository, &health, &statuses)?,
@@ -66,20 +72,47 @@ pub(super) fn run(context: &Context<'_>, args: &StatusArgs) -> CommandOutcome {
 }
 
 impl Health {
-    fn of(repository: &Repository) -> Result<Self, Failure> {
+    fn of(repository: &Repository, mut damaged_files: Vec<DamagedFile>) -> Result<Self, Failure> {
         let (leftover_files, leftover_bytes) = repository.leftovers()?;
+        for damaged in repository.damaged_tables(TABLE_BYTES_MAX)? {
+            damaged_files.push(DamagedFile::reported(damaged));
+        }
         Ok(Self {
             bytes: repository.size_bytes()?,
             leftover_files,
             leftover_bytes,
             damaged_objects: repository.damage()?.objects.len(),
+            damaged_files,
         })
+    }
+
+    /// How the repository is, for people, with so many damaged revisions.
+    fn condition(&self, damaged: usize) -> String {
+        let data = match (damaged, self.damaged_objects) {
+            (0, 0) => None,
+            (0, objects) => Some(format!(
+                "no damage of these revisions is known; {} marked that none of them uses",
+                count(objects as u64, "bad object")
+            )),
+            (damaged, 0) => {
+                Some(format!("DAMAGE in {}, whose records can't be read", count(damaged as u64, "revision")))
+            }
+            (damaged, objects) => Some(format!(
+                "DAMAGE in {} ({} bad); the next backup of the same data heals it",
+                count(damaged as u64, "revision"),
+                count(objects as u64, "object"),
+            )),
+        };
+        let files: Vec<&str> = self.damaged_files.iter().map(|damaged| damaged.file.as_str()).collect();
+        let files = (!files.is_empty()).then(|| format!("DAMAGE in {}", files.join(", ")));
+        let found: Vec<String> = data.into_iter().chain(files).collect();
+        if found.is_empty() { "no damage is known".to_owned() } else { found.join("; ") }
     }
 }
 
 impl StreamStatus {
     fn new(inventory: &StreamInventory, now: Timestamp) -> Self {
-        let StreamInventory { stream, entries } = inventory;
+        let StreamInventory { stream, entries, .. } = inventory;
         let records = || entries.iter().filter_map(|entry| entry.record.as_ref().ok());
         let newest_readable = records().next_back();
         Self {
@@ -108,7 +141,7 @@ fn to_json(
         "repository": {
             "path": absolute(context.repository_path()?).display().to_string(),
             "id": header.id.to_string(),
-            "version": FORMAT_VERSION,
+            "version": repository.format_version(),
             "kind": "chunks",
             "created": header.created.to_string(),
             "chunk_size": header.chunk_size,
@@ -116,6 +149,7 @@ fn to_json(
             "bytes": health.bytes,
             "leftovers": { "files": health.leftover_files, "bytes": health.leftover_bytes },
             "damaged_objects": health.damaged_objects,
+            "damaged_files": health.damaged_files,
         },
         "streams": streams,
     }))
@@ -129,22 +163,11 @@ fn tell(
 ) -> Result<(), Failure> {
     let header = repository.header();
     let damaged: usize = streams.iter().map(|stream| stream.damaged).sum();
-    let condition = match (damaged, health.damaged_objects) {
-        (0, 0) => "no damage is known".to_owned(),
-        (damaged, objects) => format!(
-            "DAMAGE in {} ({} bad); the next backup of the same data heals it",
-            count(damaged as u64, "revision"),
-            count(objects as u64, "object"),
-        ),
-    };
+    let condition = health.condition(damaged);
     let leftovers = match health.leftover_files {
         0 => "none".to_owned(),
         files => {
-            format!(
-                "{} in {} of interrupted or running backups",
-                size(health.leftover_bytes),
-                count(files, "file")
-            )
+            format!("{} in {} of interrupted runs", size(health.leftover_bytes), count(files, "file"))
         }
     };
     context.ui.print(&format!(

@@ -1,12 +1,15 @@
 //! Where log lines go: stderr for a person, a file or syslog for a service.
 
 use std::fs::File;
-use std::io::Write;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use treering_engine::Timestamp;
 
+use super::signals::flag_hang_up;
 use super::syslog::Syslog;
 use super::terminal::{Style, say};
 use crate::cli::GlobalOptions;
@@ -27,8 +30,41 @@ struct Logger {
 #[derive(Debug)]
 struct Place {
     terminal: bool,
-    file: Option<File>,
+    file: Option<LogFile>,
     syslog: Option<Syslog>,
+}
+
+/// A file that lines are appended to.
+#[derive(Debug)]
+struct LogFile {
+    path: PathBuf,
+    file: File,
+    /// Set when the file may have been renamed, to begin a new one.
+    reopen: Arc<AtomicBool>,
+}
+
+impl LogFile {
+    fn open(path: &Path) -> io::Result<Self> {
+        // From the root on, since a mount leaves the directory that it was started in.
+        let path = std::path::absolute(path)?;
+        Ok(Self { file: append_to(&path)?, path, reopen: Arc::default() })
+    }
+
+    fn write(&mut self, level: Level, message: &str) -> io::Result<()> {
+        if self.reopen.swap(false, Ordering::Relaxed) {
+            // Else the old one is better than none.
+            if let Ok(file) = append_to(&self.path) {
+                self.file = file;
+            }
+        }
+        let (level, process) = (level.as_str().to_lowercase(), std::process::id());
+        let line = format!("{} {level} treering[{process}]: {message}\n", Timestamp::now());
+        self.file.write_all(line.as_bytes())
+    }
+}
+
+fn append_to(path: &Path) -> io::Result<File> {
+    File::options().append(true).create(true).open(path)
 }
 
 /// Begins to log as the options say.
@@ -41,7 +77,7 @@ pub(super) fn start(options: &GlobalOptions, color: bool) -> Result<(), Failure>
     };
     let file_level = terminal_level.max(LevelFilter::Info);
     let file = options.log_file.as_ref().map(|path| {
-        File::options().append(true).create(true).open(path).map_err(|error| {
+        LogFile::open(path).map_err(|error| {
             Failure::new(format!("cannot open the log file {}: {error}", path.display()))
                 .hint("give another --log-file, or none")
         })
@@ -58,19 +94,34 @@ pub(super) fn start(options: &GlobalOptions, color: bool) -> Result<(), Failure>
 
 /// Leaves the terminal: lines go to the log file, else to syslog.
 pub(crate) fn detach_log() {
-    if let Some(logger) = LOGGER.get() {
-        let mut place = logger.place.lock().unwrap_or_else(PoisonError::into_inner);
-        place.terminal = false;
-        if place.file.is_none() {
-            place.syslog = Syslog::open().ok();
-        }
-    }
+    let Some(logger) = LOGGER.get() else { return };
+    let has_file = logger.place().file.is_some();
+    let syslog = if has_file { None } else { open_syslog() };
+    let mut place = logger.place();
+    place.terminal = false;
+    place.syslog = syslog;
+}
+
+fn open_syslog() -> Option<Syslog> {
+    let opened = Syslog::open().inspect_err(|error| {
+        log::warn!(
+            "nothing is logged from now on: there is no syslog ({error}), and no --log-file was given"
+        );
+    });
+    opened.ok()
+}
+
+/// From now on SIGHUP makes the log file be opened anew, as programs that rotate logs ask for it.
+pub(crate) fn reopen_log_on_hang_up() -> Result<(), Failure> {
+    let reopen = LOGGER.get().and_then(|logger| Some(Arc::clone(&logger.place().file.as_ref()?.reopen)));
+    // Without a log file it does nothing, but is caught all the same.
+    flag_hang_up(&reopen.unwrap_or_default())
 }
 
 /// Keeps in the log file, if there is one, what the terminal shows in another way.
 pub(super) fn to_file_only(level: Level, message: &str) {
     if let Some(logger) = LOGGER.get() {
-        logger.place.lock().unwrap_or_else(PoisonError::into_inner).keep(level, message);
+        logger.place().keep(level, message);
     }
 }
 
@@ -78,13 +129,7 @@ impl Place {
     /// A line that can't be logged is lost: there is no place to say so.
     fn keep(&mut self, level: Level, message: &str) {
         if let Some(file) = &mut self.file {
-            let line = format!(
-                "{} {} treering[{}]: {message}\n",
-                Timestamp::now(),
-                level.as_str().to_lowercase(),
-                std::process::id()
-            );
-            let _ = file.write_all(line.as_bytes());
+            let _ = file.write(level, message);
         }
         if let Some(syslog) = &self.syslog {
             syslog.send(level, message);
@@ -104,7 +149,7 @@ impl Log for Logger {
             return;
         }
         let message = record.args().to_string();
-        let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut place = self.place();
         if place.terminal && record.level() <= self.terminal_level {
             say(&format!("treering: {}{message}", self.prefix(record.level())));
         }
@@ -117,6 +162,10 @@ impl Log for Logger {
 }
 
 impl Logger {
+    fn place(&self) -> MutexGuard<'_, Place> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn prefix(&self, level: Level) -> String {
         let (style, word) = match level {
             Level::Error => (Style::Red, "error:"),

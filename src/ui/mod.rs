@@ -1,29 +1,31 @@
 //! Everything that a person or a script sees: results on stdout, all else on stderr.
 
+mod closed;
 mod logger;
 mod progress;
 mod signals;
 mod size;
-mod stdin;
 mod syslog;
 mod table;
 mod terminal;
 mod time;
 
-pub(crate) use logger::detach_log;
+pub(crate) use closed::stdout_was_closed;
+pub(crate) use logger::{detach_log, reopen_log_on_hang_up};
 pub(crate) use progress::TerminalMonitor;
-pub(crate) use signals::{Interrupts, mount_signals};
+pub(crate) use signals::SignalQueue;
 pub(crate) use size::{count, parse_size, rate, size};
-pub(crate) use stdin::InterruptibleStdin;
 pub(crate) use table::{Align, Table};
 pub(crate) use time::{age, duration};
 
 use std::io::{IsTerminal, Write};
 
+use clap::error::ErrorKind;
 use serde::Serialize;
 
 use crate::cli::{Cli, CommandResult, EarlyFlags};
 use crate::exit::{Code, CommandOutcome, Failure};
+use signals::Interrupts;
 use terminal::{Style, wants_color};
 
 /// How a JSON document is laid out.
@@ -82,10 +84,10 @@ impl Ui {
     }
 
     /// Speaks when nothing could be set up.
-    pub(crate) fn plain(early: &EarlyFlags) -> Self {
+    pub(crate) fn plain(cli: &Cli, early: &EarlyFlags) -> Self {
         Self {
             quiet: false,
-            json: early.json.then_some(JsonLayout::Indented),
+            json: JsonLayout::of(cli),
             progress: false,
             stdout_color: wants_color(early.color, std::io::stdout().is_terminal()),
             stderr_color: wants_color(early.color, std::io::stderr().is_terminal()),
@@ -98,15 +100,10 @@ impl Ui {
         self.json.is_some()
     }
 
-    /// The flag that Ctrl-C sets, from now on.
-    pub(crate) fn interrupts(&self) -> Result<Interrupts, Failure> {
-        self.interrupts.install()?;
-        Ok(self.interrupts.clone())
-    }
-
     /// Where an operation of the engine tells what it does. From now on Ctrl-C stops it at a good place.
     pub(crate) fn monitor(&self) -> Result<TerminalMonitor, Failure> {
-        Ok(TerminalMonitor::new(self.progress, self.interrupts()?))
+        self.interrupts.install()?;
+        Ok(TerminalMonitor::new(self.progress, self.interrupts.clone()))
     }
 
     /// Prints the one JSON document of the command.
@@ -176,7 +173,11 @@ pub(crate) fn usage_error(error: &clap::Error, early: &EarlyFlags) -> Code {
     terminal::say_usage(&text, color);
     if early.json {
         let text = text.to_string();
-        let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        let message = match error.kind() {
+            // What is shown then is the help, whose first line is no message.
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "no command was given",
+            _ => text.lines().next().unwrap_or_default().trim_start_matches("error: "),
+        };
         let failure = Failure::usage(message).hint("`treering --help` lists commands and options");
         let _ = JsonLayout::Indented.render(&failure.to_json()).and_then(|text| print_bytes(text.as_bytes()));
     }

@@ -8,7 +8,8 @@ use treering_engine::Monitor;
 use super::signals::Interrupts;
 use super::terminal::set_bar;
 
-const BAR: &str = "{msg} [{wide_bar}] {percent:>3}% {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left";
+const BAR: &str = "{msg} [{wide_bar}] {percent:>3}% {binary_bytes} of {binary_total_bytes}, \
+    {binary_bytes_per_sec}, {eta} left";
 const COUNTER: &str = "{msg} {spinner} {binary_bytes}, {binary_bytes_per_sec}, {elapsed}";
 /// Drawn often enough to look alive, and rarely enough to cost nothing.
 const DRAWS_PER_SECOND: u8 = 8;

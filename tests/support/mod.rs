@@ -286,6 +286,12 @@ pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
+/// Sends a process what Ctrl-C sends it. One that has ended already is none to interrupt.
+pub(crate) fn interrupt(child: &Child) {
+    use rustix::process::{Pid, Signal, kill_process};
+    let _ = kill_process(Pid::from_child(child), Signal::INT);
+}
+
 /// Lets the file's last change be long enough ago to be believed.
 pub(crate) fn settle() {
     std::thread::sleep(SETTLED);

@@ -19,6 +19,11 @@ impl Area {
         Self("streams".into())
     }
 
+    /// Holds an area for each stream.
+    pub(crate) fn all_revisions() -> Self {
+        Self("revisions".into())
+    }
+
     pub(crate) fn revisions(stream: StreamId) -> Self {
         Self(format!("revisions/{stream}"))
     }
@@ -62,6 +67,23 @@ impl Area {
             [Self::streams(), Self::index(), Self::sessions(), Self::pins(), Self::locks(), Self::incoming()];
         let nested = ["revisions", "labels"].map(|name| Self(name.to_owned()));
         others.into_iter().chain(packs).chain(nested).collect()
+    }
+
+    /// Whether a repository is whole without this area: a stream may have no revisions or labels yet, and nothing is
+    /// lost with tables and claims. Any other area that is missing is lost, or its medium is.
+    pub(crate) fn may_be_absent(&self) -> bool {
+        let is_of_stream =
+            self.parent().is_some_and(|parent| ["revisions", "labels"].contains(&parent.path()));
+        let optional = [Self::index(), Self::sessions(), Self::pins(), Self::locks(), Self::incoming()];
+        is_of_stream || optional.contains(self)
+    }
+
+    /// The area that this one lies in; the root lies in none.
+    pub(crate) fn parent(&self) -> Option<Self> {
+        match self.0.rsplit_once('/') {
+            Some((parent, _)) => Some(Self(parent.to_owned())),
+            None => (!self.0.is_empty()).then(Self::root),
+        }
     }
 
     /// The path below the repository.

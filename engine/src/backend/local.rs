@@ -3,13 +3,16 @@
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rustix::io::Errno;
+
 use super::disk::DiskFile;
 use super::{
-    Area, Backend, ClaimGuard, Disk, Key, Listed, LockGuard, ObjectReader, ObjectWriter, SystemDisk,
+    Area, Backend, ClaimGuard, ClaimState, Disk, Key, Listed, LockGuard, ObjectReader, ObjectWriter,
+    SystemDisk,
 };
 use crate::error::{Corrupt, Error, Result};
 
@@ -99,6 +102,48 @@ impl LocalBackend {
         self.sync_directory(&key.area)
     }
 
+    /// What lies in an area's directory. Nothing if there is none that must be there.
+    fn entries(&self, area: &Area) -> Result<impl Iterator<Item = Result<fs::DirEntry>> + use<>> {
+        let path = self.area_path(area);
+        let entries = match fs::read_dir(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.excuse_absence(area)?;
+                None
+            }
+            other => Some(other.map_err(Error::io("list", path.display()))?),
+        };
+        let failed = move |error| Error::io("list", path.display())(error);
+        Ok(entries.into_iter().flatten().map(move |entry| entry.map_err(&failed)))
+    }
+
+    /// Fails if an area that is absent must be there, or lies in one that must: a medium that is not mounted is not an
+    /// empty repository.
+    fn excuse_absence(&self, area: &Area) -> Result<()> {
+        let absent = match area.parent() {
+            _ if !area.may_be_absent() => area.clone(),
+            Some(parent) if parent != Area::root() && !self.area_path(&parent).is_dir() => parent,
+            _ => return Ok(()),
+        };
+        // Of no kind that means "removed meanwhile".
+        let reason = io::Error::other("the directory is missing; is what the repository lies on mounted?");
+        Err(Error::io("list", self.area_path(&absent).display())(reason))
+    }
+
+    /// The names of what is of one type in an area's directory; one that is not UTF-8 is none of ours.
+    fn names_of(&self, area: &Area, is_wanted: fn(&fs::FileType) -> bool) -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in self.entries(area)? {
+            let entry = entry?;
+            let file_type = unless_gone(&entry, entry.file_type())?;
+            if let (true, Ok(name)) =
+                (file_type.as_ref().is_some_and(is_wanted), entry.file_name().into_string())
+            {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
     /// Opens a lock file, made if need be. For writing, without which NFS gives no exclusive lock.
     fn open_lock_file(&self, name: &str) -> Result<File> {
         let area = Area::locks();
@@ -112,9 +157,7 @@ impl LocalBackend {
 impl Backend for LocalBackend {
     fn read(&self, key: &Key, limit: u64) -> Result<Vec<u8>> {
         let path = self.path(key);
-        let failed = || Error::io("read", path.display());
-        let file = File::open(&path).map_err(failed())?;
-        let size = file.metadata().map_err(failed())?.len();
+        let (file, size) = open_regular("read", &path)?;
         let mut bytes = Vec::with_capacity(usize::try_from(size.min(limit)).unwrap_or(0));
         file.take(limit.saturating_add(1))
             .read_to_end(&mut bytes)
@@ -129,31 +172,38 @@ impl Backend for LocalBackend {
 
     fn open(&self, key: &Key) -> Result<Arc<dyn ObjectReader>> {
         let path = self.path(key);
-        let file = File::open(&path).map_err(Error::io("open", path.display()))?;
+        let (file, _) = open_regular("open", &path)?;
         Ok(Arc::new(LocalReader { file, path }))
     }
 
     fn list(&self, area: &Area) -> Result<Vec<Listed>> {
-        let path = self.area_path(area);
-        let failed = || Error::io("list", path.display());
-        let entries = match fs::read_dir(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            other => other.map_err(failed())?,
-        };
         let mut listed = Vec::new();
-        for entry in entries {
-            let entry = entry.map_err(failed())?;
-            // A name that is not UTF-8 is none of ours; a file that goes away meanwhile is not there.
+        for entry in self.entries(area)? {
+            let entry = entry?;
             let Ok(name) = entry.file_name().into_string() else { continue };
-            let metadata = match entry.metadata() {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                other => other.map_err(failed())?,
-            };
-            if metadata.is_file() {
+            let metadata = unless_gone(&entry, entry.metadata())?;
+            if let Some(metadata) = metadata.filter(fs::Metadata::is_file) {
                 listed.push(Listed { name, size: metadata.len() });
             }
         }
         Ok(listed)
+    }
+
+    fn names(&self, area: &Area) -> Result<Vec<String>> {
+        self.names_of(area, fs::FileType::is_file)
+    }
+
+    fn areas_below(&self, area: &Area) -> Result<Vec<String>> {
+        self.names_of(area, fs::FileType::is_dir)
+    }
+
+    fn holds(&self, area: &Area, wanted: &dyn Fn(&str) -> bool) -> Result<bool> {
+        for entry in self.entries(area)? {
+            if entry?.file_name().to_str().is_some_and(wanted) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn put(&self, key: &Key, bytes: &[u8]) -> Result<()> {
@@ -205,15 +255,15 @@ impl Backend for LocalBackend {
         Ok(Box::new(LocalClaim { disk: Arc::clone(&self.disk), path: self.path(key), file }))
     }
 
-    fn is_claimed(&self, key: &Key) -> Result<bool> {
+    fn claim_state(&self, key: &Key) -> Result<ClaimState> {
         let path = self.path(key);
-        let file = match File::open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            other => other.map_err(Error::io("open", path.display()))?,
+        let file = match open_regular("open", &path) {
+            Err(error) if error.is_not_found() => return Ok(ClaimState::Gone),
+            other => other?.0,
         };
         match file.try_lock_shared() {
-            Ok(()) => Ok(false),
-            Err(fs::TryLockError::WouldBlock) => Ok(true),
+            Ok(()) => Ok(ClaimState::Dead),
+            Err(fs::TryLockError::WouldBlock) => Ok(ClaimState::Living),
             Err(fs::TryLockError::Error(source)) => Err(Error::io("lock", path.display())(source)),
         }
     }
@@ -227,9 +277,36 @@ impl Backend for LocalBackend {
     }
 }
 
+/// Opens a file of the repository, and tells its size. Waits for nobody: what is no regular file, such as a pipe, is damage.
+fn open_regular(action: &'static str, path: &Path) -> Result<(File, u64)> {
+    let failed = || Error::io(action, path.display());
+    let damaged = |what: &str| Error::from(Corrupt::new(path.display().to_string(), what));
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = match fs::OpenOptions::new().read(true).custom_flags(flags).open(path) {
+        // What sockets say, and devices that are not there.
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::NXIO) => {
+            return Err(damaged("it is no regular file"));
+        }
+        other => other.map_err(failed())?,
+    };
+    let metadata = file.metadata().map_err(failed())?;
+    match (metadata.is_file(), metadata.is_dir()) {
+        (true, _) => Ok((file, metadata.len())),
+        (false, true) => Err(damaged("it is a directory")),
+        (false, false) => Err(damaged("it is no regular file")),
+    }
+}
+
+/// What was found out about an entry of a directory; nothing if it went away meanwhile.
+fn unless_gone<T>(entry: &fs::DirEntry, found: io::Result<T>) -> Result<Option<T>> {
+    match found {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        other => other.map(Some).map_err(Error::io("list", entry.path().display())),
+    }
+}
+
 /// What a medium can't give back is lost like what rotted: a bad sector must not stop a scrub.
 fn read_failed(path: &Path, error: io::Error) -> Error {
-    use rustix::io::Errno;
     let media_errors = [Errno::IO, Errno::UCLEAN, Errno::BADMSG, Errno::REMOTEIO, Errno::NODATA];
     let lost = error
         .raw_os_error()
@@ -324,5 +401,97 @@ impl Drop for LocalWriter {
             // Left behind, it is a leftover that gc takes.
             let _ = self.disk.remove(&self.path);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::PackKind;
+    use crate::id::{PackId, StreamId};
+
+    struct World {
+        directory: tempfile::TempDir,
+        backend: LocalBackend,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let backend = LocalBackend::new(directory.path().to_owned());
+            Self { directory, backend }
+        }
+
+        /// Makes a pipe in the place of an object.
+        fn make_pipe(&self, key: &Key) {
+            let path = self.directory.path().join(key.to_string());
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+            rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        }
+    }
+
+    #[test]
+    fn only_areas_that_may_be_absent_are_empty_without_a_directory() {
+        let world = World::new();
+        let stream = StreamId::random();
+        let of_stream = [Area::revisions(stream), Area::labels(stream)];
+        for area in [Area::index(), Area::sessions(), Area::pins(), Area::locks(), Area::incoming()] {
+            assert_eq!(world.backend.list(&area).unwrap(), []);
+            assert_eq!(world.backend.names(&area).unwrap(), [""; 0]);
+        }
+        let needed = [Area::streams(), Area::all_revisions(), Area::packs(PackKind::Data)];
+        for area in needed.iter().chain(&of_stream) {
+            let error = world.backend.names(area).unwrap_err();
+            assert!(!error.is_not_found() && error.to_string().contains("missing"), "{error}");
+            assert!(world.backend.list(area).is_err() && world.backend.areas_below(area).is_err());
+            assert!(world.backend.holds(area, &|_| true).is_err());
+        }
+        world.backend.create_areas(&Area::fixed()).unwrap();
+        for area in needed.iter().chain(&of_stream) {
+            assert_eq!(world.backend.names(area).unwrap(), [""; 0]);
+            assert!(!world.backend.holds(area, &|_| true).unwrap());
+        }
+    }
+
+    #[test]
+    fn names_are_those_of_objects_and_areas_those_of_directories() {
+        let world = World::new();
+        let (stream, other) = (StreamId::random(), StreamId::random());
+        world.backend.create_areas(&Area::fixed()).unwrap();
+        world.backend.put(&Area::revisions(stream).key("a"), b"abc").unwrap();
+        world
+            .backend
+            .create_areas(
+                &[Area::revisions(stream).key("x"), Area::revisions(other).key("y")].map(|key| key.area),
+            )
+            .unwrap();
+        assert_eq!(world.backend.names(&Area::revisions(stream)).unwrap(), ["a"]);
+        assert_eq!(world.backend.names(&Area::all_revisions()).unwrap(), [""; 0]);
+        let mut below = world.backend.areas_below(&Area::all_revisions()).unwrap();
+        below.sort();
+        let mut expected = [stream.to_string(), other.to_string()];
+        expected.sort();
+        assert_eq!(below, expected);
+        let listed = Listed { name: "a".to_owned(), size: 3 };
+        assert_eq!(world.backend.list(&Area::revisions(stream)).unwrap(), [listed]);
+    }
+
+    /// A pipe in the place of a pack once blocked its reader for ever.
+    #[test]
+    fn what_is_no_regular_file_is_damage_and_blocks_nobody() {
+        let world = World::new();
+        let pack = Key::pack(PackKind::Data, PackId::random());
+        let claim = Key::session(crate::id::ClaimId::random());
+        world.make_pipe(&pack);
+        world.make_pipe(&claim);
+        assert!(world.backend.open(&pack).err().unwrap().is_damage());
+        assert!(world.backend.read(&pack, 100).unwrap_err().is_damage());
+        assert!(world.backend.claim_state(&claim).is_err());
+        let socket = Key::pack(PackKind::Data, PackId::random());
+        let _socket =
+            std::os::unix::net::UnixListener::bind(world.directory.path().join(socket.to_string())).unwrap();
+        assert!(world.backend.open(&socket).err().unwrap().is_damage());
+        assert!(world.backend.read(&Key::damage(), 100).unwrap_err().is_not_found());
     }
 }

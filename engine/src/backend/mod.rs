@@ -8,7 +8,9 @@ mod disk;
 mod key;
 mod local;
 
-pub(crate) use disk::{Disk, SystemDisk};
+#[cfg(test)]
+pub(crate) use disk::DiskFile;
+pub(crate) use disk::{Disk, SystemDisk, rename_new};
 pub(crate) use key::{Area, Key};
 pub(crate) use local::LocalBackend;
 
@@ -31,8 +33,17 @@ pub(crate) trait Backend: Send + Sync {
     /// Opens an object for reads at any place. It stays readable while it is open, also when it is removed.
     fn open(&self, key: &Key) -> Result<Arc<dyn ObjectReader>>;
 
-    /// The objects of an area, in no order; none if there is no such area.
+    /// The objects of an area and their sizes, in no order; none if the area may be absent and is ([`Area::may_be_absent`]).
     fn list(&self, area: &Area) -> Result<Vec<Listed>>;
+
+    /// The same without the sizes, which costs less.
+    fn names(&self, area: &Area) -> Result<Vec<String>>;
+
+    /// The names of the areas directly below an area.
+    fn areas_below(&self, area: &Area) -> Result<Vec<String>>;
+
+    /// Whether an area has an object whose name is wanted. Need not look at all of a large area.
+    fn holds(&self, area: &Area, wanted: &dyn Fn(&str) -> bool) -> Result<bool>;
 
     /// Creates or replaces an object, atomically and durably.
     fn put(&self, key: &Key, bytes: &[u8]) -> Result<()>;
@@ -58,8 +69,8 @@ pub(crate) trait Backend: Send + Sync {
     /// Creates an object that is removed when the guard is dropped, and is known to be dead when its process is.
     fn claim(&self, key: &Key, bytes: &[u8]) -> Result<Box<dyn ClaimGuard>>;
 
-    /// Whether the maker of a claim still lives. A claim that is gone is dead.
-    fn is_claimed(&self, key: &Key) -> Result<bool>;
+    /// Whether the maker of a claim, or of what lies in [`Area::incoming`], still lives.
+    fn claim_state(&self, key: &Key) -> Result<ClaimState>;
 
     /// What users call the place.
     fn location(&self) -> String;
@@ -95,6 +106,17 @@ impl LockGuard {
     fn new(file: impl std::any::Any + Send + Sync) -> Self {
         Self { _file: Box::new(file) }
     }
+}
+
+/// What has become of a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ClaimState {
+    /// Its maker lives.
+    Living,
+    /// Its maker died and left it behind.
+    Dead,
+    /// It was given up.
+    Gone,
 }
 
 /// A claim that is held; dropped, it is removed.

@@ -80,23 +80,23 @@ impl SealedKind for Damage {
 
 /// What a running process holds on to: a backup's session, or a reader's pin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Claim {
+pub(crate) struct Claim {
     /// The claim's id.
-    pub id: ClaimId,
+    pub(crate) id: ClaimId,
     /// When it was made.
-    pub created: Timestamp,
+    pub(crate) created: Timestamp,
     /// The host it runs on.
-    pub host: String,
+    pub(crate) host: String,
     /// Its process there.
-    pub process: u32,
+    pub(crate) process: u32,
     /// What it does, for messages.
-    pub purpose: String,
+    pub(crate) purpose: String,
     /// The stream it is about.
-    pub stream: Option<StreamId>,
+    pub(crate) stream: Option<StreamId>,
     /// The revisions that must stay readable while it lives.
-    pub revisions: Vec<RevisionId>,
+    pub(crate) revisions: Vec<RevisionId>,
     /// Their roots: what gc marks from, also when the records are gone.
-    pub roots: Vec<ObjectId>,
+    pub(crate) roots: Vec<ObjectId>,
 }
 
 impl SealedKind for Claim {
@@ -106,7 +106,7 @@ impl SealedKind for Claim {
 
 impl Claim {
     /// Who holds it, as a message names them.
-    pub fn holder(&self) -> String {
+    pub(crate) fn holder(&self) -> String {
         format!("{} (process {} on {})", self.purpose, self.process, self.host)
     }
 }

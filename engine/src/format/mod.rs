@@ -4,7 +4,7 @@
 //! No decoder panics, and none allocates by a number that it has not compared with the bytes at hand.
 
 /// The version of the repository format that this program reads and writes.
-pub const FORMAT_VERSION: u32 = 1;
+pub(crate) const FORMAT_VERSION: u16 = 1;
 
 mod blob;
 mod bytes;
@@ -47,12 +47,12 @@ pub(crate) use file_node::{FileInner, FileLeaf, FileSlot, ends_file_node};
 pub(crate) use filter::{Filter, FilterBuilder};
 pub use hash::ObjectType;
 pub(crate) use hash::{ChecksumContext, ObjectHasher};
-pub(crate) use header::validate_chunk_size;
-pub use header::{Compression, Header, MAX_CHUNK_SIZE, MIN_CHUNK_SIZE};
-pub(crate) use labels::StreamObject;
-pub use labels::{BadObject, Claim, Damage, Labels};
-pub use node::FAN_OUT;
-pub(crate) use node::{Child, Inner, Leaf, Root, Slot, Subtree};
+pub(crate) use header::MAX_CHUNK_SIZE;
+pub(crate) use header::validate_defaults;
+pub use header::{Compression, Header};
+pub use labels::{BadObject, Damage, Labels};
+pub(crate) use labels::{Claim, StreamObject};
+pub(crate) use node::{Child, FAN_OUT, Inner, Leaf, Root, Slot, Subtree};
 pub(crate) use pack::{MAX_PACK_SIZE, PackDirectory, PackEntry, PackHeader, PackKind, PackTrailer};
 pub use record::{
     Content, Counters, FileEvidence, HintEvidence, ImageContent, Kind, Method, Record, RecordKey, TreeContent,

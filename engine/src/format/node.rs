@@ -6,7 +6,7 @@ use super::node_head::{NodeHead, decode_codes, encode_codes};
 use crate::id::ObjectId;
 
 /// Children of a full node, slots of a full leaf.
-pub const FAN_OUT: u64 = 256;
+pub(crate) const FAN_OUT: u64 = 256;
 
 /// No map is higher: 2^64 bytes in chunks of 4 KiB need six levels above the leaves.
 const MAX_LEVEL: u8 = 6;

@@ -109,6 +109,11 @@ impl Record {
             Content::Tree(_) => Err(Error::NotAnImage { revision: self.name.clone() }),
         }
     }
+
+    /// The object that all the others of the revision are found from.
+    pub(crate) fn root(&self) -> ObjectId {
+        self.content.root()
+    }
 }
 
 /// What a revision holds.
@@ -122,7 +127,7 @@ pub enum Content {
 
 impl Content {
     /// The root of its map or tree.
-    pub fn root(&self) -> ObjectId {
+    pub(crate) fn root(&self) -> ObjectId {
         match self {
             Self::Image(content) => content.root,
             Self::Tree(content) => content.root,

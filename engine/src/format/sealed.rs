@@ -29,7 +29,7 @@ pub(crate) trait SealedKind: Serialize + DeserializeOwned {
 
 /// Encodes an object with its envelope.
 pub(crate) fn seal<T: SealedKind>(value: &T) -> Result<Vec<u8>> {
-    let too_large = |reason| Error::BadParameter { what: T::NOUN, reason };
+    let too_large = |reason| Error::NotStorable { object: T::NOUN, reason };
     let payload = codec::encode(value).map_err(too_large)?;
     let length = u32::try_from(payload.len()).ok().filter(|&length| length <= MAX_PAYLOAD_SIZE);
     let length = length.ok_or_else(|| too_large(format!("{} bytes are too many", payload.len())))?;

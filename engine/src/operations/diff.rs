@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use crate::error::Result;
+use crate::extent::{push_joined, total};
 use crate::format::Record;
 use crate::repository::Repository;
 use crate::revision::{ImageReader, diff_maps};
@@ -28,8 +29,7 @@ pub fn diff_images(repository: &Repository, a: &Record, b: &Record) -> Result<Im
     };
     let ranges: Vec<Range<u64>> =
         slots.iter().map(|slots| slots.start * chunk_size..(slots.end * chunk_size).min(size)).collect();
-    let bytes_changed = ranges.iter().map(|range| range.end - range.start).sum();
-    Ok(ImageDiff { ranges, bytes_changed })
+    Ok(ImageDiff { bytes_changed: total(&ranges), ranges })
 }
 
 /// Ranges of chunks of the larger chunk size in which the bytes differ; ranges that are holes in both are skipped.
@@ -44,10 +44,7 @@ fn compare_bytes(a: &ImageReader, b: &ImageReader, chunk_size: u64) -> Result<Ve
         in_b.fill(0);
         let lengths = (a.read_at(slot * chunk_size, &mut in_a)?, b.read_at(slot * chunk_size, &mut in_b)?);
         if in_a != in_b || lengths.0 != lengths.1 {
-            match ranges.last_mut() {
-                Some(last) if last.end == slot => last.end = slot + 1,
-                _ => ranges.push(slot..slot + 1),
-            }
+            push_joined(&mut ranges, slot..slot + 1);
         }
         offset = (slot + 1) * chunk_size;
     }

@@ -1,6 +1,7 @@
 //! An image from the first byte to the last, into a pipe.
 
 use std::io::Write;
+use std::ops::Range;
 
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
@@ -61,7 +62,7 @@ fn read_up_to_damage(
         let length = ((start + chunk_size - from) as usize).min(bytes.len() - done);
         if let Err(error) = image.read_at(from, &mut bytes[done..done + length]) {
             bytes.truncate(done);
-            let chunk = (start, chunk_size.min(image.size() - start));
+            let chunk = start..(start + chunk_size).min(image.size());
             return Ok((bytes, Some(damaged(revision, chunk, error))));
         }
         done += length;
@@ -69,8 +70,8 @@ fn read_up_to_damage(
     Ok((bytes, None))
 }
 
-fn damaged(revision: &str, chunk: (u64, u64), error: Error) -> Error {
-    match error.is_damage() || error.is_not_found() {
+fn damaged(revision: &str, chunk: Range<u64>, error: Error) -> Error {
+    match error.is_loss() {
         true => {
             Error::Damaged { revision: revision.to_owned(), ranges: vec![chunk], detail: error.to_string() }
         }

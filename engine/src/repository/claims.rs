@@ -1,9 +1,10 @@
 //! Locks, sessions and pins. All are flocks: they die with their process, and a stale one needs nobody.
 
+use std::io;
 use std::time::Duration;
 
 use super::Repository;
-use crate::backend::{Area, ClaimGuard, Key, LockGuard};
+use crate::backend::{Area, ClaimGuard, ClaimState, Key, LockGuard};
 use crate::error::{Error, Result};
 use crate::format::{Claim, MAX_SEALED_SIZE, Timestamp, open, seal};
 use crate::id::{ClaimId, ObjectId, RevisionId, StreamId};
@@ -43,9 +44,9 @@ impl Repository {
     /// Removes the claims of processes that died. A claim has its lock before it has its name, so one without is dead.
     fn sweep_claims(&self) -> Result<()> {
         for area in [Area::sessions(), Area::pins()] {
-            for listed in self.backend().list(&area)? {
-                let Some(key) = ClaimId::parse(&listed.name).map(|id| area.key(id)) else { continue };
-                if !self.backend().is_claimed(&key)? {
+            for name in self.backend().names(&area)? {
+                let Some(key) = ClaimId::parse(&name).map(|id| area.key(id)) else { continue };
+                if self.backend().claim_state(&key)? == ClaimState::Dead {
                     self.backend().remove(&key)?;
                 }
             }
@@ -53,14 +54,19 @@ impl Repository {
         Ok(())
     }
 
-    /// Pins a revision, so that gc keeps it while the pin lives; `None` where no pin can be written.
-    pub(crate) fn pin(&self, purpose: &str, revision: RevisionId, root: ObjectId) -> Option<Claimed> {
+    /// Pins a revision, so that gc keeps it while the pin lives; `None` on a medium that takes no pin.
+    ///
+    /// # Errors
+    /// What is not the medium's, such as too many open files: it goes by, and gc could take what is read without a pin.
+    pub(crate) fn pin(&self, purpose: &str, revision: RevisionId, root: ObjectId) -> Result<Option<Claimed>> {
         let mut claim = new_claim(purpose, None);
         claim.revisions.push(revision);
         claim.roots.push(root);
-        let sealed = seal(&claim).ok()?;
-        let guard = self.backend().claim(&Key::pin(claim.id), &sealed).ok()?;
-        Some(Claimed { claim, guard })
+        match self.backend().claim(&Key::pin(claim.id), &seal(&claim)?) {
+            Ok(guard) => Ok(Some(Claimed { claim, guard })),
+            Err(Error::Io { source, .. }) if takes_no_pin(&source) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Locks a stream for a backup. If another backup has it, `wait` is asked again and again whether to wait on.
@@ -107,9 +113,9 @@ impl Repository {
     /// The sessions or pins whose processes live.
     fn living_claims(&self, area: &Area) -> Result<Vec<Claim>> {
         let mut claims = Vec::new();
-        for listed in self.backend().list(area)? {
-            let Some(key) = ClaimId::parse(&listed.name).map(|id| area.key(id)) else { continue };
-            if !self.backend().is_claimed(&key)? {
+        for name in self.backend().names(area)? {
+            let Some(key) = ClaimId::parse(&name).map(|id| area.key(id)) else { continue };
+            if self.backend().claim_state(&key)? != ClaimState::Living {
                 continue;
             }
             if let Ok(bytes) = self.backend().read(&key, MAX_SEALED_SIZE) {
@@ -118,6 +124,24 @@ impl Repository {
         }
         Ok(claims)
     }
+}
+
+/// Whether a medium takes no pin: it is read-only, forbidden, full, failing, or knows no locks. What is on it must be
+/// readable all the same.
+fn takes_no_pin(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let reasons = [
+        Errno::ROFS,
+        Errno::ACCESS,
+        Errno::PERM,
+        Errno::NOSPC,
+        Errno::DQUOT,
+        Errno::IO,
+        Errno::NOLCK,
+        Errno::OPNOTSUPP,
+        Errno::NOSYS,
+    ];
+    Errno::from_io_error(error).is_some_and(|errno| reasons.contains(&errno))
 }
 
 fn new_claim(purpose: &str, stream: Option<StreamId>) -> Claim {

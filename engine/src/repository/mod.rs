@@ -15,15 +15,15 @@ mod damage;
 mod streams;
 
 pub(crate) use claims::{Claimed, StreamLock, host_name};
-pub use streams::{Stream, validate_label, validate_stream_name};
+pub use streams::{DamagedStream, Stream, StreamList, validate_label, validate_stream_name};
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::backend::{Area, Backend, Key, LocalBackend};
+use crate::backend::{Area, Backend, ClaimState, Key, LocalBackend};
 use crate::error::{Error, Result};
 use crate::format::{
-    Compression, Header, MAX_SEALED_SIZE, PackKind, Timestamp, open, seal, validate_chunk_size,
+    Compression, FORMAT_VERSION, Header, MAX_SEALED_SIZE, PackKind, Timestamp, open, seal, validate_defaults,
 };
 use crate::id::RepositoryId;
 use crate::store::Store;
@@ -64,7 +64,7 @@ impl Repository {
     /// # Errors
     /// [`Error::NotEmpty`] if anything lies there, [`Error::BadParameter`] for options that can't be.
     pub fn create(path: &Path, options: &CreateOptions) -> Result<Self> {
-        validate_chunk_size(options.chunk_size)?;
+        validate_defaults(options.chunk_size, options.compression)?;
         let header = Header {
             id: RepositoryId::random(),
             created: Timestamp::now(),
@@ -72,10 +72,9 @@ impl Repository {
             compression: options.compression,
             features: Vec::new(),
         };
-        header.validate()?;
         std::fs::create_dir_all(path).map_err(Error::io("create directory", path.display()))?;
         refuse_occupied(path)?;
-        let backend = LocalBackend::new(absolute(path)?);
+        let backend = LocalBackend::new(settled(path)?);
         backend.create_areas(&Area::fixed())?;
         sync_parent(path)?;
         match backend.create(&Key::header(), &seal(&header)?) {
@@ -95,7 +94,13 @@ impl Repository {
     /// # Errors
     /// [`Error::NotARepository`], [`Error::Incompatible`] for one of a newer program.
     pub fn open(path: &Path, cache_bytes: u64) -> Result<Self> {
-        Self::open_backend(Arc::new(LocalBackend::new(absolute(path)?)), cache_bytes)
+        let path = match settled(path) {
+            Err(error) if error.is_not_found() => {
+                return Err(Error::NotARepository { path: path.display().to_string() });
+            }
+            path => path?,
+        };
+        Self::open_backend(Arc::new(LocalBackend::new(path)), cache_bytes)
     }
 
     fn open_backend(backend: Arc<dyn Backend>, cache_bytes: u64) -> Result<Self> {
@@ -106,13 +111,18 @@ impl Repository {
             other => other?,
         };
         let header: Header = open("the repository header", &bytes)?;
-        header.validate()?;
+        header.check()?;
         Ok(Self { store: Arc::new(Store::new(backend, header, cache_bytes)) })
     }
 
     /// Id, version and defaults.
     pub fn header(&self) -> &Header {
         self.store.header()
+    }
+
+    /// The version of the repository's format. One of another version is not opened.
+    pub fn format_version(&self) -> u16 {
+        FORMAT_VERSION
     }
 
     /// What users call the place.
@@ -135,10 +145,32 @@ impl Repository {
         Ok(self.backend().list(area)?.iter().map(|listed| listed.size).sum())
     }
 
-    /// Files of runs that were killed, and their bytes.
+    /// How many files killed processes have left, and their bytes: what was being written, what was claimed, and packs
+    /// that no table names.
     pub fn leftovers(&self) -> Result<(u64, u64)> {
-        let listed = self.backend().list(&Area::incoming())?;
-        Ok((listed.len() as u64, listed.iter().map(|file| file.size).sum()))
+        let (mut files, mut bytes, mut is_written) = (0, 0, false);
+        for area in [Area::incoming(), Area::sessions(), Area::pins()] {
+            for listed in self.backend().list(&area)? {
+                // Where locks don't work nobody can tell, and what lies there counts.
+                let state = self.backend().claim_state(&area.key(&listed.name));
+                is_written |= area == Area::sessions() && matches!(state, Ok(ClaimState::Living));
+                if !matches!(state, Ok(ClaimState::Living | ClaimState::Gone)) {
+                    files += 1;
+                    bytes += listed.size;
+                }
+            }
+        }
+        // What a running backup has stored gets its table soon.
+        let packs = if is_written { Vec::new() } else { self.store.index().unnamed_packs()? };
+        Ok((files + packs.len() as u64, bytes + packs.iter().sum::<u64>()))
+    }
+
+    /// Damaged index tables, and the damage list if it is damaged itself: files, and what is wrong with them. Tables of
+    /// more than `bytes_max` together are only opened: a scrub reads them all.
+    pub fn damaged_tables(&self, bytes_max: u64) -> Result<Vec<(String, String)>> {
+        let mut damaged = self.store.index().verify_tables(bytes_max, |_| Ok(()))?;
+        damaged.extend(self.damage_of_list()?.map(|reason| (Key::damage().to_string(), reason)));
+        Ok(damaged)
     }
 
     pub(crate) fn store(&self) -> &Arc<Store> {
@@ -150,13 +182,14 @@ impl Repository {
     }
 }
 
-/// The path from the root of the file system, so that a later change of directory does no harm.
-fn absolute(path: &Path) -> Result<PathBuf> {
-    std::path::absolute(path).map_err(Error::io("find", path.display()))
+/// The path from the root of the file system, without links and `..`: no later change of the current directory, or of a
+/// link, leads anywhere else.
+fn settled(path: &Path) -> Result<PathBuf> {
+    path.canonicalize().map_err(Error::io("find", path.display()))
 }
 
 fn sync_parent(path: &Path) -> Result<()> {
-    let path = absolute(path)?;
+    let path = settled(path)?;
     let parent = path.parent().unwrap_or(&path);
     let sync = std::fs::File::open(parent).and_then(|directory| directory.sync_all());
     sync.map_err(Error::io("sync directory", parent.display()))
@@ -164,6 +197,9 @@ fn sync_parent(path: &Path) -> Result<()> {
 
 /// Refuses a directory that holds anything but what an `init` that was cut off leaves: directories without files.
 fn refuse_occupied(path: &Path) -> Result<()> {
+    if path.join(Key::header().name).exists() {
+        return Err(Error::NotEmpty { path: path.display().to_string(), found: "a repository".into() });
+    }
     let areas = Area::fixed();
     let is_ours = |name: &str| areas.iter().any(|area| area.path().split('/').next() == Some(name));
     for name in names_in(path)? {

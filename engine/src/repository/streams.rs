@@ -1,9 +1,11 @@
 //! Streams: named histories of one source each.
 
+use std::collections::BTreeSet;
+
 use super::Repository;
 use crate::backend::{Area, Key};
 use crate::error::{Error, Result};
-use crate::format::{Kind, MAX_SEALED_SIZE, StreamObject, Timestamp, open, seal};
+use crate::format::{Kind, MAX_SEALED_SIZE, RecordKey, StreamObject, Timestamp, open, seal};
 use crate::id::StreamId;
 
 /// A stream of a repository.
@@ -15,6 +17,52 @@ pub struct Stream {
     pub name: String,
     /// What its revisions are.
     pub kind: Kind,
+}
+
+/// The streams of a repository.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StreamList {
+    /// All that have or had a revision, sorted by name. One whose own file is lost or damaged is here if it has revisions,
+    /// under its id in place of its name: all that it holds can be read.
+    pub streams: Vec<Stream>,
+    /// Those whose own files are lost or damaged.
+    pub damaged: Vec<DamagedStream>,
+}
+
+/// A stream whose own file, which holds its name, can't be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DamagedStream {
+    /// The stream.
+    pub id: StreamId,
+    /// What is wrong with its file.
+    pub reason: String,
+}
+
+impl DamagedStream {
+    /// The stream's file, from the repository's directory on.
+    pub fn file(&self) -> String {
+        Key::stream(self.id).to_string()
+    }
+}
+
+impl StreamList {
+    /// The stream of this name.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchStream`] with the names that there are; [`Error::LostStreamName`] if a damaged one may be meant.
+    pub fn find(&self, name: &str) -> Result<Stream> {
+        if let Some(stream) = self.streams.iter().find(|stream| stream.name == name) {
+            return Ok(stream.clone());
+        }
+        if self.damaged.is_empty() {
+            let streams = self.streams.iter().map(|stream| stream.name.clone()).collect();
+            return Err(Error::NoSuchStream { name: name.to_owned(), streams });
+        }
+        Err(Error::LostStreamName {
+            name: name.to_owned(),
+            files: self.damaged.iter().map(DamagedStream::file).collect(),
+        })
+    }
 }
 
 impl From<StreamObject> for Stream {
@@ -61,68 +109,103 @@ fn validate(what: &'static str, name: &str) -> Result<()> {
 }
 
 impl Repository {
-    /// All streams, sorted by name. One that is damaged is reported, and does not hide the others.
+    /// All streams that have or had a revision, sorted by name; see [`StreamList::streams`].
     pub fn streams(&self) -> Result<Vec<Stream>> {
-        let (streams, damaged) = self.readable_streams()?;
-        damaged.iter().for_each(|error| log::error!("{error}"));
-        Ok(streams)
+        self.list_streams().map(|list| list.streams)
     }
 
-    /// The streams, sorted by name, and what is wrong with those that can't be read.
-    fn readable_streams(&self) -> Result<(Vec<Stream>, Vec<Error>)> {
-        let (mut streams, mut damaged) = (Vec::new(), Vec::new());
-        for listed in self.backend().list(&Area::streams())? {
-            let Some(id) = StreamId::parse(&listed.name) else { continue };
-            match self.stream_object(id) {
-                Ok(object) => streams.push(Stream::from(object)),
-                Err(error) if error.is_not_found() => {}
-                Err(error) if error.is_damage() => damaged.push(error),
-                Err(error) => return Err(error),
+    /// All streams that have or had a revision, and what is wrong with those that can't be read.
+    pub fn list_streams(&self) -> Result<StreamList> {
+        let (objects, damaged) = self.stream_objects()?;
+        let mut list = StreamList { streams: Vec::with_capacity(objects.len()), damaged };
+        for object in objects {
+            if object.sequence_floor > 0 || self.has_revisions(object.id)? {
+                list.streams.push(object.into());
             }
         }
-        streams.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok((streams, damaged))
+        for &DamagedStream { id, .. } in &list.damaged {
+            if self.has_revisions(id)? {
+                // There is no other kind yet.
+                list.streams.push(Stream { id, name: id.to_string(), kind: Kind::Image });
+            }
+        }
+        list.streams.sort_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
+        Ok(list)
+    }
+
+    /// Whether a stream has a revision. One that never had any is what a first backup leaves that failed: the next backup
+    /// takes it, and to all others it is not there.
+    fn has_revisions(&self, id: StreamId) -> Result<bool> {
+        self.backend().holds(&Area::revisions(id), &|name| RecordKey::parse(name).is_some())
+    }
+
+    /// All streams, used or not, and those that can't be read. They are looked for in `revisions/` as well: a file that is
+    /// lost must not hide what its stream holds.
+    fn stream_objects(&self) -> Result<(Vec<StreamObject>, Vec<DamagedStream>)> {
+        let mut ids: BTreeSet<StreamId> = BTreeSet::new();
+        for names in
+            [self.backend().areas_below(&Area::all_revisions())?, self.backend().names(&Area::streams())?]
+        {
+            ids.extend(names.iter().filter_map(|name| StreamId::parse(name)));
+        }
+        let (mut objects, mut damaged) = (Vec::new(), Vec::new());
+        for id in ids {
+            let reason = match self.stream_object(id) {
+                Ok(object) => {
+                    objects.push(object);
+                    continue;
+                }
+                Err(error) if error.is_not_found() && !self.has_revisions(id)? => continue,
+                Err(error) if error.is_not_found() => {
+                    format!("stream {id} has revisions, but its own file is missing")
+                }
+                Err(error) if error.is_damage() => error.to_string(),
+                Err(error) => return Err(error),
+            };
+            damaged.push(DamagedStream { id, reason });
+        }
+        Ok((objects, damaged))
     }
 
     /// The stream of this name.
     ///
     /// # Errors
-    /// [`Error::NoSuchStream`], with the names that there are.
+    /// Those of [`StreamList::find`].
     pub fn stream(&self, name: &str) -> Result<Stream> {
-        let mut streams = self.streams()?;
-        match streams.iter().position(|stream| stream.name == name) {
-            Some(index) => Ok(streams.swap_remove(index)),
-            None => Err(Error::NoSuchStream {
-                name: name.to_owned(),
-                streams: streams.into_iter().map(|stream| stream.name).collect(),
-            }),
-        }
+        self.list_streams()?.find(name)
     }
 
-    /// The stream of this name, made if need be.
+    /// The stream of this name, made if need be. It shows when it has its first revision. While the names of damaged
+    /// streams are not known, one of them may be it: a new one is made then only if it `is_new` for sure.
     ///
     /// # Errors
     /// [`Error::WrongKind`] if it holds something else; `object` names what it should hold.
-    pub(crate) fn stream_for_backup(&self, name: &str, kind: Kind, object: &str) -> Result<Stream> {
+    pub(crate) fn stream_for_backup(
+        &self,
+        name: &str,
+        kind: Kind,
+        object: &str,
+        is_new: bool,
+    ) -> Result<Stream> {
         validate_stream_name(name)?;
-        let stream = match self.stream(name) {
-            Err(Error::NoSuchStream { .. }) => self.create_stream(name, kind)?,
-            other => other?,
+        let stream = match self.find_object(name)? {
+            (Some(known), _) => known.into(),
+            (None, _) => self.create_stream(name, kind, is_new)?,
         };
         stream.must_hold(kind, object)?;
         Ok(stream)
     }
 
     /// Makes a stream, unless another process has made it meanwhile.
-    fn create_stream(&self, name: &str, kind: Kind) -> Result<Stream> {
+    fn create_stream(&self, name: &str, kind: Kind, is_new: bool) -> Result<Stream> {
         let _lock = self.lock("streams", "the list of streams", || Ok(true))?;
-        let (streams, damaged) = self.readable_streams()?;
-        if let Some(stream) = streams.into_iter().find(|stream| stream.name == name) {
-            return Ok(stream);
-        }
-        // One that can't be read may be the one that is wanted: a second of its name would split the history.
-        if let Some(error) = damaged.into_iter().next() {
-            return Err(error);
+        match self.find_object(name)? {
+            (Some(known), _) => return Ok(known.into()),
+            // A second stream of its name would split the history.
+            (None, damaged) if !damaged.is_empty() && !is_new => {
+                return StreamList { streams: Vec::new(), damaged }.find(name);
+            }
+            (None, _) => {}
         }
         let object = StreamObject {
             id: StreamId::random(),
@@ -134,6 +217,12 @@ impl Repository {
         };
         self.backend().create(&Key::stream(object.id), &seal(&object)?)?;
         Ok(object.into())
+    }
+
+    /// The stream of this name, used or not, and those that can't be read.
+    fn find_object(&self, name: &str) -> Result<(Option<StreamObject>, Vec<DamagedStream>)> {
+        let (objects, damaged) = self.stream_objects()?;
+        Ok((objects.into_iter().find(|object| object.name == name), damaged))
     }
 
     pub(crate) fn stream_object(&self, id: StreamId) -> Result<StreamObject> {

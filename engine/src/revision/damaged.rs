@@ -29,7 +29,7 @@ impl Repository {
             let reached = match self.bad_reached(record, &bad, &mut memory) {
                 Ok(reached) => reached,
                 // A root that can't be read is the worst damage.
-                Err(error) if error.is_damage() || error.is_not_found() => vec![root],
+                Err(error) if error.is_loss() => vec![root],
                 Err(error) => return Err(error),
             };
             if !reached.is_empty() {
@@ -68,7 +68,7 @@ impl Repository {
                 }
                 MapPart::Unreadable { id, error, .. } => {
                     // No file handle, say, is no damage of this node.
-                    if !error.is_damage() && !error.is_not_found() {
+                    if !error.is_loss() {
                         return Err(error);
                     }
                     path.note(&[*id]);

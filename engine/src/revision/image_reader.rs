@@ -22,7 +22,7 @@ pub struct ImageReader {
 
 impl ImageReader {
     pub(super) fn open(repository: &Repository, record: &Record, content: &ImageContent) -> Result<Self> {
-        let pin = repository.pin("reader", record.id, content.root).map(Arc::new);
+        let pin = repository.pin("reader", record.id, content.root)?.map(Arc::new);
         if pin.is_some() {
             // Only if the record is still there, gc has seen it or sees the pin (docs/format.md, section 5).
             repository.backend().open(&Key::record(record.stream, &record.key()))?;

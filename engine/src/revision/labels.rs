@@ -8,6 +8,15 @@ use crate::format::{Labels, MAX_SEALED_SIZE, open, seal};
 use crate::id::RevisionId;
 use crate::repository::{Repository, Stream};
 
+/// The labels of a stream's revisions.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StreamLabels {
+    /// Of the revisions that have any.
+    pub readable: HashMap<RevisionId, Labels>,
+    /// Files that are damaged, from the repository's directory on, and what is wrong with them.
+    pub damaged: Vec<(String, String)>,
+}
+
 impl Repository {
     /// A revision's labels; none are the same as an empty set.
     pub fn labels(&self, stream: &Stream, revision: RevisionId) -> Result<Labels> {
@@ -23,16 +32,19 @@ impl Repository {
         Ok(labels)
     }
 
-    /// The labels of all revisions of a stream that have any. Damaged ones are reported and left out.
-    pub fn all_labels(&self, stream: &Stream) -> Result<HashMap<RevisionId, Labels>> {
-        let mut all = HashMap::new();
-        for listed in self.backend().list(&Area::labels(stream.id))? {
-            let Some(revision) = RevisionId::parse(&listed.name) else { continue };
+    /// The labels of all revisions of a stream that have any.
+    pub fn all_labels(&self, stream: &Stream) -> Result<StreamLabels> {
+        let mut all = StreamLabels::default();
+        for name in self.backend().names(&Area::labels(stream.id))? {
+            let Some(revision) = RevisionId::parse(&name) else { continue };
             match self.labels(stream, revision) {
                 Ok(labels) => {
-                    all.insert(revision, labels);
+                    all.readable.insert(revision, labels);
                 }
-                Err(error) if error.is_damage() => log::error!("{error}"),
+                Err(error) if error.is_damage() => {
+                    let file = Key::labels(stream.id, revision).to_string();
+                    all.damaged.push((file, error.to_string()));
+                }
                 Err(error) => return Err(error),
             }
         }

@@ -1,5 +1,6 @@
 //! Reads a map: slots, subtrees, and where data begins and ends, opening only the nodes on the way.
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -114,50 +115,8 @@ impl MapReader {
         if from >= self.slot_count() {
             return Ok(None);
         }
-        self.next_below(self.root.top, self.root.level, 0, from, sought)
-    }
-
-    fn next_below(
-        &self,
-        child: Child,
-        level: u8,
-        index: u64,
-        from: u64,
-        sought: Sought,
-    ) -> Result<Option<u64>> {
-        let start = index.saturating_mul(span_of(level));
-        let end = start.saturating_add(span_of(level)).min(self.slot_count());
-        let from = from.max(start);
-        let Some(subtree) = child else {
-            return Ok((sought == Sought::Hole && from < end).then_some(from));
-        };
-        let bytes = end.saturating_mul(self.root.chunk_size.into()).min(self.root.size)
-            - start.saturating_mul(self.root.chunk_size.into());
-        if sought == Sought::Hole && subtree.data_bytes == bytes {
-            return Ok(None);
-        }
-        if level == 0 {
-            let leaf = match self.load_leaf(&subtree.id, index) {
-                Err(error) if is_lost(&error) => return Ok((sought == Sought::Data).then_some(from)),
-                leaf => leaf?,
-            };
-            let is_sought = |slot: &Slot| (*slot == Slot::Hole) == (sought == Sought::Hole);
-            let first = (from - start) as usize;
-            let found = leaf.slots.iter().skip(first).position(is_sought);
-            return Ok(found.map(|place| from + place as u64));
-        }
-        let inner = match self.load_inner(&subtree.id, level, index) {
-            Err(error) if is_lost(&error) => return Ok((sought == Sought::Data).then_some(from)),
-            inner => inner?,
-        };
-        let first = (from - start) / span_of(level - 1);
-        for (place, child) in inner.children.iter().enumerate().skip(first as usize) {
-            let child_index = index * FAN_OUT + place as u64;
-            if let Some(found) = self.next_below(*child, level - 1, child_index, from, sought)? {
-                return Ok(Some(found));
-            }
-        }
-        Ok(None)
+        let mut search = Search { map: self, from, sought, in_vain: HashSet::new() };
+        search.below(self.root.top, self.root.level, 0)
     }
 
     /// Loads a leaf and checks that it has as many slots as its place wants.
@@ -233,6 +192,58 @@ impl MapReader {
     }
 }
 
+/// A search from a slot on for the first one of a kind.
+struct Search<'a> {
+    map: &'a MapReader,
+    from: u64,
+    sought: Sought,
+    /// Nodes in which there is none: a hostile map may have few nodes, each in more places than can be visited.
+    in_vain: HashSet<ObjectId>,
+}
+
+impl Search<'_> {
+    fn below(&mut self, child: Child, level: u8, index: u64) -> Result<Option<u64>> {
+        let start = index.saturating_mul(span_of(level));
+        let end = start.saturating_add(span_of(level)).min(self.map.slot_count());
+        let from = self.from.max(start);
+        let Some(subtree) = child else {
+            return Ok((self.sought == Sought::Hole && from < end).then_some(from));
+        };
+        let chunk_size = u64::from(self.map.root.chunk_size);
+        let bytes = end.saturating_mul(chunk_size).min(self.map.root.size) - start.saturating_mul(chunk_size);
+        let full = self.sought == Sought::Hole && subtree.data_bytes == bytes;
+        if full || self.in_vain.contains(&subtree.id) {
+            return Ok(None);
+        }
+        let found = match self.within(&subtree.id, level, index, from - start) {
+            Err(error) if error.is_loss() => (self.sought == Sought::Data).then_some(from),
+            found => found?,
+        };
+        if found.is_none() && from == start {
+            self.in_vain.insert(subtree.id);
+        }
+        Ok(found)
+    }
+
+    /// Searches a node without its first `skipped` slots.
+    fn within(&mut self, id: &ObjectId, level: u8, index: u64, skipped: u64) -> Result<Option<u64>> {
+        if level == 0 {
+            let leaf = self.map.load_leaf(id, index)?;
+            let is_sought = |slot: &Slot| (*slot == Slot::Hole) == (self.sought == Sought::Hole);
+            let found = leaf.slots.iter().skip(skipped as usize).position(is_sought);
+            return Ok(found.map(|place| index * FAN_OUT + skipped + place as u64));
+        }
+        let inner = self.map.load_inner(id, level, index)?;
+        let first = skipped / span_of(level - 1);
+        for (place, child) in (index * FAN_OUT..).zip(&inner.children).skip(first as usize) {
+            if let Some(found) = self.below(*child, level - 1, place)? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+}
+
 /// What [`MapReader::walk`] comes upon.
 pub(crate) enum MapPart<'a> {
     /// A node that is about to be read.
@@ -243,11 +254,217 @@ pub(crate) enum MapPart<'a> {
     Chunk { id: &'a ObjectId, slot: u64 },
 }
 
-/// Whether an object has no intact copy, as against a failure that may pass.
-fn is_lost(error: &Error) -> bool {
-    error.is_damage() || error.is_not_found()
-}
-
 fn misfit(id: &ObjectId) -> Error {
     Corrupt::new(format!("node {id}"), "it does not fit its place in the map").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::revision::test_maps::{CHUNK, Maps, absent, chunk, numbers, random_slots};
+
+    const HOLE: Slot = Slot::Hole;
+
+    fn subtree(id: ObjectId, slots: u64, data_slots: u64) -> Child {
+        assert!(data_slots <= slots);
+        Some(Subtree { id, data_bytes: data_slots * u64::from(CHUNK), chunk_count: data_slots })
+    }
+
+    fn leaf(maps: &Maps, slots: &[Slot]) -> ObjectId {
+        maps.node(&Leaf { slots: slots.to_vec() }.encode())
+    }
+
+    fn inner(maps: &Maps, level: u8, children: Vec<Child>) -> ObjectId {
+        maps.node(&Inner { level, children }.encode())
+    }
+
+    /// The map of so many slots whose top node is this.
+    fn open(maps: &Maps, slots: u64, top: Child) -> MapReader {
+        let level = Root::level_for(slots);
+        maps.open(&Root { level, size: slots * u64::from(CHUNK), chunk_size: CHUNK, top })
+    }
+
+    #[test]
+    fn slots_are_found_on_both_sides_of_every_border_and_are_holes_behind_the_end() {
+        let maps = Maps::new();
+        let slots: Vec<Slot> =
+            (0..65_800).map(|index| if index % 3 == 0 { HOLE } else { chunk(index) }).collect();
+        let map = maps.map(&slots);
+        let at = |index: u64| slots.get(index as usize).copied().unwrap_or(HOLE);
+        for border in [1, 256, 512, 65_536, 65_792, 65_800, 66_048] {
+            let range = border - 1..border + 2;
+            assert_eq!(map.slots(range.clone()).unwrap(), range.clone().map(at).collect::<Vec<_>>());
+            range.for_each(|index| assert_eq!(map.slot(index).unwrap(), at(index), "{index}"));
+        }
+        assert!(map.slots(0..66_000).unwrap() == (0..66_000).map(at).collect::<Vec<_>>());
+        assert_eq!(map.slots(5..5).unwrap(), []);
+        for beyond in [1 << 40, u64::MAX / 2, u64::MAX] {
+            assert_eq!(map.slot(beyond).unwrap(), HOLE, "{beyond}");
+        }
+    }
+
+    #[test]
+    fn the_last_chunk_is_as_long_as_its_bytes() {
+        let maps = Maps::new();
+        let map = maps.map_of_size(2 * u64::from(CHUNK) + 7, &[chunk(0), HOLE, chunk(2)]);
+        assert_eq!((0..5).map(|slot| map.chunk_len(slot)).collect::<Vec<_>>(), [CHUNK, CHUNK, 7, 0, 0]);
+        assert_eq!(map.chunk_len(u64::MAX), 0);
+    }
+
+    #[test]
+    fn subtrees_of_a_higher_level_or_behind_the_end_are_nothing() {
+        let maps = Maps::new();
+        let map = maps.map(&[chunk(0); 300]);
+        assert_eq!(map.subtree(1, 0).unwrap(), map.root().top);
+        assert!(map.subtree(0, 1).unwrap().is_some());
+        for (level, index) in [(0, 2), (0, 256), (1, 1), (2, 0), (6, 0), (0, u64::MAX), (1, u64::MAX)] {
+            assert_eq!(map.subtree(level, index).unwrap(), None, "{level} {index}");
+        }
+    }
+
+    #[test]
+    fn data_and_holes_are_found_over_the_borders_of_nodes() {
+        let maps = Maps::new();
+        let mut slots = vec![HOLE; 70_000];
+        slots[250..260].fill(chunk(1));
+        slots[65_535..65_537].fill(chunk(2));
+        slots[69_999] = chunk(3);
+        let map = maps.map(&slots);
+        for (from, data, hole) in [
+            (0, Some(250), Some(0)),
+            (250, Some(250), Some(260)),
+            (255, Some(255), Some(260)),
+            (256, Some(256), Some(260)),
+            (260, Some(65_535), Some(260)),
+            (65_535, Some(65_535), Some(65_537)),
+            (65_536, Some(65_536), Some(65_537)),
+            (65_537, Some(69_999), Some(65_537)),
+            (69_999, Some(69_999), None),
+            (70_000, None, None),
+            (u64::MAX, None, None),
+        ] {
+            assert_eq!(map.next(from, Sought::Data).unwrap(), data, "data from {from}");
+            assert_eq!(map.next(from, Sought::Hole).unwrap(), hole, "hole from {from}");
+        }
+    }
+
+    #[test]
+    fn what_comes_next_is_what_the_slots_say() {
+        let maps = Maps::new();
+        for seed in 0..30 {
+            let mut random = numbers(seed);
+            let slots = random_slots(1 + random(1500) + if seed % 5 == 0 { 65_536 } else { 0 }, &mut random);
+            let map = maps.map(&slots);
+            for _ in 0..50 {
+                let from = random(slots.len() as u64 + 2);
+                let next = |hole: bool| {
+                    (from..).zip(slots.iter().skip(from as usize)).find(|(_, slot)| (**slot == HOLE) == hole)
+                };
+                for (sought, hole) in [(Sought::Data, false), (Sought::Hole, true)] {
+                    let expected = next(hole).map(|(index, _)| index);
+                    assert_eq!(
+                        map.next(from, sought).unwrap(),
+                        expected,
+                        "{sought:?} from {from}, seed {seed}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nodes_that_are_full_are_not_read_to_find_a_hole() {
+        let maps = Maps::new();
+        // Whoever reads one finds that it is not as full as it says.
+        let not_read = leaf(&maps, &[&[HOLE][..], &[chunk(0); 255]].concat());
+        let last = leaf(&maps, &[chunk(0), HOLE]);
+        let mut children = vec![subtree(not_read, 256, 256); 9];
+        children.push(subtree(last, 2, 1));
+        let top = inner(&maps, 1, children);
+        let map = open(&maps, 9 * 256 + 2, subtree(top, 9 * 256 + 2, 9 * 256 + 1));
+        assert_eq!(map.next(0, Sought::Hole).unwrap(), Some(9 * 256 + 1));
+    }
+
+    #[test]
+    fn a_node_that_is_lost_counts_as_data_and_hides_nothing_behind_it() {
+        let maps = Maps::new();
+        let sparse = leaf(&maps, &[&[HOLE; 100][..], &[chunk(0); 156]].concat());
+        let children = vec![subtree(absent(1), 256, 10), None, subtree(sparse, 256, 156)];
+        let top = inner(&maps, 1, children);
+        let map = open(&maps, 768, subtree(top, 768, 166));
+        assert_eq!(map.next(7, Sought::Data).unwrap(), Some(7));
+        assert_eq!(map.next(7, Sought::Hole).unwrap(), Some(256));
+        assert_eq!(map.next(256, Sought::Data).unwrap(), Some(612));
+        assert_eq!(map.next(612, Sought::Hole).unwrap(), None);
+        assert!(map.slot(7).unwrap_err().is_damage());
+        assert_eq!(map.slot(612).unwrap(), chunk(0));
+        let all_lost = open(&maps, 768, subtree(absent(2), 768, 10));
+        assert_eq!(all_lost.next(0, Sought::Data).unwrap(), Some(0));
+        assert_eq!(all_lost.next(0, Sought::Hole).unwrap(), None);
+    }
+
+    #[test]
+    fn nodes_that_do_not_fit_their_place_are_damage() {
+        let maps = Maps::new();
+        let fit = leaf(&maps, &[chunk(0); 256]);
+        let full = |id| subtree(id, 256, 256);
+        let below = |top: ObjectId| open(&maps, 512, subtree(top, 512, 512));
+        let hostile = [
+            (
+                "a leaf with too few slots",
+                inner(&maps, 1, vec![full(leaf(&maps, &[chunk(0); 255])), full(fit)]),
+            ),
+            (
+                "an inner node as a leaf",
+                inner(&maps, 1, vec![full(inner(&maps, 1, vec![full(fit); 2])), full(fit)]),
+            ),
+            ("too few children", inner(&maps, 1, vec![full(fit)])),
+            ("too many children", inner(&maps, 1, vec![full(fit); 3])),
+            ("another level", inner(&maps, 2, vec![full(fit); 2])),
+            ("a leaf at the top", fit),
+            (
+                "a root at the top",
+                maps.node(&Root { level: 0, size: 1, chunk_size: CHUNK, top: full(fit) }.encode()),
+            ),
+            ("no node", maps.node(b"nonsense")),
+        ];
+        for (what, top) in hostile {
+            let map = below(top);
+            let error = map.slots(0..512).unwrap_err();
+            assert!(error.is_damage(), "{what}: {error}");
+            assert!(map.slot(0).unwrap_err().is_damage(), "{what}");
+            assert_eq!(map.next(0, Sought::Data).unwrap(), Some(0), "{what}");
+            // What it says of itself is full.
+            assert_eq!(map.next(0, Sought::Hole).unwrap(), None, "{what}");
+            let mut unreadable = 0;
+            map.walk(&mut |part| {
+                unreadable += u32::from(matches!(part, MapPart::Unreadable { .. }));
+                Ok(true)
+            })
+            .unwrap();
+            assert_eq!(unreadable, 1, "{what}");
+        }
+    }
+
+    /// Few nodes can span a map of 2^50 chunks, each standing in all places of its level. With sums that promise holes
+    /// where there are none, a search for a hole once visited every place.
+    #[test]
+    fn a_map_that_lies_about_its_holes_is_searched_in_no_time() {
+        let maps = Maps::new();
+        let full = leaf(&maps, &[chunk(0); 256]);
+        for bottom in [full, absent(1), leaf(&maps, &[chunk(0); 3])] {
+            let mut child = Some(Subtree { id: bottom, data_bytes: 1, chunk_count: 1 });
+            for level in 1..=5 {
+                child = Some(Subtree {
+                    id: inner(&maps, level, vec![child; 256]),
+                    data_bytes: 1,
+                    chunk_count: 1,
+                });
+            }
+            let top = Some(Subtree { id: inner(&maps, 6, vec![child; 4]), data_bytes: 1, chunk_count: 1 });
+            let map = open(&maps, 1 << 50, top);
+            assert_eq!(map.next(5, Sought::Hole).unwrap(), None);
+            assert_eq!(map.next(5, Sought::Data).unwrap(), Some(5));
+        }
+    }
 }

@@ -7,12 +7,13 @@ mod map_diff;
 mod map_reader;
 mod spec;
 #[cfg(test)]
-mod tests;
+pub(crate) mod test_maps;
 
 pub use image_reader::ImageReader;
+pub use labels::StreamLabels;
 pub(crate) use map_diff::diff_maps;
 pub(crate) use map_reader::{MapPart, MapReader, Sought, span_of};
-pub use spec::{Spec, split_revision};
+pub use spec::split_revision;
 
 use crate::backend::{Area, Key};
 use crate::error::{Corrupt, Result};
@@ -22,9 +23,8 @@ use crate::repository::{Repository, Stream};
 impl Repository {
     /// The revisions of a stream in the order of their commits, the oldest first. Opens no record.
     pub fn revisions(&self, stream: &Stream) -> Result<Vec<RecordKey>> {
-        let listed = self.backend().list(&Area::revisions(stream.id))?;
-        let mut keys: Vec<RecordKey> =
-            listed.iter().filter_map(|file| RecordKey::parse(&file.name)).collect();
+        let names = self.backend().names(&Area::revisions(stream.id))?;
+        let mut keys: Vec<RecordKey> = names.iter().filter_map(|name| RecordKey::parse(name)).collect();
         keys.sort();
         Ok(keys)
     }

@@ -6,7 +6,7 @@ use crate::repository::{Repository, Stream};
 
 /// A revision, or several, as a user names them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Spec {
+pub(crate) enum Spec {
     /// The newest one.
     Latest,
     /// The N-th newest; 0 is the newest.
@@ -35,7 +35,7 @@ pub fn split_revision(text: &str) -> (&str, Option<&str>) {
 
 impl Spec {
     /// Reads a SPEC. Any text is one: whether it matches anything is found out by [`Repository::find_revision`].
-    pub fn parse(text: &str) -> Self {
+    pub(crate) fn parse(text: &str) -> Self {
         if let Some((first, last)) = text.split_once("..") {
             return Self::Range(Box::new(Self::parse(first)), Box::new(Self::parse(last)));
         }
@@ -117,6 +117,9 @@ impl Repository {
             },
             Spec::Tag(tag) => {
                 let labels = self.all_labels(stream)?;
+                // A newer revision than the one that is found may have the tag.
+                labels.damaged.iter().for_each(|(_, reason)| log::warn!("{reason}"));
+                let labels = labels.readable;
                 let tagged =
                     |key: &&RecordKey| labels.get(&key.id).is_some_and(|labels| labels.tags.contains(tag));
                 keys.iter().rev().find(tagged).cloned().into_iter().collect()
@@ -170,5 +173,289 @@ fn no_such_revision(stream: &Stream, spec: &str, keys: &[RecordKey]) -> Error {
             .take(SHOWN)
             .map(|key| format!("{} (id {})", key.name, key.id))
             .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::backend::Key;
+    use crate::format::Kind;
+    use crate::id::{RevisionId, StreamId};
+    use crate::repository::CreateOptions;
+
+    const IDS: [&str; 5] = [
+        "018f0000-0000-4000-8000-000000000001",
+        "018f0000-0000-4000-8000-000000000002",
+        "abcd0000-0000-4000-8000-000000000003",
+        "20261120-0000-4000-8000-000000000004",
+        "eeee0000-0000-4000-8000-000000000005",
+    ];
+    const NAMES: [&str; 5] = [
+        "2025-12-31T23-00-00Z",
+        "2026-11-20T10-07-51Z",
+        "2026-11-20T10-13-20Z",
+        "2026-11-20T10-13-20Z-2",
+        "2026-12-01T00-00-00Z",
+    ];
+
+    /// A stream; a SPEC asks for no more of it than its id and name.
+    fn stream(name: &str) -> Stream {
+        Stream { id: StreamId::random(), name: name.to_owned(), kind: Kind::Image }
+    }
+
+    /// A stream with a revision for each of [`IDS`], the oldest first.
+    struct World {
+        _directory: tempfile::TempDir,
+        repository: Repository,
+        stream: Stream,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let repository =
+                Repository::create(&directory.path().join("repository"), &CreateOptions::default()).unwrap();
+            let stream = stream("vm1");
+            let world = Self { _directory: directory, repository, stream };
+            // Names are all that a SPEC looks at.
+            world.keys().iter().for_each(|key| world.put(key));
+            world.tag(0, &["daily", "monthly"]);
+            world.tag(2, &["daily", "2026-11"]);
+            world
+        }
+
+        fn keys(&self) -> Vec<RecordKey> {
+            let key = |(index, (id, name)): (usize, (&&str, &&str))| RecordKey {
+                sequence: index as u64 + 1,
+                id: RevisionId::parse(id).unwrap(),
+                name: (*name).to_owned(),
+            };
+            IDS.iter().zip(&NAMES).enumerate().map(key).collect()
+        }
+
+        fn put(&self, key: &RecordKey) {
+            self.repository.backend().put(&Key::record(self.stream.id, key), b"").unwrap();
+        }
+
+        fn tag(&self, index: usize, tags: &[&str]) {
+            let tags: Vec<String> = tags.iter().map(|tag| (*tag).to_owned()).collect();
+            self.repository.put_tags(&self.stream, self.keys()[index].id, &tags).unwrap();
+        }
+
+        /// The place of the revision that is found, the oldest being 0.
+        fn find(&self, spec: &str) -> Result<usize> {
+            let found = self.repository.find_revision(&self.stream, spec)?;
+            Ok(found.sequence as usize - 1)
+        }
+
+        fn find_all(&self, spec: &str) -> Result<Vec<usize>> {
+            let found = self.repository.find_revisions(&self.stream, spec)?;
+            Ok(found.iter().map(|key| key.sequence as usize - 1).collect())
+        }
+
+        fn finds(&self, spec: &str, index: usize) {
+            assert_eq!(self.find(spec).unwrap(), index, "{spec}");
+            assert_eq!(self.find_all(spec).unwrap(), [index], "{spec}");
+        }
+
+        /// Fails unless nothing is found, and the newest are offered.
+        fn finds_nothing(&self, spec: &str) {
+            match self.find(spec).unwrap_err() {
+                Error::NoSuchRevision { spec: said, candidates, .. } => {
+                    assert_eq!((said.as_str(), candidates.len()), (spec, 5));
+                    assert_eq!(candidates[0], format!("{} (id {})", NAMES[4], IDS[4]));
+                }
+                other => panic!("{spec}: {other}"),
+            }
+        }
+
+        /// Fails unless exactly these revisions are offered.
+        fn is_ambiguous(&self, spec: &str, expected: &[usize]) {
+            match self.find(spec).unwrap_err() {
+                Error::AmbiguousRevision { candidates, .. } => {
+                    let expected: Vec<String> =
+                        expected.iter().map(|&i| format!("{} (id {})", NAMES[i], IDS[i])).collect();
+                    assert_eq!(candidates, expected, "{spec}");
+                }
+                other => panic!("{spec}: {other}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_revision_is_split_at_the_first_at_sign() {
+        assert_eq!(split_revision("vm1"), ("vm1", None));
+        assert_eq!(split_revision("vm1@latest"), ("vm1", Some("latest")));
+        assert_eq!(split_revision("vm1@"), ("vm1", Some("")));
+        assert_eq!(split_revision("vm1@a@b"), ("vm1", Some("a@b")));
+    }
+
+    #[test]
+    fn latest_and_digits_count_from_the_newest() {
+        let world = World::new();
+        world.finds("latest", 4);
+        (0..5).for_each(|n| world.finds(&n.to_string(), 4 - n));
+        world.finds("0003", 1);
+        world.finds_nothing("5");
+        // Digits alone are never an id or a year.
+        world.finds_nothing("2026");
+        world.finds_nothing("20261120");
+        world.finds_nothing("99999999999999999999999999");
+    }
+
+    #[test]
+    fn an_id_or_a_unique_prefix_of_four_characters_is_found() {
+        let world = World::new();
+        for (index, id) in IDS.iter().enumerate() {
+            world.finds(id, index);
+            world.finds(&format!("id:{id}"), index);
+        }
+        world.finds("abcd", 2);
+        world.finds("abcd0000-00", 2);
+        world.finds("id:2026", 3);
+        world.finds("id:20261120", 3);
+        world.finds_nothing("abc");
+        world.finds_nothing("id:abc");
+        world.finds_nothing("id:");
+        world.finds_nothing("bcd0");
+        world.is_ambiguous("018f", &[0, 1]);
+        world.is_ambiguous("id:018f0000-0000", &[0, 1]);
+        // A name is no id.
+        world.finds_nothing("id:2026-11-20T10-07-51Z");
+    }
+
+    #[test]
+    fn a_name_with_or_without_its_suffix_or_a_unique_prefix_with_a_dash_is_found() {
+        let world = World::new();
+        for (index, name) in NAMES.iter().enumerate() {
+            world.finds(name, index);
+            world.finds(&format!("{name}.img"), index);
+            world.finds(&format!("time:{name}"), index);
+            world.finds(&format!("time:{name}.img"), index);
+        }
+        world.finds("2025-", 0);
+        world.finds("time:2025-12", 0);
+        world.finds("2026-12", 4);
+        world.finds("2026-11-20T10-0", 1);
+        world.is_ambiguous("2026-11", &[1, 2, 3]);
+        world.is_ambiguous("time:2026-", &[1, 2, 3, 4]);
+        world.finds_nothing("time:2025");
+        world.finds_nothing("2024-");
+        world.finds_nothing("-12");
+        world.finds_nothing(&format!("time:{}", IDS[2]));
+    }
+
+    #[test]
+    fn an_exact_match_wins_over_any_prefix() {
+        let world = World::new();
+        // The third name begins the fourth.
+        world.finds("2026-11-20T10-13-20Z", 2);
+        world.finds("2026-11-20T10-13-20Z-", 3);
+        world.is_ambiguous("2026-11-20T10-13-20", &[2, 3]);
+    }
+
+    #[test]
+    fn a_prefix_of_an_id_and_of_a_name_is_ambiguous_and_names_each_once() {
+        let world = World::new();
+        let id = RevisionId::parse("2026112a-0000-4000-8000-000000000006").unwrap();
+        world.put(&RecordKey { sequence: 6, id, name: "2026-12-02T00-00-00Z".to_owned() });
+        match world.find("id:2026112").unwrap_err() {
+            Error::AmbiguousRevision { candidates, .. } => assert_eq!(candidates.len(), 2),
+            other => panic!("{other}"),
+        }
+        world.finds("2026112a", 5);
+    }
+
+    #[test]
+    fn a_tag_is_the_newest_revision_with_it() {
+        let world = World::new();
+        world.finds("tag:daily", 2);
+        world.finds("tag:monthly", 0);
+        world.finds("tag:2026-11", 2);
+        world.finds_nothing("tag:dail");
+        world.finds_nothing("tag:");
+        world.finds_nothing("daily");
+    }
+
+    #[test]
+    fn several_are_all_or_from_one_to_another_whichever_is_older() {
+        let world = World::new();
+        assert_eq!(world.find_all("all").unwrap(), [0, 1, 2, 3, 4]);
+        assert_eq!(world.find_all("3..1").unwrap(), [1, 2, 3]);
+        assert_eq!(world.find_all("1..3").unwrap(), [1, 2, 3]);
+        assert_eq!(world.find_all("latest..latest").unwrap(), [4]);
+        assert_eq!(world.find_all("2025-..tag:daily").unwrap(), [0, 1, 2]);
+        assert_eq!(world.find_all("id:abcd..2026-12-01T00-00-00Z.img").unwrap(), [2, 3, 4]);
+        assert!(matches!(world.find_all("018f..latest"), Err(Error::AmbiguousRevision { .. })));
+        assert!(matches!(world.find_all("latest..9"), Err(Error::NoSuchRevision { .. })));
+        for several in ["all", "1..2"] {
+            assert!(matches!(world.find(several), Err(Error::BadParameter { what: "revision", .. })));
+        }
+    }
+
+    #[test]
+    fn in_a_stream_without_revisions_nothing_is_found_and_all_are_none() {
+        let world = World::new();
+        let empty = stream("empty");
+        for spec in ["latest", "0", "abcd", "2026-11", "tag:daily", ""] {
+            match world.repository.find_revision(&empty, spec).unwrap_err() {
+                Error::NoSuchRevision { candidates, .. } => assert_eq!(candidates, [""; 0]),
+                other => panic!("{spec}: {other}"),
+            }
+        }
+        assert_eq!(world.repository.find_revisions(&empty, "all").unwrap(), []);
+    }
+
+    /// What a user may mean by a text that is no keyword, told plainly.
+    fn meant(text: &str) -> Vec<usize> {
+        let (forced, bare) = match text.split_once(':') {
+            Some((forced, rest)) => (Some(forced), rest),
+            None => (None, text),
+        };
+        let name = bare.strip_suffix(".img").unwrap_or(bare);
+        let id = if forced == Some("id") { bare } else { name };
+        let ids = |matches: &dyn Fn(&str) -> bool| {
+            (0..5).filter(|&i| forced != Some("time") && matches(IDS[i])).collect::<Vec<_>>()
+        };
+        let names = |matches: &dyn Fn(&str) -> bool| {
+            (0..5).filter(|&i| forced != Some("id") && matches(NAMES[i])).collect::<Vec<_>>()
+        };
+        let exact = [ids(&|known| known == id), names(&|known| known == name)].concat();
+        if !exact.is_empty() {
+            return exact;
+        }
+        let mut found = ids(&|known| id.len() >= 4 && known.starts_with(id));
+        found.extend(names(&|known| name.contains('-') && known.starts_with(name)));
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
+    proptest! {
+        #[test]
+        fn any_piece_of_an_id_or_name_is_found_offered_or_unknown(
+            force in prop::sample::select(vec!["", "id:", "time:"]),
+            known in prop::sample::select([IDS, NAMES].concat()),
+            end in 1..=40usize,
+            suffix in prop::sample::select(vec!["", "", ".img", "x"]),
+        ) {
+            let text = format!("{force}{}{suffix}", &known[..end.min(known.len())]);
+            prop_assume!(!text.bytes().all(|byte| byte.is_ascii_digit()));
+            thread_local!(static WORLD: World = World::new());
+            WORLD.with(|world| match meant(&text)[..] {
+                [] => world.finds_nothing(&text),
+                [index] => world.finds(&text, index),
+                ref several => world.is_ambiguous(&text, several),
+            });
+        }
+
+        #[test]
+        fn any_text_at_all_is_a_spec(text in any::<String>()) {
+            Spec::parse(&text);
+            split_revision(&text);
+        }
     }
 }

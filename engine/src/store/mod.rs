@@ -4,13 +4,13 @@
 
 mod cache;
 mod index;
+mod pack_check;
 mod pack_reader;
 mod pack_writer;
 mod run;
 mod writer;
 
 pub(crate) use index::{Index, Location};
-pub(crate) use pack_reader::PackCheck;
 pub(crate) use run::Wanted;
 pub(crate) use writer::{Presence, StoreWriter, Stored};
 

@@ -8,10 +8,8 @@ use lru::LruCache;
 use super::Location;
 use crate::backend::{Backend, Key, ObjectReader};
 use crate::error::{Corrupt, Error, Result};
-use crate::format::{
-    ChecksumContext, MAX_PACK_SIZE, PackDirectory, PackEntry, PackHeader, PackKind, PackTrailer,
-};
-use crate::id::{PackId, RepositoryId};
+use crate::format::{MAX_PACK_SIZE, PackDirectory, PackEntry, PackKind, PackTrailer};
+use crate::id::PackId;
 
 /// Packs that are kept open: enough for the readers of a few revisions, few enough for the limit of open files.
 const OPEN_PACKS: NonZeroUsize = NonZeroUsize::new(128).unwrap();
@@ -98,7 +96,11 @@ pub(crate) fn read_pack_directory(
     pack: PackId,
 ) -> Result<Vec<PackEntry>> {
     let key = Key::pack(kind, pack);
-    let reader = backend.open(&key)?;
+    read_directory(backend.open(&key)?.as_ref(), &key, pack)
+}
+
+/// Reads and verifies the directory of an open pack.
+pub(super) fn read_directory(reader: &dyn ObjectReader, key: &Key, pack: PackId) -> Result<Vec<PackEntry>> {
     let size = reader.size()?;
     let corrupt = |expected: &str| Error::from(Corrupt::new(key.to_string(), expected));
     let short = || corrupt("it is truncated");
@@ -111,44 +113,4 @@ pub(crate) fn read_pack_directory(
     let mut directory = vec![0; usize::try_from(trailer.directory_size()).map_err(|_| short())?];
     reader.read_at(trailer.directory_offset, &mut directory)?;
     PackDirectory::decode(&trailer, &directory).ok_or_else(|| corrupt("its directory is not intact"))
-}
-
-/// Checks all that a pack says of itself: header, directory, trailer, and the checksum of each blob.
-pub(crate) struct PackCheck {
-    /// Entries whose blobs are not what was written.
-    pub(crate) bad: Vec<PackEntry>,
-    /// All entries.
-    pub(crate) entries: Vec<PackEntry>,
-}
-
-impl PackCheck {
-    /// Reads a whole pack, a few MiB at a time; `read` is told of the bytes.
-    pub(crate) fn run(
-        backend: &dyn Backend,
-        repository: RepositoryId,
-        kind: PackKind,
-        pack: PackId,
-        mut read: impl FnMut(u64) -> Result<()>,
-    ) -> Result<Self> {
-        let key = Key::pack(kind, pack);
-        let entries = read_pack_directory(backend, kind, pack)?;
-        let reader = backend.open(&key)?;
-        let mut header = [0; PackHeader::SIZE];
-        reader.read_at(0, &mut header)?;
-        if PackHeader::decode(&header) != Some(PackHeader { kind, pack, repository }) {
-            return Err(Corrupt::new(key.to_string(), "its header is not intact").into());
-        }
-        let mut bad = Vec::new();
-        let mut blob = Vec::new();
-        for entry in &entries {
-            blob.resize(entry.stored_len as usize, 0);
-            let sum =
-                reader.read_at(entry.offset.into(), &mut blob).map(|()| ChecksumContext::PackBlob.sum(&blob));
-            if sum.ok() != Some(entry.checksum) {
-                bad.push(*entry);
-            }
-            read(entry.stored_len.into())?;
-        }
-        Ok(Self { bad, entries })
-    }
 }

@@ -57,7 +57,7 @@ impl PackWriter {
         blob: &[u8],
     ) -> Result<PackEntry> {
         let too_large =
-            || Error::BadParameter { what: "pack", reason: "it would grow beyond 2 GiB".to_owned() };
+            || Error::NotStorable { object: "pack", reason: "it would grow beyond 2 GiB".to_owned() };
         let (Ok(offset), Ok(stored_len)) = (u32::try_from(self.size), u32::try_from(blob.len())) else {
             return Err(too_large());
         };
@@ -84,8 +84,8 @@ impl PackWriter {
     /// Appends the directory.
     pub(super) fn complete(mut self) -> Result<CompletePack> {
         let tail = PackDirectory::encode(self.pack, self.size, &self.entries);
-        let tail = tail.ok_or_else(|| Error::BadParameter {
-            what: "pack",
+        let tail = tail.ok_or_else(|| Error::NotStorable {
+            object: "pack",
             reason: "it has too many entries".to_owned(),
         })?;
         self.push(&tail)?;

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use crate::error::{Error, Result};
 
@@ -22,10 +23,14 @@ pub(super) struct Hint {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object with offset, length and exists")]
 struct Raw {
     offset: u64,
     length: u64,
     exists: Exists,
+    /// Other keys; with a field for these a list in place of an object is refused.
+    #[serde(flatten)]
+    _others: IgnoredAny,
 }
 
 /// Ceph prints a string up to version 16 and a boolean later.
@@ -106,6 +111,8 @@ mod tests {
         assert_eq!(hints.ranges, expected);
         assert_eq!(hints.byte_count(), 110);
         assert_eq!(parse("[]").unwrap(), Hints::default());
+        let more = r#"[{"object":"x","offset":0,"more":[1,{"a":2}],"length":10,"exists":true}]"#;
+        assert_eq!(parse(more).unwrap().ranges, [Hint { range: 0..10, exists: true }]);
     }
 
     #[test]
@@ -115,6 +122,7 @@ mod tests {
             ("{}", "sequence"),
             (r#"[{"offset":-1,"length":1,"exists":true}]"#, "-1"),
             (r#"[{"offset":0,"length":1}]"#, "exists"),
+            ("[[0,1,true]]", "expected an object"),
             (r#"[{"offset":0,"length":1,"exists":"maybe"}]"#, "maybe"),
             (r#"[{"offset":0,"length":0,"exists":true}]"#, "length 0"),
             (r#"[{"offset":999,"length":2,"exists":true}]"#, "past the end"),

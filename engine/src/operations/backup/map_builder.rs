@@ -130,7 +130,7 @@ impl MapBuilder {
         let slots = size.div_ceil(self.chunk_size.into());
         if slots != self.position {
             let reason = format!("{} of {slots} chunks were seen", self.position);
-            return Err(Error::BadParameter { what: "map", reason });
+            return Err(Error::NotStorable { object: "map", reason });
         }
         if !self.leaf.is_empty() {
             let leaf = self.close_leaf(writer)?;
@@ -158,4 +158,195 @@ fn store_inner(level: u8, children: Vec<Child>, writer: &mut StoreWriter<'_>) ->
     let chunk_count = children.iter().flatten().map(|child| child.chunk_count).sum();
     let id = writer.add_node(&Inner { level, children }.encode())?;
     Ok(Some(Subtree { id, data_bytes, chunk_count }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::revision::MapPart;
+    use crate::revision::test_maps::{CHUNK, Maps, absent, canonical_root, chunk, numbers, random_slots};
+
+    fn bytes(slots: usize) -> u64 {
+        slots as u64 * u64::from(CHUNK)
+    }
+
+    /// Stores what `build` appends as the map of an image of this size.
+    fn built(
+        maps: &Maps,
+        size: u64,
+        build: impl FnOnce(&mut MapBuilder, &mut StoreWriter<'_>) -> Result<()>,
+    ) -> MapReader {
+        maps.open(&maps.write(|writer| {
+            let mut builder = MapBuilder::new(CHUNK);
+            build(&mut builder, writer).unwrap();
+            let (id, root) = builder.finish(size, writer).unwrap();
+            assert_eq!(id, writer.add_node(&root.encode()).unwrap());
+            root
+        }))
+    }
+
+    fn push_all(builder: &mut MapBuilder, slots: &[Slot], writer: &mut StoreWriter<'_>) -> Result<()> {
+        slots.iter().try_for_each(|slot| builder.push_slot(*slot, CHUNK, writer))
+    }
+
+    /// The places of a map that have nodes, by their ids.
+    fn nodes(map: &MapReader) -> Vec<ObjectId> {
+        let mut nodes = Vec::new();
+        map.walk(&mut |part| {
+            if let MapPart::Node { id, .. } = part {
+                nodes.push(*id);
+            }
+            Ok(true)
+        })
+        .unwrap();
+        nodes
+    }
+
+    #[test]
+    fn an_empty_image_and_one_of_holes_are_roots_alone() {
+        let maps = Maps::new();
+        let empty = built(&maps, 0, |_, _| Ok(()));
+        assert_eq!(*empty.root(), Root { level: 0, size: 0, chunk_size: CHUNK, top: None });
+        let holes = built(&maps, bytes(70_000), |builder, writer| builder.push_holes(70_000, writer));
+        assert_eq!(*holes.root(), Root { level: 2, size: bytes(70_000), chunk_size: CHUNK, top: None });
+        // One by one they give the same.
+        let pushed = built(&maps, bytes(70_000), |builder, writer| {
+            push_all(builder, &vec![Slot::Hole; 70_000], writer)
+        });
+        assert_eq!(pushed.root(), holes.root());
+    }
+
+    #[test]
+    fn a_map_of_one_chunk_is_a_leaf_and_counts_the_bytes_that_it_has() {
+        let maps = Maps::new();
+        let map = built(&maps, 100, |builder, writer| builder.push_slot(chunk(7), 100, writer));
+        let top = map.root().top.unwrap();
+        assert_eq!((map.root().level, top.data_bytes, top.chunk_count), (0, 100, 1));
+        assert_eq!(map.slots(0..2).unwrap(), [chunk(7), Slot::Hole]);
+    }
+
+    #[test]
+    fn a_run_of_holes_costs_no_nodes_and_no_time() {
+        let maps = Maps::new();
+        let (before, behind) = (1 << 50, 1 << 51);
+        let map = built(&maps, behind * u64::from(CHUNK) - 1, |builder, writer| {
+            builder.push_holes(before, writer)?;
+            builder.push_slot(chunk(7), CHUNK, writer)?;
+            builder.push_holes(behind, writer)
+        });
+        assert_eq!(map.root().level, 6);
+        assert_eq!(nodes(&map).len(), 7, "a path from the top to the leaf");
+        assert_eq!(map.slots(before - 1..before + 2).unwrap(), [Slot::Hole, chunk(7), Slot::Hole]);
+    }
+
+    #[test]
+    fn equal_spans_share_nodes() {
+        let maps = Maps::new();
+        let map = built(&maps, bytes(131_072), |builder, writer| {
+            push_all(builder, &vec![chunk(7); 131_072], writer)
+        });
+        let nodes = nodes(&map);
+        assert_eq!(nodes.len(), 1 + 2 + 512);
+        assert_eq!(nodes.into_iter().collect::<HashSet<_>>().len(), 3, "one node of each level");
+        assert_eq!(map.root().top.unwrap().chunk_count, 131_072);
+    }
+
+    #[test]
+    fn whole_nodes_of_the_base_are_taken_over_unread() {
+        let maps = Maps::new();
+        let slots: Vec<Slot> = (0..600).map(chunk).collect();
+        // Nobody can read the first leaf.
+        let first = Subtree { id: absent(1), data_bytes: bytes(256), chunk_count: 256 };
+        let root = maps.write(|writer| {
+            let top = canonical_root(bytes(600), &slots, writer).top.unwrap();
+            let whole = leaves(&slots, writer);
+            let children = vec![Some(first), whole[1], whole[2]];
+            let id = writer.add_node(&Inner { level: 1, children }.encode()).unwrap();
+            Root { level: 1, size: bytes(600), chunk_size: CHUNK, top: Some(Subtree { id, ..top }) }
+        });
+        let base = maps.open(&root);
+        let map = built(&maps, bytes(600), |builder, writer| {
+            builder.push_base(300, &base, writer)?;
+            builder.push_slot(chunk(1_000_000), CHUNK, writer)?;
+            builder.push_base(600, &base, writer)
+        });
+        assert_eq!(map.subtree(0, 0).unwrap(), Some(first));
+        assert_eq!(map.subtree(0, 2).unwrap(), base.subtree(0, 2).unwrap());
+        assert_eq!(map.slots(299..302).unwrap(), [chunk(299), chunk(1_000_000), chunk(301)]);
+        // A part of it must be read.
+        let mut builder = MapBuilder::new(CHUNK);
+        assert!(maps.write(|writer| builder.push_base(255, &base, writer)).unwrap_err().is_damage());
+    }
+
+    /// The leaves over these slots.
+    fn leaves(slots: &[Slot], writer: &mut StoreWriter<'_>) -> Vec<Child> {
+        let leaf = |slots: &[Slot], writer: &mut StoreWriter<'_>| {
+            canonical_root(bytes(slots.len()), slots, writer).top
+        };
+        slots.chunks(FAN_OUT as usize).map(|slots| leaf(slots, writer)).collect()
+    }
+
+    /// Whatever pieces it came in, and whatever of it the base had: one content, one map.
+    #[test]
+    fn a_map_does_not_depend_on_the_way_it_was_made() {
+        let maps = Maps::new();
+        for seed in 0..40 {
+            let mut random = numbers(seed);
+            // Every fourth is three levels high, mostly because of holes.
+            let high = if seed % 4 == 0 { 70_000 } else { 0 };
+            let base_slots = random_slots(1 + random(900) + high, &mut random);
+            let base = maps.map(&base_slots);
+            let count = 1 + random(900) + random(2) * high;
+            let size = count * u64::from(CHUNK) - random(u64::from(CHUNK));
+            let mut slots: Vec<Slot> = Vec::new();
+            let made = maps.write(|writer| {
+                let mut builder = MapBuilder::new(CHUNK);
+                while builder.position() < count {
+                    let start = builder.position();
+                    let mut end = (start + 1 + random(700)).min(count);
+                    // The base may be asked for whole chunks that it has.
+                    let known = (base_slots.len() as u64).min(size / u64::from(CHUNK));
+                    match random(3) {
+                        0 => {
+                            builder.push_holes(end, writer).unwrap();
+                            slots.resize(end as usize, Slot::Hole);
+                        }
+                        1 if start < known => {
+                            end = if random(3) == 0 { known } else { end.min(known) };
+                            builder.push_base(end, &base, writer).unwrap();
+                            slots.extend(&base_slots[start as usize..end as usize]);
+                        }
+                        _ => {
+                            for slot in random_slots(end - start, &mut random) {
+                                let left = size - builder.position() * u64::from(CHUNK);
+                                builder.push_slot(slot, left.min(CHUNK.into()) as u32, writer).unwrap();
+                                slots.push(slot);
+                            }
+                        }
+                    }
+                    assert_eq!(builder.position(), slots.len() as u64);
+                }
+                builder.finish(size, writer).unwrap().1
+            });
+            let expected = maps.write(|writer| canonical_root(size, &slots, writer));
+            assert_eq!(made, expected, "seed {seed}");
+            assert!(maps.open(&made).slots(0..count).unwrap() == slots, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn a_map_of_too_few_or_too_many_slots_is_refused() {
+        let maps = Maps::new();
+        for size in [0, bytes(2) + 1, bytes(1)] {
+            let refused = maps.write(|writer| {
+                let mut builder = MapBuilder::new(CHUNK);
+                push_all(&mut builder, &[chunk(1), chunk(2)], writer).unwrap();
+                builder.finish(size, writer)
+            });
+            let error = refused.unwrap_err().to_string();
+            assert!(error.contains(&format!("2 of {} chunks", size.div_ceil(CHUNK.into()))), "{error}");
+        }
+    }
 }

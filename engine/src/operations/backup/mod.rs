@@ -7,6 +7,7 @@ mod pipeline;
 mod place;
 mod plan;
 mod sample;
+mod stream;
 mod unsettled;
 
 use std::collections::HashSet;
@@ -19,6 +20,7 @@ use place::Place;
 use plan::{FullPlan, Piece, hinted_plan};
 
 use crate::error::{Error, Result};
+use crate::extent::joined;
 use crate::format::{Content, FileEvidence, HintEvidence, ImageContent, Method, Record, Timestamp};
 use crate::id::ObjectId;
 use crate::monitor::Monitor;
@@ -42,6 +44,8 @@ pub struct BackupOptions {
     pub force_read: bool,
     /// Do everything but store.
     pub dry_run: bool,
+    /// Make the stream also where a damaged one, whose name is not known, may be it.
+    pub new_stream: bool,
     /// Wait for another backup of the stream instead of refusing.
     pub wait: bool,
 }
@@ -112,10 +116,6 @@ fn read_hints(source: &Source, options: &BackupOptions) -> Result<Option<Hints>>
     }
 }
 
-fn root_of(record: &Record) -> ObjectId {
-    record.content.root()
-}
-
 /// One backup on its way.
 struct Run<'a> {
     repository: &'a Repository,
@@ -184,7 +184,7 @@ impl Run<'_> {
     fn back_up_stream(&mut self, name: String, bytes: Box<dyn std::io::Read + Send>) -> Result<Made> {
         self.monitor.begin("reading", None);
         let base = self.parent_map().filter(|_| !self.options.force_read);
-        let steps = pipeline::steps_of_stream(bytes, name, self.repository.header().chunk_size);
+        let steps = stream::steps_of_stream(bytes, name, self.repository.header().chunk_size);
         let (outcome, stored) = self.run_pipeline(None, base.as_ref(), steps)?;
         self.made(outcome, stored, Method::Read, None)
     }
@@ -259,7 +259,7 @@ impl Run<'_> {
         let pieces = hinted_plan(hints, &also_read, chunk_size, slot_count, source.size(), base.is_some());
         let named: Vec<Range<u64>> =
             pieces.iter().filter(|piece| !is_rest(piece, base.is_some())).map(Piece::range).collect();
-        let named = plan::joined(named);
+        let named = joined(named);
         let sampled =
             sample::sample(source, base.as_ref(), &named, chunk_size, self.repository.store().hasher())?;
         self.bytes_sampled = sampled.bytes_read;
@@ -293,7 +293,7 @@ impl Run<'_> {
 
     /// The map of a hints' base, which must have the chunk size of now.
     fn open_base(&self, record: &Record) -> Result<MapReader> {
-        let map = MapReader::open(self.repository.store(), &root_of(record))?;
+        let map = MapReader::open(self.repository.store(), &record.root())?;
         if map.root().chunk_size != self.repository.header().chunk_size {
             return Err(Error::Hints {
                 reason: format!("their base {} has another chunk size", record.name),
@@ -341,7 +341,7 @@ impl Run<'_> {
     }
 
     fn usable_map(&self, record: &Record) -> Option<MapReader> {
-        match MapReader::open(self.repository.store(), &root_of(record)) {
+        match MapReader::open(self.repository.store(), &record.root()) {
             Ok(map) => Some(map).filter(|map| map.root().chunk_size == self.repository.header().chunk_size),
             Err(error) => {
                 self.monitor.warn(&format!("{error}; the parent is not relied upon"));

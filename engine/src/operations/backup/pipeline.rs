@@ -4,7 +4,6 @@
 //! slots, so packs and maps are the same whatever the workers' timing.
 
 use std::collections::{HashSet, VecDeque};
-use std::io::Read;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
@@ -75,6 +74,8 @@ pub(super) enum Step {
     Holes(u64),
     /// What the base has, up to this slot.
     Base(u64),
+    /// Nothing, for now.
+    Wait,
 }
 
 pub(super) enum Input {
@@ -89,6 +90,7 @@ enum Done {
     Batch(Batch),
     Holes(u64),
     Base(u64),
+    Wait,
 }
 
 struct Batch {
@@ -105,7 +107,7 @@ struct NewChunk {
     blob: Vec<u8>,
 }
 
-fn batch_slots(chunk_size: u32) -> u64 {
+pub(super) fn batch_slots(chunk_size: u32) -> u64 {
     (BATCH_BYTES / u64::from(chunk_size)).max(1)
 }
 
@@ -154,35 +156,6 @@ fn batches_of_plan<'a>(
     })
 }
 
-/// The steps of a stream, which is read to its end.
-pub(super) fn steps_of_stream(
-    stream: Box<dyn Read + Send>,
-    name: String,
-    chunk_size: u32,
-) -> impl Iterator<Item = Result<Step>> + Send {
-    let batch_bytes = (batch_slots(chunk_size) * u64::from(chunk_size)) as usize;
-    let mut stream = Some(stream);
-    let mut offset = 0;
-    std::iter::from_fn(move || {
-        let mut bytes = vec![0; batch_bytes];
-        let length = match read_full(stream.as_mut()?, &mut bytes) {
-            Ok(length) => length,
-            Err(error) => {
-                let reason = error.to_string();
-                return Some(Err(Error::SourceRead { path: name.clone(), offset, reason }));
-            }
-        };
-        bytes.truncate(length);
-        if length < batch_bytes {
-            stream = None;
-        }
-        let first = offset / u64::from(chunk_size);
-        offset += length as u64;
-        let slots = first..offset.div_ceil(chunk_size.into());
-        (length > 0).then_some(Ok(Step::Batch { slots, input: Input::Given(bytes) }))
-    })
-}
-
 /// Does all steps. `size` is that of the image; a stream's is known at its end.
 pub(super) fn run(
     context: &Context<'_>,
@@ -200,8 +173,12 @@ pub(super) fn run(
         bytes_differing: 0,
         chunks_new: 0,
     };
-    let state = || Worker { encoder: BlobEncoder::new(context.compression), buffer: Vec::new() };
-    parallel::ordered(steps, state, |worker, step| worker.work(context, step), |done| assembly.take(done))?;
+    parallel::ordered(
+        steps,
+        Worker::default,
+        |worker, step| worker.work(context, step),
+        |done| assembly.take(done),
+    )?;
     let size = size.unwrap_or(assembly.bytes_read);
     let Assembly { builder, writer, bytes_read, bytes_differing, chunks_new, .. } = assembly;
     let (root_id, root) = builder.finish(size, writer)?;
@@ -224,6 +201,8 @@ impl Assembly<'_, '_, '_> {
         if self.monitor.is_cancelled() {
             return Err(Error::Cancelled);
         }
+        // What is made durable meanwhile may have failed: nothing that comes after is of use then.
+        self.writer.check()?;
         let from = self.builder.position();
         match done {
             Done::Holes(end) => self.builder.push_holes(end, self.writer)?,
@@ -232,6 +211,7 @@ impl Assembly<'_, '_, '_> {
                 None => self.builder.push_holes(end, self.writer)?,
             },
             Done::Batch(batch) => self.take_batch(batch)?,
+            Done::Wait => {}
         }
         self.monitor.advance((self.builder.position() - from) * u64::from(self.context.chunk_size));
         Ok(())
@@ -252,8 +232,10 @@ impl Assembly<'_, '_, '_> {
 }
 
 /// What a thread keeps between batches.
+#[derive(Default)]
 struct Worker {
-    encoder: Result<BlobEncoder>,
+    /// Made when it is first wanted.
+    encoder: Option<BlobEncoder>,
     buffer: Vec<u8>,
 }
 
@@ -262,6 +244,7 @@ impl Worker {
         match step {
             Step::Holes(end) => Ok(Done::Holes(end)),
             Step::Base(end) => Ok(Done::Base(end)),
+            Step::Wait => Ok(Done::Wait),
             Step::Batch { slots, input } => self.batch(context, slots, input).map(Done::Batch),
         }
     }
@@ -296,17 +279,18 @@ impl Worker {
             let Slot::Chunk(id) = slot else { continue };
             let known = in_base.get(index) == Some(&slot) && !context.bad.contains(&id);
             if !known && !context.presence.contains(&id)? {
-                batch.new.push(NewChunk { id, plain_len, blob: self.encode(content)? });
+                batch.new.push(NewChunk { id, plain_len, blob: self.encode(context, content)? });
             }
         }
         Ok(batch)
     }
 
-    fn encode(&mut self, content: &[u8]) -> Result<Vec<u8>> {
-        match &mut self.encoder {
-            Ok(encoder) => Ok(encoder.encode(content)),
-            Err(error) => Err(Error::BadParameter { what: "compression", reason: error.to_string() }),
-        }
+    fn encode(&mut self, context: &Context<'_>, content: &[u8]) -> Result<Vec<u8>> {
+        let encoder = match &mut self.encoder {
+            Some(encoder) => encoder,
+            None => self.encoder.insert(BlobEncoder::new(context.compression)?),
+        };
+        Ok(encoder.encode(content))
     }
 }
 
@@ -322,17 +306,4 @@ pub(super) fn slot_of(content: &[u8], hasher: &ObjectHasher) -> Slot {
 fn is_zero(bytes: &[u8]) -> bool {
     let zero_block = |block: &[u8]| block.iter().fold(0, |any, &byte| any | byte) == 0;
     bytes.chunks(256).all(zero_block)
-}
-
-fn read_full(stream: &mut dyn Read, buffer: &mut [u8]) -> std::io::Result<usize> {
-    let mut done = 0;
-    while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
-        match stream.read(rest) {
-            Ok(0) => break,
-            Ok(read) => done += read,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(done)
 }

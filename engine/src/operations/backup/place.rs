@@ -1,6 +1,6 @@
 //! Where a new revision goes, and what it builds upon.
 
-use super::{BackupOptions, HintsBase, root_of};
+use super::{BackupOptions, HintsBase};
 use crate::error::{Error, Result};
 use crate::format::{Damage, Kind, Record};
 use crate::monitor::Monitor;
@@ -26,7 +26,7 @@ impl Place {
         source: &str,
         monitor: &dyn Monitor,
     ) -> Result<Self> {
-        let mut stream = find_stream(repository, &options.stream)?;
+        let mut stream = find_stream(repository, options)?;
         if let Some(stream) = &stream {
             stream.must_hold(Kind::Image, source)?;
         }
@@ -34,7 +34,12 @@ impl Place {
             return Err(no_base(&options.stream));
         }
         if !options.dry_run {
-            stream = Some(repository.stream_for_backup(&options.stream, Kind::Image, source)?);
+            stream = Some(repository.stream_for_backup(
+                &options.stream,
+                Kind::Image,
+                source,
+                options.new_stream,
+            )?);
         }
         let mut place = Self {
             stream,
@@ -62,8 +67,10 @@ impl Place {
         place._lock = Some(repository.lock_stream(stream.id, &stream.name, &session, wait)?);
         place.choose(repository, options, &stream)?;
         let chosen: Vec<Record> = place.parent.iter().chain(&place.hints_base).cloned().collect();
-        session
-            .hold(chosen.iter().map(|record| record.id).collect(), chosen.iter().map(root_of).collect())?;
+        session.hold(
+            chosen.iter().map(|record| record.id).collect(),
+            chosen.iter().map(Record::root).collect(),
+        )?;
         for record in &chosen {
             repository.record(&stream, &record.key())?;
         }
@@ -130,11 +137,12 @@ fn no_base(stream: &str) -> Error {
     Error::Hints { reason }
 }
 
-fn find_stream(repository: &Repository, name: &str) -> Result<Option<Stream>> {
-    validate_stream_name(name)?;
-    match repository.stream(name) {
+fn find_stream(repository: &Repository, options: &BackupOptions) -> Result<Option<Stream>> {
+    validate_stream_name(&options.stream)?;
+    match repository.stream(&options.stream) {
         Ok(stream) => Ok(Some(stream)),
         Err(Error::NoSuchStream { .. }) => Ok(None),
+        Err(Error::LostStreamName { .. }) if options.new_stream => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -149,7 +157,7 @@ mod tests {
     fn an_image_has_no_place_in_a_stream_of_trees() {
         let directory = tempfile::tempdir().unwrap();
         let repository = Repository::create(&directory.path().join("r"), &CreateOptions::default()).unwrap();
-        repository.stream_for_backup("home", Kind::Tree, "/home").unwrap();
+        repository.stream_for_backup("home", Kind::Tree, "/home", false).unwrap();
         for dry_run in [false, true] {
             let options = BackupOptions { stream: "home".to_owned(), dry_run, ..BackupOptions::default() };
             let error =

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::hints::Hints;
 use crate::error::Result;
+use crate::extent::joined;
 use crate::source::ImageSource;
 
 /// A range of slots and where its content comes from.
@@ -126,20 +127,6 @@ fn push_rest(pieces: &mut Vec<Piece>, range: Range<u64>, has_base: bool) {
     if !range.is_empty() {
         pieces.push(if has_base { Piece::Base(range) } else { Piece::Holes(range) });
     }
-}
-
-/// Sorted, without empty ones, those that touch or overlap joined.
-pub(super) fn joined(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
-    ranges.retain(|range| !range.is_empty());
-    ranges.sort_by_key(|range| range.start);
-    let mut joined: Vec<Range<u64>> = Vec::new();
-    for range in ranges {
-        match joined.last_mut() {
-            Some(last) if last.end >= range.start => last.end = last.end.max(range.end),
-            _ => joined.push(range),
-        }
-    }
-    joined
 }
 
 /// What of `ranges` is in none of `others`; both joined.

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::pipeline::slot_of;
 use crate::error::Result;
+use crate::extent::total;
 use crate::format::{ObjectHasher, Slot};
 use crate::revision::{MapReader, Sought};
 use crate::source::ImageSource;
@@ -34,7 +35,7 @@ pub(super) fn sample(
     hasher: &ObjectHasher,
 ) -> Result<Sampled> {
     let slot_count = source.size().div_ceil(chunk_size.into());
-    let outside = slot_count - named.iter().map(|range| range.end - range.start).sum::<u64>().min(slot_count);
+    let outside = slot_count - total(named).min(slot_count);
     let wanted = (outside / ONE_OF).clamp(MIN_CHUNKS, MAX_CHUNKS);
     let mut chosen = BTreeSet::new();
     let mut random = Random::new();
@@ -62,35 +63,38 @@ fn choose(
     chosen: &mut BTreeSet<u64>,
     next: impl Fn(u64) -> Result<Option<u64>>,
 ) -> Result<()> {
-    // Where there is little to draw from, a sweep finds all of it, and large gaps cost a step each.
-    let mut tries = 8 * wanted;
-    while (chosen.len() as u64) < wanted && tries > 0 && slot_count > 0 {
-        tries -= 1;
-        let from = random.below(slot_count);
-        if let Some(slot) = next_outside(from, slot_count, named, &next)? {
-            chosen.insert(slot);
-        }
+    // Where there is little to draw from, most draws meet one named range after the other: their steps are counted, and
+    // what they leave is swept up, from a place at random on and around.
+    let mut steps = 8 * wanted + named.len() as u64;
+    while (chosen.len() as u64) < wanted && steps > 0 && slot_count > 0 {
+        let range = random.below(slot_count)..slot_count;
+        chosen.extend(next_outside(range, named, &mut steps, &next)?);
     }
-    let mut from = 0;
-    while (chosen.len() as u64) < wanted {
-        let Some(slot) = next_outside(from, slot_count, named, &next)? else { break };
-        chosen.insert(slot);
-        from = slot + 1;
+    let mut unlimited = u64::MAX;
+    let start = random.below(slot_count);
+    for mut range in [start..slot_count, 0..start] {
+        while (chosen.len() as u64) < wanted {
+            let Some(slot) = next_outside(range.clone(), named, &mut unlimited, &next)? else { break };
+            chosen.insert(slot);
+            range.start = slot + 1;
+        }
     }
     Ok(())
 }
 
-/// The first slot with data from `from` on that is not named.
+/// The first slot with data in `range` that is not named, if it is found in so many steps.
 fn next_outside(
-    mut from: u64,
-    slot_count: u64,
+    mut range: Range<u64>,
     named: &[Range<u64>],
+    steps: &mut u64,
     next: &impl Fn(u64) -> Result<Option<u64>>,
 ) -> Result<Option<u64>> {
-    while let Some(slot) = next(from)?.filter(|&slot| slot < slot_count) {
+    while *steps > 0 {
+        *steps -= 1;
+        let Some(slot) = next(range.start)?.filter(|slot| range.contains(slot)) else { break };
         let place = named.partition_point(|range| range.end <= slot);
         match named.get(place).filter(|range| range.contains(&slot)) {
-            Some(range) => from = range.end,
+            Some(named) => range.start = named.end,
             None => return Ok(Some(slot)),
         }
     }
@@ -139,5 +143,53 @@ impl Random {
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^= z >> 31;
         ((u128::from(z) * u128::from(bound)) >> 64) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// Chooses among data in the slots that `is_data` tells; returns the slots and how often data was looked for.
+    fn chosen(
+        wanted: u64,
+        slot_count: u64,
+        named: &[Range<u64>],
+        is_data: impl Fn(u64) -> bool,
+    ) -> (BTreeSet<u64>, u64) {
+        let (mut chosen, calls) = (BTreeSet::new(), Cell::new(0));
+        let next = |from: u64| {
+            calls.set(calls.get() + 1);
+            Ok((from..slot_count).find(|&slot| is_data(slot)))
+        };
+        choose(wanted, slot_count, named, &mut Random::new(), &mut chosen, next).unwrap();
+        (chosen, calls.get())
+    }
+
+    /// Each draw once went through all that was named.
+    #[test]
+    fn where_hints_name_nearly_all_data_it_is_looked_through_a_few_times() {
+        let count = 20_000;
+        let named: Vec<Range<u64>> = (0..count).map(|n| 2 * n..2 * n + 1).collect();
+        let only = 2 * count - 1;
+        let is_data = |slot: u64| slot.is_multiple_of(2) || slot == only;
+        let (slots, calls) = chosen(32, 2 * count, &named, is_data);
+        assert_eq!(Vec::from_iter(slots), [only]);
+        assert!(calls < 3 * count, "{calls} steps");
+    }
+
+    #[test]
+    fn what_is_chosen_is_data_outside_of_the_hints_and_as_much_as_was_wanted() {
+        let named = [0..100, 200..900];
+        let is_data = |slot: u64| slot.is_multiple_of(3);
+        let (slots, _) = chosen(20, 1000, &named, is_data);
+        assert_eq!(slots.len(), 20);
+        let allowed = |slot: &u64| is_data(*slot) && !named.iter().any(|range| range.contains(slot));
+        assert!(slots.iter().all(allowed), "{slots:?}");
+        let (all, _) = chosen(1000, 1000, &named, is_data);
+        assert_eq!(all.len(), (0..1000).filter(allowed).count());
+        assert!(chosen(32, 0, &[], is_data).0.is_empty());
     }
 }

@@ -14,6 +14,7 @@ use target::Target;
 pub use target::partial_file;
 
 use crate::error::{Error, Result};
+use crate::extent::push_joined;
 use crate::format::{ObjectType, Slot};
 use crate::monitor::Monitor;
 use crate::parallel;
@@ -79,7 +80,7 @@ pub fn restore(
     // Also with damage: what could be read is to last.
     target.sync()?;
     if !damaged.is_empty() {
-        return Err(Error::Damaged { revision: revision.to_owned(), ranges: joined(damaged), detail });
+        return Err(Error::Damaged { revision: revision.to_owned(), ranges: damaged, detail });
     }
     if options.verify {
         monitor.begin("verifying", Some(image.size()));
@@ -99,8 +100,8 @@ struct Restoring<'a> {
     target: &'a Target,
     monitor: &'a dyn Monitor,
     report: RestoreReport,
-    /// Ranges without an intact copy, as (offset, length), and what the first failure was.
-    damaged: Vec<(u64, u64)>,
+    /// Ranges of bytes without an intact copy, neighbours joined, and what the first failure was.
+    damaged: Vec<Range<u64>>,
     detail: String,
 }
 
@@ -122,16 +123,16 @@ struct Batch {
     bytes_compared: u64,
     /// Runs of bytes, and where they go.
     runs: Vec<(u64, Vec<u8>)>,
-    damaged: Vec<(u64, u64, Error)>,
+    damaged: Vec<(Range<u64>, Error)>,
 }
 
 impl Batch {
     /// Notes a range that has no intact copy. Other errors end the restore.
     fn lose(&mut self, offset: u64, length: u64, error: Error) -> Result<()> {
-        if !error.is_damage() && !error.is_not_found() {
+        if !error.is_loss() {
             return Err(error);
         }
-        self.damaged.push((offset, length, error));
+        self.damaged.push((offset..offset + length, error));
         Ok(())
     }
 }
@@ -181,11 +182,11 @@ impl Restoring<'_> {
                     self.report.bytes_written += bytes.len() as u64;
                 }
                 self.report.bytes_compared += batch.bytes_compared;
-                for (offset, length, error) in batch.damaged {
+                for (range, error) in batch.damaged {
                     if self.damaged.is_empty() {
                         self.detail = error.to_string();
                     }
-                    self.damaged.push((offset, length));
+                    push_joined(&mut self.damaged, range);
                 }
                 self.monitor.advance(batch.bytes_done);
             }
@@ -275,18 +276,6 @@ fn read_chunk(image: &ImageReader, target: &Target, slot: u64, batch: &mut Batch
         Err(error) => batch.lose(offset, length, error)?,
     }
     Ok(())
-}
-
-/// Neighbours joined; the parts come in order.
-fn joined(damaged: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
-    let mut ranges: Vec<(u64, u64)> = Vec::new();
-    for (offset, length) in damaged {
-        match ranges.last_mut() {
-            Some(last) if last.0 + last.1 == offset => last.1 += length,
-            _ => ranges.push((offset, length)),
-        }
-    }
-    ranges
 }
 
 /// Reads the whole target back and compares it with the image: data by hash, holes with zero.

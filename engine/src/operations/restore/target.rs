@@ -1,6 +1,8 @@
 //! What an image is restored to, and why it may not be.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions, TryLockError};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
@@ -8,9 +10,13 @@ use rustix::fs::{OFlags, SeekFrom, seek};
 
 use super::RestoreOptions;
 use super::write::{Before, Writer};
+use crate::backend::{Area, rename_new};
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
 use crate::repository::Repository;
+
+/// No name is longer, in bytes.
+const NAME_MAX: usize = 255;
 
 /// Stands behind a target's name while it is written.
 const PARTIAL_SUFFIX: &str = ".treering-partial";
@@ -36,10 +42,7 @@ impl Target {
     ) -> Result<Self> {
         let path = resolve(path)?;
         let refuse = |reason: &str, hint| refuse(&path, reason, hint);
-        if let Some(directory) = repository.directory()
-            && let Ok(directory) = directory.canonicalize()
-            && path.starts_with(directory)
-        {
+        if repository.directory().is_some_and(|directory| lies_in(&path, &directory)) {
             return Err(refuse("it lies in the repository", "choose a place outside of it"));
         }
         let metadata = match fs::metadata(&path) {
@@ -209,16 +212,7 @@ impl Target {
             self.take_over(replaced).map_err(failed())?;
             fs::rename(partial, &self.path).map_err(failed())?;
         } else {
-            let here = rustix::fs::CWD;
-            let flags = rustix::fs::RenameFlags::NOREPLACE;
-            match rustix::fs::renameat_with(here, partial, here, &self.path, flags) {
-                Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
-                    fs::hard_link(partial, &self.path)
-                        .and_then(|()| fs::remove_file(partial))
-                        .map_err(failed())?;
-                }
-                other => other.map_err(|error| failed()(error.into()))?,
-            }
+            rename_new(partial, &self.path).map_err(failed())?;
         }
         let directory = self.path.parent().unwrap_or(Path::new("/"));
         let sync = File::open(directory).and_then(|directory| directory.sync_all());
@@ -234,9 +228,27 @@ pub fn partial_file(target: &Path) -> Option<PathBuf> {
 }
 
 fn partial_of(path: &Path) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(PARTIAL_SUFFIX);
-    path.with_file_name(name)
+    let mut name = path.file_name().unwrap_or_default().as_bytes().to_vec();
+    if name.len() + PARTIAL_SUFFIX.len() > NAME_MAX {
+        // Cut, a name may be that of another target, too: its hash tells them apart.
+        let hash = blake3::hash(&name).to_hex();
+        name.truncate(NAME_MAX - PARTIAL_SUFFIX.len() - 17);
+        name.push(b'-');
+        name.extend_from_slice(hash.as_bytes().get(..16).unwrap_or_default());
+    }
+    name.extend_from_slice(PARTIAL_SUFFIX.as_bytes());
+    path.with_file_name(OsStr::from_bytes(&name))
+}
+
+/// Whether a path lies in the repository's directory, whatever name it has there: a bind mount may show all or a part of
+/// it elsewhere.
+fn lies_in(path: &Path, repository: &Path) -> bool {
+    let identity = |path: &Path| fs::metadata(path).ok().map(|there| (there.dev(), there.ino()));
+    let areas = Area::fixed();
+    let parts = areas.iter().map(|area| repository.join(area.path()));
+    let parts: Vec<(u64, u64)> =
+        parts.chain([repository.to_owned()]).filter_map(|part| identity(&part)).collect();
+    path.ancestors().filter_map(identity).any(|ancestor| parts.contains(&ancestor))
 }
 
 /// Opens the file that is written until it is complete: ours alone, and not led elsewhere by links.

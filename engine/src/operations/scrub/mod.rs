@@ -1,22 +1,28 @@
 //! Reads back what is stored and verifies it; marks what is bad, so that the next backup stores it anew.
+//!
+//! A full scrub reads each pack once, from its begin to its end, and then follows the revisions through their maps: of
+//! what they reach it is enough to see in the index that a copy lies in a pack that was read. Nothing is kept of what is
+//! in order but the ids of packs, so memory does not grow with the chunks.
 
 mod compare;
+mod files;
+mod findings;
 mod packs;
 mod reach;
-mod sample;
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::backend::{Area, Key};
 use crate::error::{Error, Result};
-use crate::format::{
-    BadObject, Damage, Header, Labels, MAX_SEALED_SIZE, ObjectType, Record, Timestamp, open,
-};
+use crate::format::{Damage, ObjectType, Record};
 use crate::id::{ObjectId, RevisionId};
 use crate::monitor::Monitor;
+use crate::parallel;
 use crate::repository::{Repository, Stream};
 use crate::source::ImageSource;
+
+use findings::{Affected, Findings};
 
 /// What is verified.
 pub enum ScrubScope {
@@ -44,12 +50,14 @@ pub struct ScrubReport {
     pub bytes_checked: u64,
     /// Objects without an intact copy.
     pub bad: Vec<BadChunk>,
+    /// Objects without an intact copy that no revision uses: nothing is lost with them, and no backup will use them.
+    pub unused: Vec<BadChunk>,
     /// Where the source differs from the revision, in bytes.
     pub mismatched: Vec<Range<u64>>,
     /// Stored files that are damaged, and how.
     pub damaged_files: Vec<(String, String)>,
     /// Packs that are damaged, and how, though nothing is lost with them: all that they miss has a good copy in
-    /// another pack.
+    /// another pack, or is used by no revision.
     pub superseded: Vec<(String, String)>,
 }
 
@@ -62,14 +70,30 @@ pub struct BadChunk {
     pub object_type: ObjectType,
     /// What is wrong.
     pub reason: String,
-    /// The revisions that need it, as `stream@name`.
-    pub revisions: Vec<String>,
+    /// The revisions that need it, as `stream@name`; `None` if the scrub ended before it had looked.
+    pub revisions: Option<Vec<String>>,
 }
 
 impl ScrubReport {
-    /// Whether everything that was looked at is in order. Files that nobody misses anything of don't count.
+    /// Whether everything that was looked at is in order. What nobody misses does not count.
     pub fn is_clean(&self) -> bool {
         self.bad.is_empty() && self.mismatched.is_empty() && self.damaged_files.is_empty()
+    }
+}
+
+/// A scrub that did not come to its end. What it had found is marked all the same.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct UnfinishedScrub {
+    /// Why it ended.
+    pub error: Error,
+    /// What was found until then.
+    pub report: ScrubReport,
+}
+
+impl From<Error> for Box<UnfinishedScrub> {
+    fn from(error: Error) -> Self {
+        Box::new(UnfinishedScrub { error, report: ScrubReport::default() })
     }
 }
 
@@ -82,33 +106,19 @@ pub fn scrub(
     scope: &ScrubScope,
     options: &ScrubOptions,
     monitor: &dyn Monitor,
-) -> Result<ScrubReport> {
-    if !(options.percent > 0.0 && options.percent <= 100.0) {
-        let reason = format!("{} is not more than 0 and at most 100", options.percent);
-        return Err(Error::BadParameter { what: "percentage", reason });
+) -> Result<ScrubReport, Box<UnfinishedScrub>> {
+    let scrub = Scrub::new(repository, options, monitor)?;
+    let mut findings = Findings::default();
+    let checked = scrub.check(scope, &mut findings);
+    let is_whole = checked.is_ok() && matches!(scope, ScrubScope::Everything);
+    // However it ended, and before anything else can fail.
+    scrub.mark(&findings, is_whole);
+    let ended = checked.and_then(|revisions| scrub.conclude(&revisions, &mut findings));
+    let report = findings.into_report();
+    match ended {
+        Ok(()) => Ok(report),
+        Err(error) => Err(Box::new(UnfinishedScrub { error, report })),
     }
-    let seed = blake3::derive_key("treering v1 scrub sample", RevisionId::random().as_bytes());
-    let (findings, report) = (Findings::default(), ScrubReport::default());
-    let mut scrub = Scrub { repository, options, monitor, seed, findings, report };
-    let revisions = match scope {
-        ScrubScope::Everything => scrub.check_files()?,
-        ScrubScope::Revisions(revisions) => revisions.clone(),
-    };
-    if options.source.is_some() && revisions.len() != 1 {
-        let reason = "it is compared with one revision: name it as STREAM@SPEC".to_owned();
-        return Err(Error::BadParameter { what: "source", reason });
-    }
-    match scope {
-        ScrubScope::Everything => scrub.check_packs()?,
-        ScrubScope::Revisions(_) => {}
-    }
-    scrub.check_reach(&revisions, matches!(scope, ScrubScope::Everything))?;
-    scrub.mark();
-    // Last, so that a source that can't be read keeps no damage from being marked.
-    if let (Some(source), [(_, record)]) = (&options.source, revisions.as_slice()) {
-        scrub.report.mismatched = compare::compare(repository, record, source.as_ref(), monitor)?;
-    }
-    scrub.finish(&revisions)
 }
 
 /// A scrub on its way.
@@ -118,124 +128,81 @@ struct Scrub<'a> {
     monitor: &'a dyn Monitor,
     /// What the sample is drawn with.
     seed: [u8; 32],
-    findings: Findings,
-    report: ScrubReport,
+    /// Objects that were on the damage list when this began.
+    listed_bad: HashSet<ObjectId>,
 }
 
-/// Objects, each with what it is and what is wrong with it.
-type BadOnes = BTreeMap<ObjectId, (ObjectType, String)>;
-
-/// What is known of objects so far.
-#[derive(Default)]
-struct Findings {
-    /// Objects without an intact copy, and what is wrong.
-    bad: BadOnes,
-    /// Objects that were on the damage list, and have an intact copy after all.
-    good_again: HashSet<ObjectId>,
-    /// Copies that are not intact: there may be others.
-    bad_copies: BadOnes,
-    /// Packs that are what they say, and whose every blob that was drawn was verified, or is known to be bad.
-    sound_packs: HashSet<crate::id::PackId>,
-}
-
-impl Scrub<'_> {
-    /// Reads everything that is not a pack. Returns the revisions whose records are in order.
-    fn check_files(&mut self) -> Result<Vec<(Stream, Record)>> {
-        let repository = self.repository;
-        let backend = repository.backend();
-        let header = backend.read(&Key::header(), MAX_SEALED_SIZE);
-        self.note_file(
-            "treering-repository",
-            header.and_then(|bytes| open::<Header>("the repository header", &bytes)),
-        )?;
-        for listed in backend.list(&Area::streams())? {
-            if let Some(id) = crate::id::StreamId::parse(&listed.name) {
-                self.note_file(&format!("streams/{id}"), repository.stream_object(id))?;
-            }
+impl<'a> Scrub<'a> {
+    fn new(repository: &'a Repository, options: &'a ScrubOptions, monitor: &'a dyn Monitor) -> Result<Self> {
+        if !(options.percent > 0.0 && options.percent <= 100.0) {
+            let reason = format!("{} is not more than 0 and at most 100", options.percent);
+            return Err(Error::BadParameter { what: "percentage", reason });
         }
-        let damaged_tables = self.check_tables()?;
-        self.report.damaged_files.extend(damaged_tables);
-        let mut revisions = Vec::new();
-        for stream in repository.streams()? {
-            for key in repository.revisions(&stream)? {
-                let file = Key::record(stream.id, &key).to_string();
-                if let Some(record) = self.note_file(&file, repository.record(&stream, &key))? {
-                    revisions.push((stream.clone(), record));
-                }
-            }
-            for listed in backend.list(&Area::labels(stream.id))? {
-                let Some(revision) = RevisionId::parse(&listed.name) else { continue };
-                let file = Key::labels(stream.id, revision).to_string();
-                self.note_file::<Labels>(&file, repository.labels(&stream, revision))?;
-            }
+        let seed = blake3::derive_key("treering v1 scrub sample", RevisionId::random().as_bytes());
+        let listed_bad = repository.damage()?.objects.iter().map(|object| object.id).collect();
+        Ok(Self { repository, options, monitor, seed, listed_bad })
+    }
+
+    /// Verifies what the scope names; returns its revisions, as far as their records are in order.
+    fn check(&self, scope: &ScrubScope, findings: &mut Findings) -> Result<Vec<(Stream, Record)>> {
+        let revisions = match scope {
+            ScrubScope::Everything => self.check_files(findings)?,
+            ScrubScope::Revisions(revisions) => revisions.clone(),
+        };
+        if self.options.source.is_some() && revisions.len() != 1 {
+            let reason = "it is compared with one revision: name it as STREAM@SPEC".to_owned();
+            return Err(Error::BadParameter { what: "source", reason });
+        }
+        let everything = matches!(scope, ScrubScope::Everything);
+        if everything {
+            self.check_packs(findings)?;
+        }
+        self.check_reach(&revisions, everything, findings)?;
+        if findings.chunks_checked == 0 && findings.bad.is_empty() {
+            self.check_one_each(&revisions, findings)?;
         }
         Ok(revisions)
     }
 
-    /// Verifies the index tables; names those that are damaged.
-    fn check_tables(&self) -> Result<Vec<(String, String)>> {
-        let verify = || self.repository.store().index().verify_tables(|_| self.go_on());
-        match verify() {
-            // A backup beside this one has merged a table away since it was listed.
-            Err(error) if error.is_not_found() => verify(),
-            result => result,
+    /// Looks which revisions are affected, and compares with the source.
+    fn conclude(&self, revisions: &[(Stream, Record)], findings: &mut Findings) -> Result<()> {
+        findings.affected = Some(self.affected(revisions, findings)?);
+        // Last, so that a source that can't be read keeps no damage from being known.
+        match (&self.options.source, revisions) {
+            (Some(source), [(_, record)]) => self.compare(record, source.as_ref(), findings),
+            _ => Ok(()),
         }
     }
 
-    /// Notes a file that is damaged; other errors end the scrub. A file that is gone was removed meanwhile.
-    fn note_file<T>(&mut self, file: &str, result: Result<T>) -> Result<Option<T>> {
-        match result {
-            Ok(value) => Ok(Some(value)),
-            Err(error) if error.is_damage() => {
-                self.report.damaged_files.push((file.to_owned(), error.to_string()));
-                Ok(None)
+    /// Writes the damage list. After everything was read, what is listed and was not found to be bad is no longer stored,
+    /// or good again.
+    fn mark(&self, findings: &Findings, is_whole: bool) {
+        let is_settled = |id: &&ObjectId| is_whole || findings.good_again.contains(*id);
+        let remove: Vec<ObjectId> = match findings.too_many {
+            true => Vec::new(),
+            false => {
+                let listed = self.listed_bad.iter().filter(|id| !findings.bad.contains_key(*id));
+                listed.filter(is_settled).copied().collect()
             }
-            Err(error) if error.is_not_found() => Ok(None),
-            Err(error) => Err(error),
+        };
+        if findings.too_many {
+            let kept = findings::MAX_BAD;
+            self.monitor.warn(&format!(
+                "more than {kept} objects are bad: {kept} are named and marked; scrub again after the next backup"
+            ));
         }
-    }
-
-    fn go_on(&self) -> Result<()> {
-        match self.monitor.is_cancelled() {
-            true => Err(Error::Cancelled),
-            false => Ok(()),
-        }
-    }
-
-    /// Writes the damage list.
-    fn mark(&self) {
-        let add = bad_objects(&self.findings.bad);
-        let remove: Vec<ObjectId> = self.findings.good_again.iter().copied().collect();
-        if let Err(error) = self.repository.change_damage(add, &remove) {
+        if let Err(error) = self.repository.change_damage(findings.bad_objects(), &remove) {
             self.monitor.warn(&format!("what was found could not be noted in the repository: {error}"));
         }
     }
 
-    /// Says what was found, and which revisions are affected.
-    fn finish(mut self, revisions: &[(Stream, Record)]) -> Result<ScrubReport> {
-        let bad = std::mem::take(&mut self.findings.bad);
-        let affected = self.affected(revisions, &bad)?;
-        self.report.bad = bad
-            .into_iter()
-            .map(|(id, (object_type, reason))| BadChunk {
-                id,
-                object_type,
-                reason,
-                revisions: affected.get(&id).cloned().unwrap_or_default(),
-            })
-            .collect();
-        self.report.damaged_files.sort();
-        self.report.superseded.sort();
-        Ok(self.report)
-    }
-
     /// The revisions that need each bad object.
-    fn affected(&self, scope: &[(Stream, Record)], bad: &BadOnes) -> Result<BTreeMap<ObjectId, Vec<String>>> {
-        let mut affected: BTreeMap<ObjectId, Vec<String>> = BTreeMap::new();
-        if bad.is_empty() {
+    fn affected(&self, scope: &[(Stream, Record)], findings: &Findings) -> Result<Affected> {
+        let mut affected = BTreeMap::new();
+        let damage = Damage { objects: findings.questionable() };
+        if damage.objects.is_empty() {
             return Ok(affected);
         }
-        let damage = Damage { objects: bad_objects(bad) };
         // Other revisions than those that were asked about may need it as well.
         let mut revisions = scope.to_vec();
         for stream in self.repository.streams()? {
@@ -251,35 +218,88 @@ impl Scrub<'_> {
         let reached = self.repository.damaged_revisions(&damage, &records)?;
         for (stream, record) in &revisions {
             for id in reached.get(&record.id).into_iter().flatten() {
-                affected.entry(*id).or_default().push(format!("{}@{}", stream.name, record.name));
+                let needing: &mut Vec<String> = affected.entry(*id).or_default();
+                needing.push(format!("{}@{}", stream.name, record.name));
             }
         }
         Ok(affected)
     }
+
+    fn go_on(&self) -> Result<()> {
+        match self.monitor.is_cancelled() {
+            true => Err(Error::Cancelled),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether a chunk is to be read: it belongs to the percentage, at random, another part each time; or it is listed.
+    fn is_drawn(&self, id: &ObjectId) -> bool {
+        if self.options.percent >= 100.0 || self.listed_bad.contains(id) {
+            return true;
+        }
+        let drawn = blake3::keyed_hash(&self.seed, id.as_bytes());
+        let [a, b, c, d, ..] = *drawn.as_bytes();
+        f64::from(u32::from_le_bytes([a, b, c, d])) < self.options.percent / 100.0 * 4_294_967_296.0
+    }
 }
 
-/// The root of a revision's map.
-fn root_of(record: &Record) -> ObjectId {
-    record.content.root()
-}
-
-/// Objects as the damage list names them.
-fn bad_objects(bad: &BadOnes) -> Vec<BadObject> {
-    let found = Timestamp::now();
-    let named = |(id, (object_type, reason)): (&ObjectId, &(ObjectType, String))| BadObject {
-        id: *id,
-        type_code: object_type.code(),
-        found,
-        reason: reason.clone(),
-    };
-    bad.iter().map(named).collect()
+/// Works on items side by side and takes, in order, what they gave, until one of them ends the work. What is under way
+/// then is taken all the same: no finding is lost.
+fn gather<T: Send, R: Send>(
+    items: impl Iterator<Item = T> + Send,
+    work: impl Fn(T) -> (R, Result<()>) + Sync,
+    mut take: impl FnMut(R) -> Result<()>,
+) -> Result<()> {
+    let stopped = AtomicBool::new(false);
+    let mut ended = Ok(());
+    parallel::ordered(
+        items.take_while(|_| !stopped.load(Ordering::Relaxed)).map(Ok),
+        || (),
+        |(), item| Ok(work(item)),
+        |(found, result)| {
+            let taken = take(found);
+            if let Err(error) = result.and(taken)
+                && !stopped.swap(true, Ordering::Relaxed)
+            {
+                ended = Err(error);
+            }
+            Ok(())
+        },
+    )?;
+    ended
 }
 
 /// What is wrong with stored bytes. An error that says nothing of them (no permission, no file handle) is returned,
 /// and ends the scrub: whatever was marked for it would be marked wrongly.
 fn damage_of(error: Error) -> Result<String> {
-    match error.is_damage() || error.is_not_found() {
+    match error.is_loss() {
         true => Ok(error.to_string()),
         false => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::{BadObject, Timestamp};
+    use crate::monitor::SilentMonitor;
+    use crate::repository::CreateOptions;
+
+    #[test]
+    fn a_full_scrub_takes_off_the_list_what_is_not_stored_any_more() {
+        let directory = tempfile::tempdir().unwrap();
+        let repository = Repository::create(directory.path(), &CreateOptions::default()).unwrap();
+        let gone = BadObject {
+            id: ObjectId::from_bytes([7; 32]),
+            type_code: ObjectType::Chunk.code(),
+            found: Timestamp::now(),
+            reason: String::new(),
+        };
+        repository.change_damage(vec![gone], &[]).unwrap();
+        let options = ScrubOptions { percent: 1.0, source: None };
+        for (scope, listed) in [(ScrubScope::Revisions(Vec::new()), 1), (ScrubScope::Everything, 0)] {
+            scrub(&repository, &scope, &options, &SilentMonitor).unwrap();
+            assert_eq!(repository.damage().unwrap().objects.len(), listed);
+        }
     }
 }

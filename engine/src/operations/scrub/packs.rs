@@ -2,25 +2,19 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::sample::check_sample;
-use super::{Scrub, damage_of};
-use crate::backend::{Area, Key};
+use super::findings::DamagedPack;
+use super::{Findings, Scrub, damage_of, gather};
+use crate::backend::Area;
 use crate::error::Result;
-use crate::format::{ObjectType, PackEntry, PackHeader, PackKind};
+use crate::format::{ObjectType, PackEntry, PackKind};
 use crate::id::{ObjectId, PackId};
-use crate::parallel;
-use crate::store::{Location, PackCheck};
+use crate::store::Location;
 
-/// What one pack gave. Small where all is in order, for it is kept of every pack.
-struct PackFindings {
+/// What one pack gave.
+struct CheckedPack {
     kind: PackKind,
     pack: PackId,
-    /// `Err` if the pack can't be taken at its word at all.
-    checked: std::result::Result<Checked, String>,
-}
-
-#[derive(Default)]
-struct Checked {
+    frame: Frame,
     chunks: u64,
     bytes: u64,
     bad: Vec<(PackEntry, String)>,
@@ -28,36 +22,26 @@ struct Checked {
     good_again: Vec<ObjectId>,
 }
 
+/// What holds the blobs of a pack together.
+enum Frame {
+    Intact,
+    /// The pack can't be taken at its word at all.
+    Damaged(String),
+    /// The pack is gone: whether it is missed, the tables say.
+    Gone,
+}
+
 impl Scrub<'_> {
     /// Verifies packs: header and directory, and checksum and content of as many chunks as were asked for.
-    pub(super) fn check_packs(&mut self) -> Result<()> {
+    pub(super) fn check_packs(&self, findings: &mut Findings) -> Result<()> {
         let (packs, total) = self.list_packs()?;
         self.monitor.begin("reading packs", Some(total));
-        let listed_bad = self.listed_bad()?;
-        let mut all = Vec::with_capacity(packs.len());
-        let this = &*self;
-        parallel::ordered(
-            packs.into_iter().map(Ok),
-            || (),
-            |(), (kind, pack)| this.check_pack(kind, pack, &listed_bad),
-            |findings| {
-                all.extend(findings);
-                Ok(())
-            },
+        gather(
+            packs.into_iter(),
+            |(kind, pack)| self.check_pack(kind, pack),
+            |checked| self.take_pack(checked, findings),
         )?;
-        let missing = self.repository.store().index().missing_packs()?;
-        let gone = |kind| (kind, "it is gone or truncated".to_owned());
-        let mut unreadable: HashMap<_, _> =
-            missing.into_iter().map(|(pack, kind)| (pack, gone(kind))).collect();
-        for findings in all {
-            match findings.checked {
-                Ok(checked) => self.take_checked(findings.kind, findings.pack, checked)?,
-                Err(reason) => {
-                    unreadable.insert(findings.pack, (findings.kind, reason));
-                }
-            }
-        }
-        self.check_unreadable(unreadable)
+        self.check_unreadable(findings)
     }
 
     /// All packs, and their size.
@@ -75,137 +59,153 @@ impl Scrub<'_> {
         Ok((packs, total))
     }
 
-    /// Packs that are gone or whose directories are damaged: what tables say of them is tried piece by piece.
-    fn check_unreadable(&mut self, packs: HashMap<PackId, (PackKind, String)>) -> Result<()> {
-        let kinds = packs.iter().map(|(pack, (kind, _))| (*pack, *kind)).collect();
-        let mut objects: HashMap<PackId, Vec<ObjectId>> = HashMap::new();
-        for (id, location) in self.repository.store().index().entries_of(&kinds)? {
-            let object_type = location.kind.object_type();
-            if let Err(error) = self.repository.store().verify_place(object_type, &id, &location) {
-                self.findings.bad_copies.insert(id, (object_type, damage_of(error)?));
+    /// What was found in a pack, and whether the scrub can go on.
+    fn check_pack(&self, kind: PackKind, pack: PackId) -> (CheckedPack, Result<()>) {
+        let frame = Frame::Gone;
+        let mut found =
+            CheckedPack { kind, pack, frame, chunks: 0, bytes: 0, bad: Vec::new(), good_again: Vec::new() };
+        let result = self.check_pack_into(&mut found);
+        (found, result)
+    }
+
+    fn check_pack_into(&self, found: &mut CheckedPack) -> Result<()> {
+        self.go_on()?;
+        let (mut check, entries) = match self.repository.store().check_pack(found.kind, found.pack) {
+            Ok(opened) => opened,
+            Err(error) if error.is_not_found() => return Ok(()),
+            Err(error) => {
+                found.frame = Frame::Damaged(damage_of(error)?);
+                return Ok(());
             }
-            objects.entry(location.pack).or_default().push(id);
+        };
+        found.frame = Frame::Intact;
+        for entry in entries {
             self.go_on()?;
-        }
-        for (pack, (kind, reason)) in packs {
-            let objects = objects.remove(&pack).unwrap_or_default();
-            self.note_damaged_pack(kind, pack, reason, &objects)?;
+            // Metadata is verified whole.
+            if found.kind == PackKind::Metadata || self.is_drawn(&entry.id) {
+                match check.verify(&entry) {
+                    Ok(()) => found.note_intact(&entry, self.listed_bad.contains(&entry.id)),
+                    Err(error) => found.bad.push((entry, damage_of(error)?)),
+                }
+            }
+            self.monitor.advance(entry.stored_len.into());
         }
         Ok(())
     }
 
-    /// `None` if the pack is gone: whether it is missed, the tables say.
-    fn check_pack(
-        &self,
-        kind: PackKind,
-        pack: PackId,
-        listed_bad: &HashSet<ObjectId>,
-    ) -> Result<Option<PackFindings>> {
-        let check = match self.inspect(kind, pack, listed_bad) {
-            Ok(check) => check,
-            Err(error) if error.is_not_found() => return Ok(None),
-            Err(error) => return Ok(Some(PackFindings { kind, pack, checked: Err(damage_of(error)?) })),
-        };
-        // By place: a pack may hold two copies of an object.
-        let bad: HashSet<u32> = check.bad.iter().map(|entry| entry.offset).collect();
-        let mut checked = Checked::default();
-        for entry in check.entries {
-            self.go_on()?;
-            if bad.contains(&entry.offset) {
-                checked.bad.push((entry, format!("its copy in pack {pack} does not have its checksum")));
-                continue;
+    fn take_pack(&self, checked: CheckedPack, findings: &mut Findings) -> Result<()> {
+        let CheckedPack { kind, pack, frame, chunks, bytes, bad, good_again } = checked;
+        findings.chunks_checked += chunks;
+        findings.bytes_checked += bytes;
+        findings.good_again.extend(good_again);
+        match frame {
+            Frame::Gone => return Ok(()),
+            Frame::Damaged(reason) => {
+                findings.damaged_packs.push(DamagedPack { kind, pack, reason, lost: None });
+                return Ok(());
             }
-            if let Err(error) = self.verify_copy(kind, pack, &entry) {
-                checked.bad.push((entry, damage_of(error)?));
-                continue;
-            }
-            if entry.object_type == ObjectType::Chunk {
-                checked.chunks += 1;
-                checked.bytes += u64::from(entry.plain_len);
-            }
-            checked.good_again.extend(listed_bad.get(&entry.id));
-        }
-        Ok(Some(PackFindings { kind, pack, checked: Ok(checked) }))
-    }
-
-    /// Reads a pack, or of a data pack those chunks that are drawn. What is on the damage list is always.
-    fn inspect(&self, kind: PackKind, pack: PackId, listed_bad: &HashSet<ObjectId>) -> Result<PackCheck> {
-        let repository = self.repository.header().id;
-        let backend = self.repository.backend().as_ref();
-        let passed = |bytes| {
-            self.monitor.advance(bytes);
-            self.go_on()
+            Frame::Intact => findings.sound_packs.insert(pack),
         };
-        if kind == PackKind::Metadata || self.options.percent >= 100.0 {
-            return PackCheck::run(backend, repository, kind, pack, passed);
-        }
-        let draw = |entry: &PackEntry| listed_bad.contains(&entry.id) || self.draw(&entry.id);
-        check_sample(backend, PackHeader { kind, pack, repository }, draw, passed)
-    }
-
-    fn verify_copy(&self, kind: PackKind, pack: PackId, entry: &PackEntry) -> Result<()> {
-        let location = Location {
-            pack,
-            kind,
-            offset: entry.offset,
-            stored_len: entry.stored_len,
-            plain_len: entry.plain_len,
-        };
-        self.repository.store().verify_place(entry.object_type, &entry.id, &location)
-    }
-
-    fn take_checked(&mut self, kind: PackKind, pack: PackId, checked: Checked) -> Result<()> {
-        self.report.chunks_checked += checked.chunks;
-        self.report.bytes_checked += checked.bytes;
-        self.findings.good_again.extend(checked.good_again);
-        self.findings.sound_packs.insert(pack);
-        if checked.bad.is_empty() {
+        if bad.is_empty() {
             return Ok(());
         }
-        let reason = format!("{} of its objects are not intact", checked.bad.len());
-        let objects: Vec<ObjectId> = checked.bad.iter().map(|(entry, _)| entry.id).collect();
-        for (entry, reason) in checked.bad {
-            self.findings.bad_copies.insert(entry.id, (entry.object_type, reason));
+        let reason = format!("{} of its objects are not intact", bad.len());
+        let mut lost = Vec::new();
+        let mut result = Ok(());
+        for (entry, reason) in bad {
+            let place = Location::in_pack(kind, pack, &entry);
+            let is_lost = self.note_bad_copy(entry.id, entry.object_type, &place, reason, findings);
+            if *is_lost.as_ref().unwrap_or(&true) {
+                lost.push(entry.id);
+            }
+            result = result.and(is_lost.map(|_| ()));
         }
-        self.note_damaged_pack(kind, pack, reason, &objects)
+        findings.damaged_packs.push(DamagedPack { kind, pack, reason, lost: Some(lost) });
+        result
     }
 
-    /// Notes a damaged pack that no longer serves for these objects: a loss only if one of them has no other copy.
-    fn note_damaged_pack(
-        &mut self,
-        kind: PackKind,
-        pack: PackId,
-        reason: String,
-        objects: &[ObjectId],
-    ) -> Result<()> {
-        // A pack that no table names: what it holds is not known, so it is not known to be superseded.
-        let mut missed = objects.is_empty();
-        for id in objects {
-            self.go_on()?;
-            missed = !self.has_copy_elsewhere(kind, pack, id)?;
-            if missed {
-                break;
+    /// Packs that are gone or whose directories are damaged: what tables say of them is tried piece by piece.
+    fn check_unreadable(&self, findings: &mut Findings) -> Result<()> {
+        let index = self.repository.store().index();
+        let known: HashSet<PackId> = findings.damaged_packs.iter().map(|damaged| damaged.pack).collect();
+        for (pack, kind) in index.missing_packs()? {
+            if !known.contains(&pack) {
+                let reason = "it is gone or truncated".to_owned();
+                findings.damaged_packs.push(DamagedPack { kind, pack, reason, lost: None });
             }
         }
-        let file = (Key::pack(kind, pack).to_string(), reason);
-        match missed {
-            true => self.report.damaged_files.push(file),
-            false => self.report.superseded.push(file),
+        let unreadable = findings.damaged_packs.iter().filter(|damaged| damaged.lost.is_none());
+        let unreadable = unreadable.map(|damaged| (damaged.pack, damaged.kind)).collect();
+        // A pack that no table names is not in here: what it held is not known.
+        let mut lost: HashMap<PackId, Vec<ObjectId>> = HashMap::new();
+        index.visit_entries_of(&unreadable, |id, place| {
+            self.go_on()?;
+            let lost = lost.entry(place.pack).or_default();
+            let object_type = place.kind.object_type();
+            let is_lost = match self.repository.store().verify_place(object_type, &id, &place) {
+                Err(error) => self.note_bad_copy(id, object_type, &place, damage_of(error)?, findings)?,
+                Ok(()) if self.has_copy_elsewhere(&id, object_type, &place)? => false,
+                Ok(()) => {
+                    findings.note_relied_on(id, object_type);
+                    true
+                }
+            };
+            // Those that are not kept need no memory either.
+            if is_lost && !findings.too_many {
+                lost.push(id);
+            }
+            Ok(())
+        })?;
+        for damaged in findings.damaged_packs.iter_mut().filter(|damaged| damaged.lost.is_none()) {
+            damaged.lost = lost.remove(&damaged.pack);
         }
         Ok(())
     }
 
-    fn has_copy_elsewhere(&self, kind: PackKind, pack: PackId, id: &ObjectId) -> Result<bool> {
+    /// Notes a copy of an object that is not intact; says whether the object is lost with it. A bad copy is no harm while
+    /// another is intact. One without, used or not, must not be built upon.
+    fn note_bad_copy(
+        &self,
+        id: ObjectId,
+        object_type: ObjectType,
+        place: &Location,
+        reason: String,
+        findings: &mut Findings,
+    ) -> Result<bool> {
+        if findings.bad.contains_key(&id) {
+            return Ok(true);
+        }
+        let elsewhere = self.has_copy_elsewhere(&id, object_type, place);
+        // Also if that could not be told.
+        if !matches!(elsewhere, Ok(true)) {
+            findings.note_bad(id, object_type, reason);
+        }
+        elsewhere.map(|found| !found)
+    }
+
+    fn has_copy_elsewhere(&self, id: &ObjectId, object_type: ObjectType, place: &Location) -> Result<bool> {
         let store = self.repository.store();
         for location in store.index().locate_in_tables(id)? {
-            if location.pack == pack {
+            if (location.pack, location.offset) == (place.pack, place.offset) {
                 continue;
             }
-            match store.verify_place(kind.object_type(), id, &location) {
+            match store.verify_place(object_type, id, &location) {
                 Ok(()) => return Ok(true),
                 Err(error) => damage_of(error)?,
             };
         }
         Ok(false)
+    }
+}
+
+impl CheckedPack {
+    fn note_intact(&mut self, entry: &PackEntry, is_listed_bad: bool) {
+        if entry.object_type == ObjectType::Chunk {
+            self.chunks += 1;
+            self.bytes += u64::from(entry.plain_len);
+        }
+        if is_listed_bad {
+            self.good_again.push(entry.id);
+        }
     }
 }

@@ -17,19 +17,18 @@ const MERGE_AT: usize = 8;
 
 /// Merges what there is to merge. Does nothing if another process is at it.
 pub(in crate::store) fn merge_tables(backend: &dyn Backend, repository: RepositoryId) -> Result<()> {
-    let listed = backend.list(&Area::index())?;
-    if listed.len() < MERGE_AT {
+    if backend.names(&Area::index())?.len() < MERGE_AT {
         return Ok(());
     }
     let Some(_lock) = backend.try_lock("index")? else { return Ok(()) };
     loop {
         let mut tables = Vec::new();
-        for listed in backend.list(&Area::index())? {
-            let Some(id) = TableId::parse(&listed.name) else { continue };
+        for name in backend.names(&Area::index())? {
+            let Some(id) = TableId::parse(&name) else { continue };
             match Table::open(backend, repository, id) {
                 Ok(table) => tables.push(Arc::new(table)),
                 // A damaged table is left for `check`, which can say what was lost with it.
-                Err(error) if error.is_damage() || error.is_not_found() => {}
+                Err(error) if error.is_loss() => {}
                 Err(error) => return Err(error),
             }
         }
@@ -165,5 +164,235 @@ impl Cursor<'_> {
             self.block += 1;
         }
         Ok(self.entries.as_slice().first().map(|entry| entry.id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::LocalBackend;
+    use crate::format::PackKind;
+    use crate::id::PackId;
+    use crate::store::index::Location;
+
+    const REPOSITORY: RepositoryId = RepositoryId::from_bytes([1; 16]);
+
+    struct World {
+        _directory: tempfile::TempDir,
+        backend: LocalBackend,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let backend = LocalBackend::new(directory.path().to_owned());
+            backend.create_areas(&Area::fixed()).unwrap();
+            Self { _directory: directory, backend }
+        }
+
+        /// Publishes a table that places these objects, in this order, in one pack each; the number is the offset.
+        fn table(&self, entries: &[(u64, PackId, u32)]) {
+            let mut packs: Vec<PackId> = Vec::new();
+            let mut placed: Vec<TableEntry> = Vec::new();
+            for &(object, pack, offset) in entries {
+                let ordinal = packs.iter().position(|known| *known == pack).unwrap_or_else(|| {
+                    packs.push(pack);
+                    packs.len() - 1
+                });
+                placed.push(TableEntry {
+                    id: id(object),
+                    pack: ordinal as u32,
+                    offset,
+                    stored_len: 3,
+                    plain_len: 4,
+                });
+            }
+            placed.sort_by_key(|entry| entry.id);
+            let packs: Vec<TablePack> =
+                packs.into_iter().map(|pack| TablePack { pack, kind: PackKind::Data, size: 5 }).collect();
+            let count = placed.len() as u64;
+            let table = write_table(&self.backend, REPOSITORY, &packs, count, placed.into_iter().map(Ok));
+            table.unwrap().publish(&self.backend).unwrap();
+        }
+
+        fn merge(&self) {
+            merge_tables(&self.backend, REPOSITORY).unwrap();
+        }
+
+        fn names(&self) -> Vec<String> {
+            let mut names: Vec<String> =
+                self.backend.list(&Area::index()).unwrap().into_iter().map(|listed| listed.name).collect();
+            names.sort();
+            names
+        }
+
+        fn open(&self, name: &str) -> Table {
+            Table::open(&self.backend, REPOSITORY, TableId::parse(name).unwrap()).unwrap()
+        }
+
+        /// The one table that is left.
+        fn merged(&self) -> Table {
+            let names = self.names();
+            assert_eq!(names.len(), 1);
+            let table = self.open(&names[0]);
+            table.verify(|_| Ok(())).unwrap();
+            table
+        }
+
+        /// Changes a byte of a table.
+        fn flip(&self, name: &str, offset: u64) {
+            let key = Area::index().key(name);
+            let mut bytes = self.backend.read(&key, 1 << 30).unwrap();
+            bytes[offset as usize] ^= 1;
+            self.backend.put(&key, &bytes).unwrap();
+        }
+    }
+
+    fn id(number: u64) -> ObjectId {
+        let mut bytes = [0; 32];
+        // Spread evenly, as hashes are.
+        bytes[..8].copy_from_slice(&number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
+        ObjectId::from_bytes(bytes)
+    }
+
+    fn pack(number: u64) -> PackId {
+        PackId::from_bytes(u128::from(number + 1).to_le_bytes())
+    }
+
+    /// Packs and offsets of an object.
+    fn places(table: &Table, object: u64) -> Vec<(PackId, u32)> {
+        let place = |location: Location| {
+            assert_eq!((location.kind, location.stored_len, location.plain_len), (PackKind::Data, 3, 4));
+            (location.pack, location.offset)
+        };
+        table.look_up(&id(object)).unwrap().into_iter().map(place).collect()
+    }
+
+    #[test]
+    fn few_tables_are_left_as_they_are() {
+        let world = World::new();
+        (0..MERGE_AT as u64 - 1).for_each(|number| world.table(&[(number, pack(number), 64)]));
+        let before = world.names();
+        world.merge();
+        assert_eq!(world.names(), before);
+    }
+
+    #[test]
+    fn many_tables_become_one_that_knows_everything_where_it_was() {
+        let world = World::new();
+        for number in 0..MERGE_AT as u64 {
+            let entries: Vec<_> =
+                (0..300).map(|object| (1000 * number + object, pack(number), 64 + object as u32)).collect();
+            world.table(&entries);
+        }
+        world.merge();
+        let merged = world.merged();
+        assert_eq!((merged.entry_count(), merged.packs().len()), (2400, 8));
+        for number in 0..8 {
+            for object in 0..300 {
+                let expected = [(pack(number), 64 + object as u32)];
+                assert_eq!(places(&merged, 1000 * number + object), expected);
+                assert_eq!(merged.may_contain(&id(1000 * number + object)), Some(true));
+            }
+            assert_eq!(places(&merged, 1000 * number + 300), []);
+        }
+    }
+
+    #[test]
+    fn places_of_one_object_come_from_the_newest_table_first_also_after_more_merges() {
+        let world = World::new();
+        // So many that equal ids lie on both sides of borders of blocks.
+        let objects = 0..500;
+        let newest_first =
+            |from: u64, to: u64| (from..to).rev().map(|n| (pack(n), n as u32)).collect::<Vec<_>>();
+        let tables = |numbers: std::ops::Range<u64>| {
+            for number in numbers {
+                let entries: Vec<_> =
+                    objects.clone().map(|object| (object, pack(number), number as u32)).collect();
+                world.table(&entries);
+            }
+        };
+        tables(0..8);
+        world.merge();
+        let merged = world.merged();
+        assert_eq!(merged.entry_count(), 4000);
+        objects.clone().for_each(|object| assert_eq!(places(&merged, object), newest_first(0, 8)));
+        tables(8..15);
+        world.merge();
+        let merged = world.merged();
+        objects.clone().for_each(|object| assert_eq!(places(&merged, object), newest_first(0, 15)));
+    }
+
+    #[test]
+    fn a_place_that_several_tables_name_comes_once() {
+        let world = World::new();
+        // What a merge that was cut off leaves, the packs in another order.
+        (0..4).for_each(|_| world.table(&[(1, pack(1), 64), (2, pack(2), 64), (2, pack(1), 70)]));
+        (0..4).for_each(|_| world.table(&[(2, pack(2), 64), (2, pack(1), 70), (3, pack(3), 64)]));
+        world.merge();
+        let merged = world.merged();
+        assert_eq!((merged.entry_count(), merged.packs().len()), (4, 3));
+        assert_eq!(places(&merged, 1), [(pack(1), 64)]);
+        assert_eq!(places(&merged, 2), [(pack(2), 64), (pack(1), 70)]);
+        assert_eq!(places(&merged, 3), [(pack(3), 64)]);
+    }
+
+    #[test]
+    fn empty_tables_are_merged_too() {
+        let world = World::new();
+        (0..8).for_each(|_| world.table(&[]));
+        world.merge();
+        assert_eq!((world.merged().entry_count(), places(&world.merged(), 1)), (0, Vec::new()));
+        (0..6).for_each(|_| world.table(&[]));
+        world.table(&[(1, pack(1), 64)]);
+        world.merge();
+        assert_eq!(places(&world.merged(), 1), [(pack(1), 64)]);
+        World::new().merge();
+    }
+
+    #[test]
+    fn tables_of_another_order_of_magnitude_are_not_rewritten() {
+        let world = World::new();
+        let entries: Vec<_> = (0..1 << 18).map(|object| (object, pack(0), 64)).collect();
+        world.table(&entries);
+        let large = world.names();
+        (1..8).for_each(|number| world.table(&[(number, pack(number), 64)]));
+        world.merge();
+        assert_eq!(world.names().len(), 8, "seven small ones are not enough");
+        world.table(&[(8, pack(8), 64)]);
+        world.merge();
+        let names = world.names();
+        assert_eq!(names.len(), 2);
+        assert!(names.contains(&large[0]));
+    }
+
+    #[test]
+    fn a_damaged_table_is_never_removed() {
+        let world = World::new();
+        (0..8).for_each(|number| world.table(&[(number, pack(number), 64)]));
+        let tables = world.names();
+        // An entry: found while merging, so that all stay.
+        world.flip(&tables[3], 2 * 4096);
+        world.merge();
+        assert_eq!(world.names(), tables);
+        // A header: seven are not enough, with one more they are merged without it.
+        world.flip(&tables[3], 0);
+        world.table(&[(8, pack(8), 64)]);
+        world.merge();
+        let names = world.names();
+        assert_eq!(names.len(), 2);
+        assert!(names.contains(&tables[3]));
+    }
+
+    #[test]
+    fn nothing_is_merged_while_another_does() {
+        let world = World::new();
+        (0..8).for_each(|number| world.table(&[(number, pack(number), 64)]));
+        let lock = world.backend.try_lock("index").unwrap().unwrap();
+        world.merge();
+        assert_eq!(world.names().len(), 8);
+        drop(lock);
+        world.merge();
+        assert_eq!(world.merged().entry_count(), 8);
     }
 }

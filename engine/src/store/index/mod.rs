@@ -34,6 +34,14 @@ pub(crate) struct Location {
     pub(crate) plain_len: u32,
 }
 
+impl Location {
+    /// Where the directory of a pack says that an object lies.
+    pub(crate) fn in_pack(kind: PackKind, pack: PackId, entry: &PackEntry) -> Self {
+        let PackEntry { offset, stored_len, plain_len, .. } = *entry;
+        Self { pack, kind, offset, stored_len, plain_len }
+    }
+}
+
 /// The index of a repository. Opens nothing before the first look-up.
 pub(crate) struct Index {
     backend: Arc<dyn Backend>,
@@ -151,11 +159,7 @@ impl Index {
     pub(crate) fn missing_packs(&self) -> Result<HashMap<PackId, PackKind>> {
         // Tables first: a pack that a table names is there before the table is.
         let set = self.tables()?;
-        let mut sizes = HashMap::new();
-        for kind in PackKind::ALL {
-            let listed = self.backend.list(&Area::packs(kind))?;
-            sizes.extend(listed.iter().filter_map(|file| Some((PackId::parse(&file.name)?, file.size))));
-        }
+        let sizes = self.pack_sizes()?;
         let packs = set.tables.iter().filter(|table| !table.is_damaged()).flat_map(|table| table.packs());
         Ok(packs
             .filter(|pack| sizes.get(&pack.pack) != Some(&pack.size))
@@ -163,11 +167,38 @@ impl Index {
             .collect())
     }
 
-    /// All that the tables say of some packs. Reads every table.
-    pub(crate) fn entries_of(&self, packs: &HashMap<PackId, PackKind>) -> Result<Vec<(ObjectId, Location)>> {
-        let mut found = Vec::new();
+    fn pack_sizes(&self) -> Result<HashMap<PackId, u64>> {
+        let mut sizes = HashMap::new();
+        for kind in PackKind::ALL {
+            let listed = self.backend.list(&Area::packs(kind))?;
+            sizes.extend(listed.iter().filter_map(|file| Some((PackId::parse(&file.name)?, file.size))));
+        }
+        Ok(sizes)
+    }
+
+    /// Sizes of the packs that no table names; none where a table is damaged, as it may have named any.
+    pub(crate) fn unnamed_packs(&self) -> Result<Vec<u64>> {
+        // Packs first: a table that comes meanwhile names what was there.
+        let mut sizes = self.pack_sizes()?;
+        self.reload()?;
+        let set = self.tables()?;
+        let tables: Vec<_> = set.tables.iter().filter(|table| !table.is_damaged()).collect();
+        for pack in tables.iter().flat_map(|table| table.packs()) {
+            sizes.remove(&pack.pack);
+        }
+        let names = self.backend.names(&Area::index())?;
+        let listed = names.iter().filter(|name| TableId::parse(name).is_some()).count();
+        Ok(if listed > tables.len() { Vec::new() } else { sizes.into_values().collect() })
+    }
+
+    /// Calls `visit` for all that the tables say of some packs. Reads every table.
+    pub(crate) fn visit_entries_of(
+        &self,
+        packs: &HashMap<PackId, PackKind>,
+        mut visit: impl FnMut(ObjectId, Location) -> Result<()>,
+    ) -> Result<()> {
         if packs.is_empty() {
-            return Ok(found);
+            return Ok(());
         }
         let set = self.tables()?;
         for table in
@@ -175,28 +206,50 @@ impl Index {
         {
             for block in 0..table.entry_block_count() {
                 let Some(entries) = table.entries(block) else { continue };
-                let places = entries.iter().filter_map(|entry| Some((entry.id, table.location(entry)?)));
-                found.extend(places.filter(|(_, location)| packs.contains_key(&location.pack)));
+                for entry in &entries {
+                    let location = table.location(entry);
+                    if let Some(location) = location.filter(|location| packs.contains_key(&location.pack)) {
+                        visit(entry.id, location)?;
+                    }
+                }
             }
         }
-        Ok(found)
+        Ok(())
     }
 
-    /// Reads every block of every table. Names those that are damaged.
+    /// Opens every table, and reads whole as many of them, the smallest first, as have no more bytes together. Names those
+    /// that are damaged, and says why.
     pub(crate) fn verify_tables(
         &self,
+        bytes_max: u64,
         mut read: impl FnMut(u64) -> Result<()>,
     ) -> Result<Vec<(String, String)>> {
+        match self.try_to_verify_tables(bytes_max, &mut read) {
+            // A backup beside this has merged a table away since it was listed.
+            Err(error) if error.is_not_found() => self.try_to_verify_tables(bytes_max, &mut read),
+            result => result,
+        }
+    }
+
+    fn try_to_verify_tables(
+        &self,
+        mut bytes_max: u64,
+        read: &mut impl FnMut(u64) -> Result<()>,
+    ) -> Result<Vec<(String, String)>> {
         let mut damaged = Vec::new();
-        for listed in self.backend.list(&Area::index())? {
-            let Some(id) = TableId::parse(&listed.name) else { continue };
-            let name = Area::index().key(id).to_string();
+        let mut listed = self.backend.list(&Area::index())?;
+        listed.sort_by_key(|file| file.size);
+        for file in listed {
+            let Some(id) = TableId::parse(&file.name) else { continue };
+            let is_read_whole = file.size <= bytes_max;
+            bytes_max = bytes_max.saturating_sub(file.size);
             let table = Table::open(self.backend.as_ref(), self.repository, id);
-            if let Err(error) = table.and_then(|table| table.verify(&mut read)) {
-                if !error.is_damage() {
-                    return Err(error);
+            match table.and_then(|table| if is_read_whole { table.verify(&mut *read) } else { Ok(()) }) {
+                Ok(()) => {}
+                Err(error) if error.is_damage() => {
+                    damaged.push((Area::index().key(id).to_string(), error.to_string()));
                 }
-                damaged.push((name, error.to_string()));
+                Err(error) => return Err(error),
             }
         }
         Ok(damaged)
@@ -227,8 +280,8 @@ impl Index {
     fn load(&self, known: Option<&TableSet>) -> Result<TableSet> {
         let mut tables = Vec::new();
         let mut damaged = false;
-        for listed in self.backend.list(&Area::index())? {
-            let Some(id) = TableId::parse(&listed.name) else { continue };
+        for name in self.backend.names(&Area::index())? {
+            let Some(id) = TableId::parse(&name) else { continue };
             let open = known.and_then(|set| set.tables.iter().find(|table| table.id() == id));
             if let Some(table) = open.filter(|table| !table.is_damaged()) {
                 tables.push(Arc::clone(table));
@@ -245,6 +298,7 @@ impl Index {
                 Err(error) => return Err(error),
             }
         }
+        // By a clock that may have jumped: then a worse copy is tried first, and costs a read. `Store` tries them all.
         tables.sort_by_key(|table| std::cmp::Reverse(table.created()));
         let wanted = damaged || self.table_lost.load(Ordering::Relaxed);
         let salvaged = if wanted { self.salvage(&tables)? } else { Arc::default() };
@@ -273,8 +327,8 @@ impl Index {
             healthy.iter().flat_map(|table| table.packs()).map(|pack| pack.pack).collect();
         let mut unnamed = Vec::new();
         for kind in PackKind::ALL {
-            let listed = self.backend.list(&Area::packs(kind))?;
-            let packs = listed.iter().filter_map(|file| PackId::parse(&file.name));
+            let names = self.backend.names(&Area::packs(kind))?;
+            let packs = names.iter().filter_map(|name| PackId::parse(name));
             unnamed.extend(packs.filter(|pack| !named.contains(pack)).map(|pack| (kind, pack)));
         }
         let packs: BTreeSet<PackId> = unnamed.iter().map(|(_, pack)| *pack).collect();
@@ -297,8 +351,7 @@ impl Index {
             Err(error) => return log::warn!("{error}"),
         };
         for entry in entries {
-            let PackEntry { offset, stored_len, plain_len, .. } = entry;
-            objects.entry(entry.id).or_default().push(Location { pack, kind, offset, stored_len, plain_len });
+            objects.entry(entry.id).or_default().push(Location::in_pack(kind, pack, &entry));
         }
     }
 

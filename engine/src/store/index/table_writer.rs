@@ -36,7 +36,7 @@ pub(in crate::store) fn write_table(
     entries: impl Iterator<Item = Result<TableEntry>>,
 ) -> Result<TableDraft> {
     let too_large =
-        || Error::BadParameter { what: "index table", reason: "it has too many entries".to_owned() };
+        || Error::NotStorable { object: "index table", reason: "it has too many entries".to_owned() };
     let table = TableId::random();
     let pack_count = u32::try_from(packs.len()).map_err(|_| too_large())?;
     let layout = TableLayout::new(entry_count, pack_count).ok_or_else(too_large)?;

@@ -1,0 +1,247 @@
+//! Small files of the repository that are lost or damaged: what still works, what is said, and what to do.
+#![allow(clippy::unwrap_used, reason = "a test that can't go on may panic")]
+
+mod support;
+
+use std::fs;
+use std::path::PathBuf;
+
+use serde_json::Value;
+use support::system::{Mounted, Requirement, can_use};
+use support::{CHUNK, Run, World, flip_bit, settle, wait_until, write_chunk};
+
+/// Two revisions of vm1, the older one tagged, and one of web.
+fn world() -> World {
+    let world = World::new();
+    let image = world.small_image("vm1.img");
+    world.json(&["backup", "vm1.img", "vm1", "--tag", "first"]);
+    write_chunk(&image, 0, 1000);
+    settle();
+    world.backup("vm1.img", "vm1");
+    world.image("web.img", 5 * CHUNK, &[1, 2]);
+    world.backup("web.img", "web");
+    world
+}
+
+/// The file that holds a stream's name.
+fn file_of(world: &World, stream: &str) -> PathBuf {
+    let holds_name = |path: &PathBuf| {
+        fs::read(path).unwrap().windows(stream.len()).any(|bytes| bytes == stream.as_bytes())
+    };
+    world.stored_files("streams").into_iter().find(holds_name).unwrap()
+}
+
+fn file_name(path: &std::path::Path) -> String {
+    path.file_name().unwrap().to_str().unwrap().to_owned()
+}
+
+fn damaged_files(said: &Value) -> Vec<&str> {
+    said.as_array().unwrap().iter().map(|damaged| damaged["file"].as_str().unwrap()).collect()
+}
+
+/// Loses the file of vm1 in one way after another, and looks each time; then puts it back.
+fn with_lost_name(look: impl Fn(&World, &str)) {
+    let ways: [fn(&PathBuf); 3] = [
+        |file| fs::remove_file(file).unwrap(),
+        |file| fs::write(file, "").unwrap(),
+        |file| flip_bit(file, 40),
+    ];
+    for lose in ways {
+        let world = world();
+        let file = file_of(&world, "vm1");
+        let kept = fs::read(&file).unwrap();
+        lose(&file);
+        look(&world, &file_name(&file));
+        fs::write(&file, kept).unwrap();
+        assert_eq!(world.json(&["status"])["repository"]["damaged_files"], serde_json::json!([]));
+        world.assert_same("vm1", &world.path("vm1.img"));
+    }
+}
+
+/// A lost file of some hundred bytes once hid a whole history without a word.
+#[test]
+fn a_stream_without_its_name_is_named_by_list_status_and_scrub() {
+    with_lost_name(|world, id| {
+        let file = format!("streams/{id}");
+        let says = |run: &Run| run.says(&["error:", id, "back from a copy of the repository"]);
+        let list = world.ok(&["list"]);
+        says(&list);
+        assert!(list.text().contains("NAME LOST") && list.text().contains(id), "{}", list.text());
+        let status = world.ok(&["status"]);
+        says(&status);
+        assert!(status.text().contains(&format!("DAMAGE in {file}")), "{}", status.text());
+        let said = world.json(&["status"]);
+        assert_eq!(damaged_files(&said["repository"]["damaged_files"]), [&file]);
+        let names = said["streams"].as_array().unwrap();
+        assert!(names.iter().any(|stream| stream["name"] == id && stream["revisions"] == 2), "{said}");
+        assert_eq!(damaged_files(&world.json(&["list"])["damaged_files"]), [&file]);
+        let scrub = world.fails(4, &["scrub"], &[]);
+        assert!(scrub.text().contains(&format!("DAMAGED  {file}: ")), "{}", scrub.text());
+        // Another stream is not bothered.
+        assert_eq!(world.ok(&["list", "web"]).stderr, "");
+    });
+}
+
+#[test]
+fn what_a_stream_without_its_name_holds_is_read_under_its_id() {
+    with_lost_name(|world, id| {
+        world.assert_same(id, &world.path("vm1.img"));
+        world.dump(&format!("{id}@tag:first"));
+        world.ok(&["restore", &format!("{id}@0"), "out.img"]);
+        assert_eq!(world.revisions(id).len(), 2);
+        assert_eq!(world.json(&["diff", &format!("{id}@1"), "0"])["bytes_changed"], CHUNK);
+        world.fails(
+            4,
+            &["dump", "vm1"],
+            &["cannot dump vm1", "lost or damaged", id, "hint:", "under its id"],
+        );
+        world.fails(1, &["list", "vm1"], &["cannot list vm1", "lost or damaged", id, "hint:"]);
+    });
+}
+
+#[test]
+fn a_second_stream_of_a_lost_name_is_made_only_if_it_is_asked_for() {
+    with_lost_name(|world, id| {
+        let streams = world.stored_files("streams").len();
+        for options in [&[][..], &["--dry-run"]] {
+            for stream in ["vm1", "new", id] {
+                let arguments = [&["backup", "web.img", stream], options].concat();
+                if stream != id || options.is_empty() {
+                    world.fails(1, &arguments, &["cannot back up web.img", id, "hint:", "--new-stream"]);
+                }
+            }
+        }
+        assert_eq!(world.stored_files("streams").len(), streams);
+        // One that can be read is known not to be it.
+        world.backup("web.img", "web");
+        world.ok(&["backup", "web.img", "new", "--new-stream", "--dry-run"]);
+        world.ok(&["backup", "web.img", "new", "--new-stream"]);
+        world.backup("web.img", "new");
+        assert_eq!(world.revisions("new").len(), 2);
+    });
+}
+
+#[test]
+fn damaged_tables_labels_and_lists_show_in_the_status() {
+    let world = world();
+    world.damage_data_packs();
+    world.fails(4, &["scrub"], &[]);
+    let label = world.stored_files("labels").remove(0);
+    let table = world.stored_files("index").remove(0);
+    let list = world.path("repo/damage");
+    for file in [&label, &table, &list] {
+        let kept = fs::read(file).unwrap();
+        let shown = file.strip_prefix(world.repository()).unwrap().to_str().unwrap();
+        let truncated = kept.len() as u64 / 2;
+        // In the middle: of a table that is an entry, which nothing else reads.
+        flip_bit(file, truncated);
+        for _ in 0..2 {
+            let said = world.json(&["status"]);
+            assert_eq!(damaged_files(&said["repository"]["damaged_files"]), [shown]);
+            let status = world.ok(&["status"]);
+            assert!(
+                status.text().contains(&format!("DAMAGE in {shown}")) || status.text().contains("; DAMAGE")
+            );
+            status.says(&["error:", "damaged"]);
+            fs::write(file, &kept[..truncated as usize]).unwrap();
+        }
+        fs::write(file, kept).unwrap();
+        assert_eq!(world.json(&["status"])["repository"]["damaged_files"], serde_json::json!([]));
+    }
+}
+
+#[test]
+fn the_next_step_fits_what_is_damaged() {
+    let world = world();
+    for (directory, words) in [
+        ("index", ["nothing is lost", "check --repair"]),
+        ("labels", ["back from a copy", "only tags and protection"]),
+    ] {
+        let file = world.stored_files(directory).remove(0);
+        let kept = fs::read(&file).unwrap();
+        fs::write(&file, "").unwrap();
+        world.ok(&["status"]).says(&words);
+        let scrub = world.fails(4, &["scrub"], &[]);
+        assert!(words.iter().all(|word| scrub.text().contains(word)), "{}", scrub.text());
+        world.dump("vm1");
+        fs::write(&file, kept).unwrap();
+    }
+    flip_bit(&world.path("repo/treering-repository"), 30);
+    let run = world.fails(1, &["list"], &["hint: put the file treering-repository back from a copy"]);
+    assert!(!run.stderr.contains("next backup"), "{}", run.stderr);
+}
+
+#[test]
+fn a_repository_whose_medium_is_gone_is_not_taken_for_an_empty_one() {
+    let world = world();
+    for directory in ["streams", "revisions", "labels", "packs/data"] {
+        let (there, away) = (world.path("repo").join(directory), world.path("away"));
+        fs::rename(&there, &away).unwrap();
+        let words = [directory, "the directory is missing", "mounted?"];
+        let command: &[&str] = if directory == "packs/data" { &["scrub"] } else { &["list"] };
+        world.fails(1, command, &words);
+        if directory != "labels" {
+            world.fails(1, &["backup", "vm1.img", "vm1"], &words);
+        }
+        fs::rename(&away, &there).unwrap();
+    }
+    // Nothing is lost with these.
+    for directory in ["sessions", "pins", "locks", "incoming"] {
+        fs::remove_dir_all(world.path("repo").join(directory)).unwrap();
+    }
+    world.ok(&["list"]);
+    world.assert_same("vm1", &world.path("vm1.img"));
+    world.backup("vm1.img", "vm1");
+}
+
+/// Mounts with a log file, and gives the lines that hold a word when the mount has been looked at for a while.
+fn lines_of_mount(world: &World, word: &str, mut look: impl FnMut(&std::path::Path)) -> Vec<String> {
+    let mounted = Mounted::repository(world, &["--log-file", "log"]);
+    for _ in 0..4 {
+        look(mounted.path());
+        std::thread::sleep(std::time::Duration::from_millis(600));
+    }
+    world.ok(&["unmount", "mnt"]);
+    let log = fs::read_to_string(world.path("log")).unwrap();
+    log.lines().filter(|line| line.contains(word)).map(str::to_owned).collect()
+}
+
+#[test]
+fn a_mount_tells_of_lost_files_once_and_serves_what_there_is() {
+    if !can_use(&[Requirement::Root, Requirement::Fuse]) {
+        return;
+    }
+    let world = world();
+    let file = file_of(&world, "vm1");
+    let id = file_name(&file);
+    fs::remove_file(&file).unwrap();
+    flip_bit(&world.stored_files("labels").remove(0), 40);
+    let lines = lines_of_mount(&world, "error", |mount| {
+        assert!(
+            fs::read(mount.join(&id).join("latest.img")).unwrap() == fs::read(world.path("vm1.img")).unwrap()
+        );
+        assert_eq!(fs::read_dir(mount.join(&id).join("by-tag")).unwrap().count(), 0);
+    });
+    assert_eq!(lines.len(), 2, "{lines:#?}");
+}
+
+#[test]
+fn a_mount_whose_repository_goes_away_fails_and_does_not_look_empty() {
+    if !can_use(&[Requirement::Root, Requirement::Fuse]) {
+        return;
+    }
+    let world = world();
+    let away = world.path("away");
+    let mut gone = false;
+    let lines = lines_of_mount(&world, "cannot list", |mount| {
+        if !gone {
+            assert_eq!(fs::read_dir(mount).unwrap().count(), 2);
+            fs::rename(world.repository(), &away).unwrap();
+            fs::create_dir(world.repository()).unwrap();
+            gone = true;
+        }
+        let lists = || fs::read_dir(mount).and_then(|entries| entries.collect::<Result<Vec<_>, _>>());
+        wait_until("the root fails", || lists().is_err_and(|error| error.raw_os_error() == Some(5)));
+    });
+    assert_eq!(lines.len(), 1, "{lines:#?}");
+}
