@@ -144,6 +144,13 @@ pub enum Error {
         revision: String,
     },
 
+    /// What works on trees was asked of an image.
+    #[error("revision {revision} is an image, not a tree")]
+    NotATree {
+        /// The revision's name.
+        revision: String,
+    },
+
     /// Another process holds what is needed.
     #[error("{what} is in use by {holder}")]
     Busy {

@@ -11,14 +11,14 @@
 //! new through `store::StoreWriter`, builds the new map and commits by creating the record.
 //!
 //! # The read path
-//! [`Repository`] finds a revision, [`ImageReader`] walks its map, and `store::Store` reads and verifies each object.
+//! [`Repository`] finds a revision, [`ImageReader`] walks its map or [`TreeReader`] its directories, and `store::Store`
+//! reads and verifies each object.
 //!
 //! Layers, each importing only those above it: `id`, `error`, `extent`, `monitor`; `format` (pure); `backend`; `store`;
 //! `repository`; `revision` and `source`; `operations`, which never call each other. The engine is synchronous, prints
 //! nothing, and reads neither environment nor terminal. On disk, everything is as `docs/format.md` says.
 
 mod backend;
-#[cfg_attr(not(test), expect(dead_code, reason = "used by the backup of trees"))]
 mod chunker;
 mod error;
 mod extent;
@@ -44,5 +44,7 @@ pub use repository::{
     CreateOptions, DEFAULT_CACHE_BYTES, DEFAULT_CHUNK_SIZE, DEFAULT_COMPRESSION, DamagedStream, Repository,
     Stream, StreamList, validate_label, validate_stream_name,
 };
-pub use revision::{ImageReader, StreamLabels, split_revision};
+pub use revision::{
+    EntryRun, EntryRuns, FileExtent, FileReader, ImageReader, StreamLabels, TreeReader, split_revision,
+};
 pub use source::{FileSource, ImageSource, Source, TreeOptions, TreeSource};

@@ -11,8 +11,7 @@ mod in_place;
 #[cfg(test)]
 mod tests;
 
-#[expect(unused_imports, reason = "used by the backup of trees")]
-pub(crate) use bundle::{Bundler, Place};
+pub(crate) use bundle::Bundler;
 pub(crate) use content::ContentCutter;
 pub(crate) use fixed::FixedCutter;
 pub(crate) use in_place::is_changed_in_place;

@@ -11,9 +11,7 @@ mod bytes;
 #[cfg(test)]
 mod canonical;
 mod codec;
-#[cfg_attr(not(test), expect(dead_code, reason = "used by the backup and the readers of trees"))]
 mod directory;
-#[cfg_attr(not(test), expect(dead_code, reason = "used by the backup and the readers of trees"))]
 mod file_node;
 mod filter;
 #[cfg(test)]
@@ -36,13 +34,11 @@ pub use directory::{
     AttributeList, Attributes, DirectoryTop, Entry, EntryContent, EntryName, FileData, Metadata,
     SymlinkTarget, TreeTotals,
 };
-#[cfg_attr(not(test), expect(unused_imports, reason = "used by the backup and the readers of trees"))]
 pub(crate) use directory::{
     DirectoryInner, DirectoryLeaf, DirectorySubtree, MAX_DIRECTORY_LEAF_BYTES, OwnerNames, TreeRoot,
     ends_directory_inner, ends_directory_leaf,
 };
 pub use file_node::FileSubtree;
-#[cfg_attr(not(test), expect(unused_imports, reason = "used by the backup and the readers of trees"))]
 pub(crate) use file_node::{FileInner, FileLeaf, FileSlot, ends_file_node};
 pub(crate) use filter::{Filter, FilterBuilder};
 pub use hash::ObjectType;

@@ -110,6 +110,17 @@ impl Record {
         }
     }
 
+    /// Where the tree begins.
+    ///
+    /// # Errors
+    /// [`Error::NotATree`] if the revision is an image.
+    pub fn tree(&self) -> Result<&TreeContent> {
+        match &self.content {
+            Content::Tree(content) => Ok(content),
+            Content::Image(_) => Err(Error::NotATree { revision: self.name.clone() }),
+        }
+    }
+
     /// The object that all the others of the revision are found from.
     pub(crate) fn root(&self) -> ObjectId {
         self.content.root()

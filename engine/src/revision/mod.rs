@@ -1,6 +1,11 @@
 //! Revisions: their records, labels and SPECs, and readers of what they hold.
 
+mod chunk_parts;
 mod damaged;
+mod directory_place;
+mod directory_reader;
+mod file_map;
+mod file_reader;
 mod image_reader;
 mod labels;
 mod map_diff;
@@ -8,12 +13,22 @@ mod map_reader;
 mod spec;
 #[cfg(test)]
 pub(crate) mod test_maps;
+#[cfg(test)]
+pub(crate) mod test_trees;
+#[cfg(test)]
+mod tests;
+mod tree_reader;
+mod tree_walk;
 
+pub use directory_reader::{EntryRun, EntryRuns};
+pub use file_reader::{FileExtent, FileReader};
 pub use image_reader::ImageReader;
 pub use labels::StreamLabels;
 pub(crate) use map_diff::diff_maps;
 pub(crate) use map_reader::{MapPart, MapReader, Sought, span_of};
 pub use spec::split_revision;
+pub use tree_reader::TreeReader;
+pub(crate) use tree_walk::TreePart;
 
 use crate::backend::{Area, Key};
 use crate::error::{Corrupt, Result};
@@ -56,5 +71,13 @@ impl Repository {
     /// [`Error::NotAnImage`](crate::Error::NotAnImage) if the revision is a tree.
     pub fn open_image(&self, record: &Record) -> Result<ImageReader> {
         ImageReader::open(self, record, record.image()?)
+    }
+
+    /// Opens the tree of a revision for reading.
+    ///
+    /// # Errors
+    /// [`Error::NotATree`](crate::Error::NotATree) if the revision is an image.
+    pub fn open_tree(&self, record: &Record) -> Result<TreeReader> {
+        TreeReader::open(self, record, record.tree()?)
     }
 }

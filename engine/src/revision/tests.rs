@@ -1,11 +1,13 @@
 //! Records of both kinds, and what is asked of the wrong one.
 
-use crate::backend::Key;
+use super::test_maps::absent;
+use super::test_trees::{self, Trees, data, entry};
 use crate::error::Error;
 use crate::format::{
-    BadObject, Content, Counters, Damage, ImageContent, Kind, Method, Record, Timestamp, TreeContent, seal,
+    Attributes, BadObject, Content, Damage, DirectoryTop, EntryContent, FileData, ImageContent, Kind,
+    ObjectType, Record, Timestamp, TreeContent, TreeRoot, TreeTotals,
 };
-use crate::id::{ObjectId, RevisionId};
+use crate::id::ObjectId;
 use crate::repository::{CreateOptions, Repository, Stream};
 
 const ROOT: ObjectId = ObjectId::from_bytes([7; 32]);
@@ -18,38 +20,15 @@ fn tree() -> Content {
     Content::Tree(TreeContent { root: ROOT, entries: 3, bytes: 10 })
 }
 
-/// Stores a record, whatever it says.
+/// Stores the first record of a stream, whatever it says.
 fn commit(repository: &Repository, stream: &Stream, content: Content) -> Record {
-    let now = Timestamp::now();
-    let record = Record {
-        stream: stream.id,
-        sequence: 1,
-        id: RevisionId::random(),
-        name: now.to_revision_name(),
-        snapshot_time: None,
-        start: now,
-        end: now,
-        host: "host".to_owned(),
-        program: "test".to_owned(),
-        source: "/home".to_owned(),
-        source_snapshot: None,
-        evidence: None,
-        parent: None,
-        method: Method::Read,
-        hints: None,
-        counters: Counters::default(),
-        warnings: Vec::new(),
-        content,
-    };
-    let key = Key::record(stream.id, &record.key());
-    repository.backend().create(&key, &seal(&record).unwrap()).unwrap();
-    record
+    test_trees::commit(repository, stream, 1, content)
 }
 
 fn repository_with(kind: Kind) -> (tempfile::TempDir, Repository, Stream) {
     let directory = tempfile::tempdir().unwrap();
     let repository = Repository::create(&directory.path().join("r"), &CreateOptions::default()).unwrap();
-    let stream = repository.stream_for_backup("home", kind, "/home").unwrap();
+    let stream = repository.stream_for_backup("home", kind, "/home", false).unwrap();
     (directory, repository, stream)
 }
 
@@ -75,14 +54,129 @@ fn a_record_whose_content_is_not_of_its_streams_kind_is_damaged() {
 }
 
 #[test]
-fn a_tree_is_damaged_if_its_root_is() {
+fn an_image_is_not_opened_as_a_tree() {
+    let (_directory, repository, stream) = repository_with(Kind::Image);
+    let record = commit(&repository, &stream, image());
+    let error = repository.open_tree(&record).map(|_| ()).unwrap_err();
+    assert!(matches!(error, Error::NotATree { .. }), "{error}");
+    assert_eq!(error.to_string(), format!("revision {} is an image, not a tree", record.name));
+}
+
+#[test]
+fn a_tree_is_opened_if_the_record_says_of_it_what_its_root_does() {
+    let trees = Trees::new();
+    let stream = trees.stream();
+    let root = trees.root(trees.directory(&test_trees::numbered(0..5)));
+    let record = trees.commit(&stream, 1, &root);
+    let tree = trees.repository.open_tree(&record).unwrap();
+    assert_eq!(tree.totals(), TreeTotals { files: 5, directories: 1, others: 0, bytes: 5 });
+    assert_eq!(tree.root(), &root.entry);
+    assert!(tree.find(b"000003").unwrap().is_some());
+    let Content::Tree(content) = record.content.clone() else { panic!("it is a tree") };
+    for wrong in [TreeContent { entries: 5, ..content }, TreeContent { bytes: 6, ..content }] {
+        let record = Record { content: Content::Tree(wrong), ..record.clone() };
+        assert!(trees.repository.open_tree(&record).map(|_| ()).unwrap_err().is_damage());
+    }
+}
+
+#[test]
+fn a_forgotten_tree_is_not_opened() {
+    let trees = Trees::new();
+    let stream = trees.stream();
+    let record = trees.commit(&stream, 1, &trees.root(None));
+    let key = crate::backend::Key::record(stream.id, &record.key());
+    trees.repository.backend().remove(&key).unwrap();
+    let error = trees.repository.open_tree(&record).map(|_| ()).unwrap_err();
+    assert!(error.is_not_found(), "{error}");
+}
+
+#[test]
+fn a_tree_whose_root_is_lost_is_damaged_whatever_is_asked_about() {
     let (_directory, repository, stream) = repository_with(Kind::Tree);
     let record = commit(&repository, &stream, tree());
-    let damaged = |id| {
-        let bad = BadObject { id, type_code: 3, found: Timestamp::now(), reason: "flipped".to_owned() };
-        let damage = Damage { objects: vec![bad] };
-        repository.damaged_revisions(&damage, std::slice::from_ref(&record)).unwrap()
+    for bad in [ROOT, absent(1)] {
+        let affected = damaged_by(&repository, &[bad], std::slice::from_ref(&record));
+        assert_eq!(affected, [vec![ROOT]]);
+    }
+}
+
+/// The bad objects that each record reaches, if these are bad.
+fn damaged_by(repository: &Repository, bad: &[ObjectId], records: &[Record]) -> Vec<Vec<ObjectId>> {
+    let bad_object = |id: &ObjectId| BadObject {
+        id: *id,
+        type_code: 3,
+        found: Timestamp::now(),
+        reason: "flipped".to_owned(),
     };
-    assert_eq!(damaged(ROOT).get(&record.id), Some(&vec![ROOT]));
-    assert!(damaged(ObjectId::from_bytes([8; 32])).is_empty());
+    let damage = Damage { objects: bad.iter().map(bad_object).collect() };
+    let affected = repository.damaged_revisions(&damage, records).unwrap();
+    records.iter().map(|record| affected.get(&record.id).cloned().unwrap_or_default()).collect()
+}
+
+#[test]
+fn a_tree_is_damaged_if_anything_is_that_it_reaches() {
+    let trees = Trees::new();
+    let stream = trees.stream();
+    // The names of these chunks end leaves early.
+    let map = trees.file(&(10..100).map(|number| data(absent(number), 9)).collect::<Vec<_>>());
+    let FileData::Map { subtree, level: 1 } = map else { panic!("{map:?}") };
+    let file_leaf = trees.store().file_inner(&subtree.id).unwrap().children[1].id;
+    let mut fifo = entry("fifo", EntryContent::Fifo);
+    fifo.attributes = Attributes::Chunk(absent(1));
+    let sub = trees.directory(&[fifo, entry("map", EntryContent::File(map))]).unwrap();
+    let root_of = |last: ObjectId| {
+        let slice = FileData::Slice { chunk: last, offset: 0, length: 1 };
+        let entries = [
+            entry("a", EntryContent::Directory(Some(sub))),
+            // Right behind a directory that both trees have: it must not count as a part of that.
+            entry("b", EntryContent::File(slice)),
+            entry("c", EntryContent::Directory(Some(sub))),
+        ];
+        trees.root(trees.directory(&entries))
+    };
+    let top_of = |root: &TreeRoot| match &root.entry.content {
+        EntryContent::Directory(Some(DirectoryTop { id, .. })) => *id,
+        other => panic!("{other:?}"),
+    };
+    let roots = [root_of(absent(2)), root_of(absent(3))];
+    let records = [trees.commit(&stream, 1, &roots[0]), trees.commit(&stream, 2, &roots[1])];
+    let reached = |bad: &[ObjectId]| damaged_by(&trees.repository, bad, &records);
+    for shared in [sub.id, subtree.id, file_leaf, absent(1), absent(10), absent(99)] {
+        assert_eq!(reached(&[shared]), [[shared], [shared]]);
+    }
+    for own in [records[0].content.root(), top_of(&roots[0]), absent(2)] {
+        assert_eq!(reached(&[own]), [vec![own], vec![]]);
+    }
+    assert_eq!(reached(&[absent(1), absent(3)]), [vec![absent(1)], vec![absent(1), absent(3)]]);
+    assert_eq!(reached(&[absent(4)]), [vec![], vec![]]);
+}
+
+#[test]
+fn a_tree_is_damaged_if_a_node_of_it_is_lost_listed_or_not() {
+    let trees = Trees::new();
+    let lost = DirectoryTop { level: 0, id: absent(5), entry_count: 1 };
+    let top = trees.directory(&[
+        entry("a", EntryContent::Directory(Some(lost))),
+        entry("b", EntryContent::File(FileData::Slice { chunk: absent(6), offset: 0, length: 1 })),
+    ]);
+    let record = trees.commit(&trees.stream(), 1, &trees.root(top));
+    let reached = damaged_by(&trees.repository, &[absent(6)], std::slice::from_ref(&record));
+    assert_eq!(reached, [vec![absent(5), absent(6)]]);
+}
+
+#[test]
+fn of_packs_that_are_gone_the_types_of_objects_are_told_as_far_as_they_are_known() {
+    let trees = Trees::new();
+    let chunk = trees.chunk(b"chunk");
+    let node = trees.leaf(&test_trees::numbered(0..1)).id;
+    for id in [chunk, node] {
+        std::fs::remove_file(trees.place(&id).0).unwrap();
+    }
+    let damage = trees.reopened().damage_now().unwrap();
+    let type_of = |id: ObjectId| {
+        let bad = damage.objects.iter().find(|bad| bad.id == id).unwrap();
+        (bad.object_type(), bad.type_code)
+    };
+    assert_eq!(type_of(chunk), (Some(ObjectType::Chunk), 1));
+    assert_eq!(type_of(node), (None, 0));
 }

@@ -32,9 +32,7 @@ impl FileSource {
         let is_device = kind.is_block_device();
         if !kind.is_file() && !is_device {
             let noun = if kind.is_dir() { "a directory" } else { "neither a file nor a block device" };
-            return Err(unusable(format!(
-                "it is {noun}; this version backs up image files and block devices"
-            )));
+            return Err(unusable(format!("it is {noun}; an image is a file or a block device")));
         }
         let file = File::open(path).map_err(|error| unusable(error.to_string()))?;
         let size = seek(&file, SeekFrom::End(0)).map_err(|error| unusable(error.to_string()))?;

@@ -66,11 +66,14 @@ impl Findings {
         }
     }
 
-    /// Notes an object of which no intact copy is known.
+    /// Notes an object of which no intact copy is known. Of its type the last one to tell knows best: revisions, that
+    /// come after packs, show what it is used for.
     pub(super) fn note_bad(&mut self, id: ObjectId, object_type: ObjectType, reason: String) {
-        if self.bad.len() < MAX_BAD {
-            self.bad.entry(id).or_insert((object_type, reason));
-        } else if !self.bad.contains_key(&id) {
+        if let Some((known, _)) = self.bad.get_mut(&id) {
+            *known = object_type;
+        } else if self.bad.len() < MAX_BAD {
+            self.bad.insert(id, (object_type, reason));
+        } else {
             self.too_many = true;
         }
     }
@@ -113,7 +116,7 @@ impl Findings {
             .partition(|chunk| all_is_followed && chunk.revisions.as_ref().is_some_and(Vec::is_empty));
         let is_used = |id: &ObjectId| {
             let affected = self.affected.as_ref().is_none_or(|affected| affected.contains_key(id));
-            affected || self.relied_on.get(id) == Some(&ObjectType::Node)
+            affected || self.relied_on.get(id).is_some_and(|object_type| *object_type != ObjectType::Chunk)
         };
         let is_missed = |pack: &DamagedPack| match &pack.lost {
             Some(lost) => self.too_many || lost.iter().any(|id| !all_is_followed || is_used(id)),
