@@ -74,7 +74,7 @@ pub(super) enum Step {
     Holes(u64),
     /// What the base has, up to this slot.
     Base(u64),
-    /// Nothing, for now.
+    /// Nothing has come yet: only a moment to see whether the run can go on.
     Wait,
 }
 

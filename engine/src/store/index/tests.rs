@@ -1,0 +1,166 @@
+//! Tests of the index as a whole: lists of tables, damage, salvage.
+
+use std::cell::Cell;
+
+use super::*;
+use crate::backend::{Key, LocalBackend};
+use crate::error::Error;
+use crate::format::{Compression, Header, ObjectType, Timestamp};
+use crate::store::{Store, StoreWriter};
+
+struct World {
+    _directory: tempfile::TempDir,
+    backend: Arc<LocalBackend>,
+    store: Store,
+}
+
+impl World {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let backend = Arc::new(LocalBackend::new(directory.path().to_owned()));
+        backend.create_areas(&Area::fixed()).unwrap();
+        let header = Header {
+            id: RepositoryId::random(),
+            created: Timestamp::now(),
+            chunk_size: 65536,
+            compression: Compression::None,
+            features: Vec::new(),
+        };
+        let store = Store::new(Arc::<LocalBackend>::clone(&backend), header, 1 << 20);
+        Self { _directory: directory, backend, store }
+    }
+
+    /// Stores a chunk in a pack of its own, and returns its id, its pack and the table that names it.
+    fn add(&self, byte: u8) -> (ObjectId, Key, Key) {
+        let names = |area: &Area| self.backend.names(area).unwrap();
+        let areas = [Area::packs(PackKind::Data), Area::index()];
+        let before = areas.each_ref().map(names);
+        let content = [byte; 100];
+        let id = self.store.hasher().id(ObjectType::Chunk, &content);
+        let mut writer = StoreWriter::new(&self.store, HashSet::new(), false).unwrap();
+        writer.add(ObjectType::Chunk, id, 100, &[&[0], &content[..]].concat()).unwrap();
+        writer.finish().unwrap();
+        let [pack, table] = [0, 1].map(|place: usize| {
+            let new = names(&areas[place]).into_iter().find(|name| !before[place].contains(name));
+            areas[place].key(new.unwrap())
+        });
+        (id, pack, table)
+    }
+
+    /// The index of a process that begins now.
+    fn index(&self) -> Index {
+        Index::new(Arc::<LocalBackend>::clone(&self.backend), self.store.header().id)
+    }
+
+    /// Changes a byte from the start of a file, or with a negative offset from its end; returns what it was.
+    fn flip(&self, key: &Key, offset: isize) -> Vec<u8> {
+        let kept = self.backend.read(key, 1 << 20).unwrap();
+        let mut bytes = kept.clone();
+        let place = if offset < 0 { bytes.len() - offset.unsigned_abs() } else { offset.unsigned_abs() };
+        bytes[place] ^= 1;
+        self.backend.put(key, &bytes).unwrap();
+        kept
+    }
+}
+
+fn is_salvaged(index: &Index) -> bool {
+    index.read_set().unwrap().salvaged.get().is_some()
+}
+
+/// A merge between listing and opening once hid what it had made.
+#[test]
+fn the_list_is_made_again_when_a_table_is_gone_before_it_is_opened() {
+    let [old, merged, other] = [1, 2, 3].map(|number: u128| TableId::from_bytes(number.to_le_bytes()));
+    let listings = Cell::new(0);
+    let list = || {
+        listings.set(listings.get() + 1);
+        Ok(if listings.get() == 1 { vec![other, old] } else { vec![other, merged] })
+    };
+    let open_unless = |gone: TableId| {
+        move |id: TableId| match id == gone {
+            true => Err(Error::io("open", "a table")(std::io::ErrorKind::NotFound.into())),
+            false => Ok(id),
+        }
+    };
+    assert_eq!(open_listed(list, open_unless(old)).unwrap(), [other, merged]);
+    assert_eq!(listings.get(), 2);
+    // Not for ever.
+    assert_eq!(open_listed(list, open_unless(merged)).unwrap(), [other]);
+    assert_eq!(listings.get(), 2 + LISTINGS_MAX);
+}
+
+#[test]
+fn packs_are_read_in_the_place_of_a_table_only_when_something_is_to_be_read() {
+    let world = World::new();
+    let (id, _, table) = world.add(1);
+    world.flip(&table, 0);
+    let index = world.index();
+    assert!(!index.contains(&id).unwrap(), "nothing new may rely on it");
+    assert!(!is_salvaged(&index));
+    assert_eq!(index.locate_in_tables(&id).unwrap().len(), 1);
+    assert!(is_salvaged(&index) && !index.contains(&id).unwrap());
+}
+
+/// A long backup lists the tables with every one that it publishes.
+#[test]
+fn a_damaged_table_is_opened_again_by_a_reload_and_not_by_a_refresh() {
+    let world = World::new();
+    let (id, _, table) = world.add(1);
+    let kept = world.flip(&table, 0);
+    let index = world.index();
+    index.locate_in_tables(&id).unwrap();
+    world.backend.put(&table, &kept).unwrap();
+    let (new, _, _) = world.add(2);
+    index.refresh().unwrap();
+    assert!(!index.contains(&id).unwrap() && index.contains(&new).unwrap());
+    assert!(is_salvaged(&index), "what was salvaged serves on");
+    index.reload().unwrap();
+    assert!(index.contains(&id).unwrap());
+}
+
+#[test]
+fn each_pack_is_salvaged_once() {
+    let world = World::new();
+    let (id, pack, table) = world.add(1);
+    world.flip(&table, 0);
+    let index = world.index();
+    assert_eq!(index.locate_in_tables(&id).unwrap().len(), 1);
+    world.flip(&pack, -1);
+    let (other, other_pack, other_table) = world.add(2);
+    world.flip(&other_table, 0);
+    index.reload().unwrap();
+    for id in [id, other] {
+        assert_eq!(index.locate_in_tables(&id).unwrap().len(), 1);
+    }
+    world.backend.remove(&other_pack).unwrap();
+    index.reload().unwrap();
+    assert_eq!(index.locate_in_tables(&other).unwrap(), []);
+    assert_eq!(index.locate_in_tables(&id).unwrap().len(), 1);
+}
+
+#[test]
+fn tables_that_are_merged_away_while_others_are_verified_are_no_damage() {
+    let world = World::new();
+    let mut tables: Vec<Key> = (0..6).map(|byte| world.add(byte).2).collect();
+    let verified = world
+        .index()
+        .verify_tables(u64::MAX, |_| tables.pop().map_or(Ok(()), |table| world.backend.remove(&table)));
+    assert_eq!(verified.unwrap(), []);
+}
+
+#[test]
+fn tables_are_missing_where_what_was_published_is_in_none() {
+    let world = World::new();
+    let (first, _, table) = world.add(1);
+    let (second, _, _) = world.add(2);
+    let lacks = || world.index().lacks_tables(&[second, first]).unwrap();
+    assert!(!lacks());
+    let kept = world.flip(&table, 0);
+    assert!(!lacks(), "what is damaged is not missing");
+    world.backend.put(&table, &kept).unwrap();
+    world.flip(&table, 2 * 4096);
+    assert!(!lacks(), "nor where only an entry is damaged");
+    world.backend.remove(&table).unwrap();
+    assert!(lacks());
+    assert!(!world.index().lacks_tables(&[second]).unwrap());
+}
