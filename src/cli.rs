@@ -13,7 +13,7 @@ use crate::commands::{
 /// The first argument of a process that serves a mount in the background. Not for users, so clap does not know it.
 pub(crate) const SERVE: &str = "--internal-serve";
 
-/// Keeps the history of disk images in one deduplicated repository, and mounts every revision of it
+/// Keeps the history of disk images and directory trees in one deduplicated repository, and mounts every revision of it
 #[derive(Debug, Parser)]
 #[command(
     name = "treering",
@@ -25,6 +25,7 @@ Examples:
   treering init /backup
   export TREERING_REPOSITORY=/backup
   treering backup /var/lib/libvirt/images/vm1.img vm1
+  treering backup /home home
   treering list vm1
   treering mount /mnt
   treering restore vm1@latest /var/lib/libvirt/images/vm1-restored.img

@@ -218,7 +218,9 @@ fn hint_of(error: &Error) -> Option<String> {
         Error::SourceRead { .. } => {
             "no revision was made; earlier ones are as they were. Check the source, then run the backup again"
         }
-        Error::UnusableSource { .. } => "SOURCE is an image file, a block device, or - for stdin",
+        Error::UnusableSource { .. } => {
+            "SOURCE is an image file, a block device, a directory, or - for stdin"
+        }
         Error::Hints { .. } => {
             "hints are what `rbd diff --format json` prints; without --hints everything is read"
         }

@@ -48,13 +48,14 @@ fn assert_unknown(directory: &str, words: &[&str], exceptions: &[&str]) {
 }
 
 /// The layers of the engine: each knows only those before it.
-const LAYERS: [&str; 12] = [
+const LAYERS: [&str; 13] = [
     "id",
     "error",
     "extent",
     "monitor",
     "parallel",
     "format",
+    "chunker",
     "backend",
     "store",
     "repository",

@@ -137,6 +137,20 @@ pub enum Error {
         object: String,
     },
 
+    /// What works on images was asked of a tree.
+    #[error("revision {revision} is a tree, not an image")]
+    NotAnImage {
+        /// The revision's name.
+        revision: String,
+    },
+
+    /// What works on trees was asked of an image.
+    #[error("revision {revision} is an image, not a tree")]
+    NotATree {
+        /// The revision's name.
+        revision: String,
+    },
+
     /// Another process holds what is needed.
     #[error("{what} is in use by {holder}")]
     Busy {

@@ -1,9 +1,9 @@
-//! The engine of Treering: a deduplicated repository of the history of disk images (and, later, directory trees).
+//! The engine of Treering: a deduplicated repository of the history of disk images and directory trees.
 //!
 //! # Glossary
 //! *Repository*: where backups live. *Stream*: the named history of one source. *Revision*: one immutable state of a
 //! stream, described by its *record*. *Chunk*: a piece of data named by its content. *Map*: the Merkle tree of *nodes*
-//! that says which chunk lies where, and where holes are. *Pack*: a file of chunks or nodes. *Index table*: where each
+//! that says which chunk lies where in an image or file, and where holes are. *Directory*: the search tree of *entries*. *Pack*: a file of chunks or nodes. *Index table*: where each
 //! object lies. *Session*, *pin*: what a running backup or reader holds on to.
 //!
 //! # The write path
@@ -11,14 +11,16 @@
 //! new through `store::StoreWriter`, builds the new map and commits by creating the record.
 //!
 //! # The read path
-//! [`Repository`] finds a revision, [`ImageReader`] walks its map, and `store::Store` reads and verifies each object.
+//! [`Repository`] finds a revision, [`ImageReader`] walks its map or [`TreeReader`] its directories, and `store::Store`
+//! reads and verifies each object.
 //!
-//! Layers, each importing only those above it: `id`; `error`; `extent`, `monitor` and `parallel`; `format` (pure);
-//! `backend`; `store`; `repository`; `revision` and `source`; `operations`, which never call each other. The engine is
+//! Layers, each importing only those above it: `id`; `error`; `extent`, `monitor` and `parallel`; `format` and `chunker`
+//! (pure); `backend`; `store`; `repository`; `revision` and `source`; `operations`, which never call each other. The engine is
 //! synchronous, prints nothing, and reads neither environment nor terminal. On disk, everything is as `docs/format.md`
 //! says.
 
 mod backend;
+mod chunker;
 mod error;
 mod extent;
 mod format;
@@ -33,8 +35,10 @@ mod store;
 
 pub use error::{Corrupt, Error, Result};
 pub use format::{
-    BadObject, Compression, Content, Counters, Damage, FileEvidence, Header, HintEvidence, ImageContent,
-    Kind, Labels, Method, ObjectType, Record, RecordKey, Timestamp,
+    AttributeList, Attributes, BadObject, Compression, Content, Counters, Damage, DirectoryTop, Entry,
+    EntryContent, EntryName, FileData, FileEvidence, FileSubtree, Header, HintEvidence, ImageContent, Kind,
+    Labels, Metadata, Method, ObjectType, Record, RecordKey, SymlinkTarget, Timestamp, TreeContent,
+    TreeTotals,
 };
 pub use id::{ObjectId, RepositoryId, RevisionId, StreamId};
 pub use monitor::{CollectingMonitor, Monitor, SilentMonitor};
@@ -42,5 +46,7 @@ pub use repository::{
     CreateOptions, DEFAULT_CACHE_BYTES, DEFAULT_CHUNK_SIZE, DEFAULT_COMPRESSION, DamagedStream, LostPart,
     Repository, Stream, StreamList, validate_label, validate_stream_name,
 };
-pub use revision::{ImageReader, StreamLabels, split_revision};
-pub use source::{FileSource, ImageSource, Source};
+pub use revision::{
+    EntryRun, EntryRuns, FileExtent, FileReader, ImageReader, StreamLabels, TreeReader, split_revision,
+};
+pub use source::{FileSource, ImageSource, Source, TreeOptions, TreeSource};

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use treering_engine::{Content, Error, Record, RevisionId, StreamId};
+use treering_engine::{Error, Record, RevisionId, StreamId};
 
 use crate::catalogue::Catalogue;
 use crate::errno::Errno;
@@ -26,8 +26,8 @@ impl Images {
 
     /// What the record tells of an image.
     pub(crate) fn info(&self, stream: StreamId, revision: RevisionId) -> Result<ImageInfo, Errno> {
-        let (_, record) = self.record(stream, revision)?;
-        let Content::Image(content) = &record.content;
+        let (name, record) = self.record(stream, revision)?;
+        let content = record.image().map_err(|error| self.report(revision, &name, Piece::Record, &error))?;
         let (size, data_bytes) = (content.size, content.data_bytes);
         Ok(ImageInfo { size, data_bytes, modified: record.time().to_system_time() })
     }

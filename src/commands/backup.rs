@@ -3,12 +3,16 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use treering_engine::operations::backup::{BackupOptions, BackupReport, HintsBase, backup};
-use treering_engine::{Content, Error, FileSource, Method, Record, Source, validate_stream_name};
+use treering_engine::{
+    Content, Error, FileSource, Method, Record, Repository, Source, TreeOptions, TreeSource,
+    validate_stream_name,
+};
 
 use super::Context;
 use super::inventory::HintsJson;
@@ -18,28 +22,31 @@ use crate::ui::{duration, rate, size};
 /// Names standard input.
 const STDIN: &str = "-";
 
-/// Store a new revision of an image
+/// Store a new revision of an image or a directory tree
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   treering backup /var/lib/libvirt/images/vm1.img vm1
   treering backup /dev/vg0/data data --tag weekly
+  treering backup /home home --one-file-system --exclude '*.tmp' --exclude-caches
   ssh host cat /dev/vg0/vm2 | treering backup - vm2
   rbd diff --format json --from-snap a vms/vm1@b | treering backup /dev/rbd0 vm1 --hints -
 
 With -, the end of stdin is the end of the image: let the shell tell if the producer failed (set -o pipefail).
 `qemu-img convert` can't write into a pipe: let it write a raw file, and back that up.
-An image file whose size, times and inode are as recorded is taken over unread; a block device is always read.")]
+An image file, or a file of a tree, whose size, times and inode are as recorded is taken over unread; a block device is
+always read. Exclude patterns are those of gitignore, relative to SOURCE. Entries of a tree that can't be read are named and
+left out, and the command ends with 3.")]
 pub(crate) struct BackupArgs {
-    /// An image file or block device, or - for stdin
+    /// An image file, block device or directory, or - for stdin
     source: OsString,
 
     /// The stream, made if need be [default: the source's file name]
     stream: Option<String>,
 
-    /// What SOURCE is
-    #[arg(long, value_enum, default_value = "image")]
-    kind: BackupKind,
+    /// What SOURCE is [default: a directory is a tree, anything else an image]
+    #[arg(long, value_enum)]
+    kind: Option<BackupKind>,
 
     /// Read only what changed: JSON as `rbd diff --format json` prints it, or - for stdin
     #[arg(long, value_name = "FILE")]
@@ -52,6 +59,22 @@ pub(crate) struct BackupArgs {
     /// Tag the revision; may be given several times
     #[arg(long = "tag", value_name = "TAG")]
     tags: Vec<String>,
+
+    /// Leave out what matches a pattern, as in .gitignore; may be given several times
+    #[arg(long = "exclude", value_name = "GLOB")]
+    excludes: Vec<String>,
+
+    /// Leave out what matches the patterns in a file, one a line; may be given several times
+    #[arg(long = "exclude-from", value_name = "FILE")]
+    exclude_files: Vec<PathBuf>,
+
+    /// Of directories with a valid CACHEDIR.TAG keep only the tag
+    #[arg(long)]
+    exclude_caches: bool,
+
+    /// Leave out what lies on other file systems
+    #[arg(short = 'x', long)]
+    one_file_system: bool,
 
     /// Read everything, whatever hints, times and the newest revision say
     #[arg(long)]
@@ -75,16 +98,24 @@ pub(crate) struct BackupArgs {
 enum BackupKind {
     // One range of bytes: a disk image, a block device, a volume.
     Image,
+    // A directory with all that is below it.
+    Tree,
 }
 
 pub(super) fn run(context: &Context<'_>, args: &BackupArgs) -> CommandOutcome {
-    let BackupKind::Image = args.kind;
     let shown = args.source.to_string_lossy();
     let during = |failure: Failure| failure.during(format_args!("back up {shown}"));
     refuse_stdin_twice(args)?;
-    let source = open_source(args).map_err(during)?;
+    let kind = kind_of(args);
+    refuse_tree_options(args, kind)?;
+    // What can't be a source is told before anything else that is wrong.
+    let image = (kind == BackupKind::Image).then(|| open_image(args)).transpose().map_err(during)?;
     let options = options(args)?;
     let repository = context.repository()?;
+    let source = match image {
+        Some(image) => image,
+        None => open_tree(args, &repository).map_err(during)?,
+    };
     let monitor = context.ui.monitor()?;
     let report = backup(&repository, source, &options, &monitor).map_err(|error| during(failed(error)))?;
     drop(monitor);
@@ -111,6 +142,28 @@ fn refuse_stdin_twice(args: &BackupArgs) -> Result<(), Failure> {
             .hint("give the hints as a file"));
     }
     Ok(())
+}
+
+fn kind_of(args: &BackupArgs) -> BackupKind {
+    let is_directory = || args.source != STDIN && Path::new(&args.source).is_dir();
+    args.kind.unwrap_or_else(|| if is_directory() { BackupKind::Tree } else { BackupKind::Image })
+}
+
+/// An option that would do nothing is a mistake.
+fn refuse_tree_options(args: &BackupArgs, kind: BackupKind) -> Result<(), Failure> {
+    let given = [
+        ("--exclude", !args.excludes.is_empty()),
+        ("--exclude-from", !args.exclude_files.is_empty()),
+        ("--exclude-caches", args.exclude_caches),
+        ("--one-file-system", args.one_file_system),
+    ];
+    match given.iter().find(|(_, is_given)| *is_given && kind == BackupKind::Image) {
+        Some((option, _)) => {
+            Err(Failure::usage(format!("{option} is for directories, and SOURCE is an image"))
+                .hint("leave it out, or give a directory as SOURCE"))
+        }
+        None => Ok(()),
+    }
 }
 
 fn options(args: &BackupArgs) -> Result<BackupOptions, Failure> {
@@ -161,7 +214,31 @@ fn read_hints(file: &std::ffi::OsStr) -> Result<Vec<u8>, Failure> {
     })
 }
 
-fn open_source(args: &BackupArgs) -> Result<Source, Failure> {
+/// Never walks into the repository.
+fn open_tree(args: &BackupArgs, repository: &Repository) -> Result<Source, Failure> {
+    if args.source == STDIN {
+        return Err(Failure::usage("stdin is an image, and no tree").hint("leave --kind out"));
+    }
+    let mut excludes = Vec::new();
+    for file in &args.exclude_files {
+        let text = std::fs::read_to_string(file).map_err(|error| {
+            Failure::new(format!("cannot read exclude patterns from {}: {error}", file.display()))
+        })?;
+        excludes.extend(text.lines().map(str::to_owned));
+    }
+    excludes.extend(args.excludes.iter().cloned());
+    let directory = repository.directory().and_then(|path| std::fs::metadata(path).ok());
+    let options = TreeOptions {
+        excludes,
+        one_file_system: args.one_file_system,
+        exclude_caches: args.exclude_caches,
+        never: directory.iter().map(|found| (found.dev(), found.ino())).collect(),
+    };
+    let tree = TreeSource::open(Path::new(&args.source), options)?;
+    Ok(Source::Tree(Box::new(tree)))
+}
+
+fn open_image(args: &BackupArgs) -> Result<Source, Failure> {
     if args.source == STDIN {
         // Past the buffer and the lock of `Stdin`.
         let stdin = std::io::stdin().as_fd().try_clone_to_owned();
@@ -172,9 +249,10 @@ fn open_source(args: &BackupArgs) -> Result<Source, Failure> {
     Ok(Source::Image(Box::new(file)))
 }
 
-/// Changes under the reader's eyes make a revision that may hold parts of two states.
+/// Changes under the reader's eyes make a revision that may hold parts of two states, and what could not be read is not
+/// in it.
 fn code_of(report: &BackupReport) -> Code {
-    match report.source_changed {
+    match report.source_changed || report.problem_count > 0 {
         true => Code::Incomplete,
         false => Code::Done,
     }
@@ -189,7 +267,6 @@ fn tell(context: &Context<'_>, report: &BackupReport, dry_run: bool) -> Result<(
 
 fn to_json(report: &BackupReport, dry_run: bool) -> Value {
     let BackupReport { stream, record, .. } = report;
-    let Content::Image(content) = &record.content;
     let counters = &record.counters;
     json!({
         "stream": stream,
@@ -198,8 +275,9 @@ fn to_json(report: &BackupReport, dry_run: bool) -> Value {
         "name": (!dry_run).then_some(&record.name),
         "time": record.time().to_string(),
         "kind": record.kind().as_str(),
-        "size": content.size,
-        "data_bytes": content.data_bytes,
+        "size": record.content.size(),
+        // Only an image's record tells it.
+        "data_bytes": record.image().ok().map(|image| image.data_bytes),
         "bytes_read": counters.bytes_read,
         "bytes_changed": counters.bytes_changed,
         "bytes_stored": counters.bytes_stored,
@@ -211,12 +289,13 @@ fn to_json(report: &BackupReport, dry_run: bool) -> Value {
         "hints": record.hints.as_ref().map(HintsJson::from),
         "dry_run": dry_run,
         "warnings": record.warnings,
+        // More than the warnings name, where there are very many.
+        "problems": report.problem_count,
     })
 }
 
 fn to_text(report: &BackupReport, dry_run: bool) -> String {
     let BackupReport { stream, record, .. } = report;
-    let Content::Image(content) = &record.content;
     let counters = &record.counters;
     let title = match dry_run {
         true => format!("dry run for {stream}: nothing was stored"),
@@ -231,15 +310,26 @@ fn to_text(report: &BackupReport, dry_run: bool) -> String {
         Method::Unchanged => duration(seconds(record)),
         _ => format!("{}, {}", duration(seconds(record)), rate(counters.bytes_read, seconds(record))),
     };
+    let problems = match report.problem_count {
+        0 => String::new(),
+        count => format!("  failed   {count} entries could not be read as they should\n"),
+    };
     format!(
-        "{title}\n  size     {}, {} of it data\n  read     {read}\n  changed  {}\n  stored   {}, {} of {} chunks new\n  took     {took}\n",
-        size(content.size),
-        size(content.data_bytes),
+        "{title}\n  size     {}\n  read     {read}\n  changed  {}\n  stored   {}, {} of {} chunks new\n  took     {took}\n{problems}",
+        extent(&record.content),
         size(counters.bytes_changed),
         size(counters.bytes_stored),
         counters.chunks_new,
         counters.chunks_total,
     )
+}
+
+/// How much a revision holds.
+fn extent(content: &Content) -> String {
+    match content {
+        Content::Image(image) => format!("{}, {} of it data", size(image.size), size(image.data_bytes)),
+        Content::Tree(tree) => format!("{} in {} entries", size(tree.bytes), tree.entries),
+    }
 }
 
 fn seconds(record: &Record) -> f64 {

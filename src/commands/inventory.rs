@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
 use treering_engine::{
-    Content, Damage, DamagedStream, HintEvidence, Labels, LostPart, Record, RecordKey, Repository,
-    RevisionId, Stream, StreamList, split_revision,
+    Damage, DamagedStream, HintEvidence, Labels, LostPart, Record, RecordKey, Repository, RevisionId, Stream,
+    StreamList, split_revision,
 };
 
 use crate::exit::{Failure, damage_hint};
@@ -237,8 +237,7 @@ impl From<&HintEvidence> for HintsJson {
 
 /// The size of what a revision holds.
 pub(super) fn size_of(record: &Record) -> u64 {
-    let Content::Image(content) = &record.content;
-    content.size
+    record.content.size()
 }
 
 /// The RFC 3339 time that a revision's name shows: all that is left of the time of a damaged record.

@@ -1,5 +1,7 @@
 //! Reads little-endian fields from a slice, in order and within its bounds.
 
+use crate::id::ObjectId;
+
 /// A place in a slice of bytes; every read fails at the end instead of going past it.
 pub(crate) struct Fields<'a> {
     rest: &'a [u8],
@@ -38,6 +40,25 @@ impl<'a> Fields<'a> {
 
     pub(crate) fn u64(&mut self) -> Option<u64> {
         self.array().map(u64::from_le_bytes)
+    }
+
+    pub(crate) fn i64(&mut self) -> Option<i64> {
+        self.array().map(i64::from_le_bytes)
+    }
+
+    pub(crate) fn id(&mut self) -> Option<ObjectId> {
+        self.array().map(ObjectId::from_bytes)
+    }
+
+    /// The next bytes, after a byte that says how many they are.
+    pub(crate) fn short_bytes(&mut self) -> Option<&'a [u8]> {
+        let length = self.u8()?;
+        self.bytes(length.into())
+    }
+
+    /// All that is left.
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.rest
     }
 
     /// Whether the next `N` bytes are exactly these.

@@ -12,7 +12,7 @@ use super::sealed::SealedKind;
 use super::*;
 use crate::id::{ClaimId, ObjectId, PackId, RepositoryId, RevisionId, StreamId, TableId};
 
-fn check(name: &str, bytes: &[u8]) {
+pub(super) fn check(name: &str, bytes: &[u8]) {
     let mut text = String::new();
     for (index, row) in bytes.chunks(16).enumerate() {
         let hex: Vec<String> = row.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -26,7 +26,7 @@ fn check(name: &str, bytes: &[u8]) {
     assert!(text == expected, "{name} is not encoded as {}", path.display());
 }
 
-fn check_sealed<T: SealedKind + PartialEq + std::fmt::Debug>(name: &str, value: &T) {
+pub(super) fn check_sealed<T: SealedKind + PartialEq + std::fmt::Debug>(name: &str, value: &T) {
     let bytes = seal(value).unwrap();
     check(name, &bytes);
     assert_eq!(&open::<T>(name, &bytes).unwrap(), value);
@@ -36,12 +36,12 @@ fn id(byte: u8) -> ObjectId {
     ObjectId::from_bytes([byte; 32])
 }
 
-const TIME: Timestamp = Timestamp { seconds: 1_795_169_600, nanoseconds: 123_456_789 };
+pub(super) const TIME: Timestamp = Timestamp { seconds: 1_795_169_600, nanoseconds: 123_456_789 };
 
 #[test]
 fn names_of_objects_are_as_specified() {
     let hasher = ObjectHasher::new(b"");
-    let names = [ObjectType::Chunk, ObjectType::Node]
+    let names = [ObjectType::Chunk, ObjectType::Node, ObjectType::Directory]
         .map(|object_type| *hasher.id(object_type, b"treering").as_bytes());
     check("names", names.as_flattened());
 }
@@ -86,9 +86,9 @@ fn streams_labels_damage_and_claims_are_as_specified() {
     check_sealed("claim", &claim);
 }
 
-#[test]
-fn a_record_is_as_specified() {
-    let record = Record {
+/// The record of a revision that holds this.
+pub(super) fn record(content: Content) -> Record {
+    Record {
         stream: StreamId::from_bytes([2; 16]),
         sequence: 8,
         id: RevisionId::from_bytes([3; 16]),
@@ -119,9 +119,14 @@ fn a_record_is_as_specified() {
             nanoseconds: 6,
         },
         warnings: vec!["a warning".to_owned()],
-        content: Content::Image(ImageContent { root: id(7), size: 10, data_bytes: 10 }),
-    };
-    check_sealed("record", &record);
+        content,
+    }
+}
+
+#[test]
+fn a_record_is_as_specified() {
+    let content = Content::Image(ImageContent { root: id(7), size: 10, data_bytes: 10 });
+    check_sealed("record", &record(content));
 }
 
 /// A pack with two chunks, and its directory.

@@ -12,6 +12,8 @@ pub enum ObjectType {
     Chunk = 1,
     /// A piece of a map.
     Node = 2,
+    /// A piece of a directory, or the root of a tree.
+    Directory = 3,
 }
 
 impl ObjectType {
@@ -25,6 +27,7 @@ impl ObjectType {
         match code {
             1 => Some(Self::Chunk),
             2 => Some(Self::Node),
+            3 => Some(Self::Directory),
             _ => None,
         }
     }
@@ -34,6 +37,7 @@ impl ObjectType {
         match self {
             Self::Chunk => "chunk",
             Self::Node => "node",
+            Self::Directory => "directory",
         }
     }
 }
@@ -43,6 +47,7 @@ impl ObjectType {
 pub(crate) struct ObjectHasher {
     chunk_key: [u8; 32],
     node_key: [u8; 32],
+    directory_key: [u8; 32],
 }
 
 impl ObjectHasher {
@@ -51,6 +56,7 @@ impl ObjectHasher {
         Self {
             chunk_key: blake3::derive_key("treering v1 data chunk", secret),
             node_key: blake3::derive_key("treering v1 map node", secret),
+            directory_key: blake3::derive_key("treering v1 directory node", secret),
         }
     }
 
@@ -59,6 +65,7 @@ impl ObjectHasher {
         let key = match object_type {
             ObjectType::Chunk => &self.chunk_key,
             ObjectType::Node => &self.node_key,
+            ObjectType::Directory => &self.directory_key,
         };
         ObjectId::from_bytes(*blake3::keyed_hash(key, content).as_bytes())
     }
@@ -126,7 +133,9 @@ mod tests {
         let plain = ObjectHasher::new(b"");
         let secret = ObjectHasher::new(b"secret");
         let chunk = plain.id(ObjectType::Chunk, b"content");
-        assert_ne!(chunk, plain.id(ObjectType::Node, b"content"));
+        let node = plain.id(ObjectType::Node, b"content");
+        let directory = plain.id(ObjectType::Directory, b"content");
+        assert!(chunk != node && node != directory && directory != chunk);
         assert_ne!(chunk, secret.id(ObjectType::Chunk, b"content"));
     }
 

@@ -58,7 +58,7 @@ pub struct Damage {
 pub struct BadObject {
     /// The object.
     pub id: ObjectId,
-    /// The code of its type.
+    /// The code of its type; 0 if nobody knows it.
     pub type_code: u8,
     /// When it was found to be bad.
     pub found: Timestamp,
@@ -67,6 +67,8 @@ pub struct BadObject {
 }
 
 impl BadObject {
+    pub(crate) const UNKNOWN_TYPE: u8 = 0;
+
     /// The type of the object, where it is known here.
     pub fn object_type(&self) -> Option<ObjectType> {
         ObjectType::from_code(self.type_code)

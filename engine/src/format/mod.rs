@@ -8,14 +8,21 @@ pub(crate) const FORMAT_VERSION: u16 = 1;
 
 mod blob;
 mod bytes;
+#[cfg(test)]
+mod canonical;
 mod codec;
+mod directory;
+mod file_node;
 mod filter;
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod golden_tree;
 mod hash;
 mod header;
 mod labels;
 mod node;
+mod node_head;
 mod pack;
 mod record;
 mod sealed;
@@ -23,6 +30,16 @@ mod table;
 mod time;
 
 pub(crate) use blob::{BlobEncoder, decode_blob_into};
+pub use directory::{
+    AttributeList, Attributes, DirectoryTop, Entry, EntryContent, EntryName, FileData, Metadata,
+    SymlinkTarget, TreeTotals,
+};
+pub(crate) use directory::{
+    DirectoryInner, DirectoryLeaf, DirectorySubtree, MAX_DIRECTORY_LEAF_BYTES, OwnerNames, TreeRoot,
+    ends_directory_inner, ends_directory_leaf,
+};
+pub use file_node::FileSubtree;
+pub(crate) use file_node::{FileInner, FileLeaf, FileSlot, ends_file_node};
 pub(crate) use filter::{Filter, FilterBuilder};
 pub use hash::ObjectType;
 pub(crate) use hash::{ChecksumContext, ObjectHasher};
@@ -34,7 +51,7 @@ pub(crate) use labels::{Claim, StreamObject};
 pub(crate) use node::{Child, FAN_OUT, Inner, Leaf, Root, Slot, Subtree};
 pub(crate) use pack::{MAX_PACK_SIZE, PackDirectory, PackEntry, PackHeader, PackKind, PackTrailer};
 pub use record::{
-    Content, Counters, FileEvidence, HintEvidence, ImageContent, Kind, Method, Record, RecordKey,
+    Content, Counters, FileEvidence, HintEvidence, ImageContent, Kind, Method, Record, RecordKey, TreeContent,
 };
 pub(crate) use sealed::{MAX_SEALED_SIZE, open, seal};
 pub(crate) use table::{

@@ -3,6 +3,7 @@
 use super::bytes::Fields;
 use super::hash::{ObjectHasher, ObjectType};
 use super::header::validate_chunk_size;
+use super::node_head::{NodeHead, decode_codes, encode_codes};
 use crate::id::ObjectId;
 
 /// Children of a full node, slots of a full leaf.
@@ -11,7 +12,6 @@ pub(crate) const FAN_OUT: u64 = 256;
 /// No map is higher: 2^64 bytes in chunks of 4 KiB need six levels above the leaves.
 const MAX_LEVEL: u8 = 6;
 
-const VERSION: u8 = 1;
 const LEAF: u8 = 1;
 const INNER: u8 = 2;
 const ROOT: u8 = 3;
@@ -28,7 +28,8 @@ pub(crate) enum Slot {
 }
 
 impl Slot {
-    fn code(self) -> u8 {
+    /// The two bits that stand for it in a leaf.
+    pub(super) fn code(self) -> u8 {
         match self {
             Self::Hole => 0,
             Self::Zeros => 1,
@@ -84,55 +85,15 @@ pub(crate) struct Root {
     pub(crate) top: Child,
 }
 
-fn encode_head(bytes: &mut Vec<u8>, kind: u8, level: u8, count: usize) {
-    let count = u16::try_from(count).unwrap_or(u16::MAX).to_le_bytes();
-    bytes.extend_from_slice(&[kind, VERSION, level, 0]);
-    bytes.extend_from_slice(&count);
-    bytes.extend_from_slice(&[0, 0]);
-}
-
-struct Head {
-    level: u8,
-    count: usize,
-}
-
-fn decode_head(fields: &mut Fields<'_>, kind: u8) -> Option<Head> {
-    fields.expect([kind, VERSION])?;
-    let level = fields.u8().filter(|&level| level <= MAX_LEVEL)?;
-    fields.expect([0])?;
-    let count = fields.u16().filter(|&count| u64::from(count) <= FAN_OUT)?;
-    fields.expect([0; 2])?;
-    Some(Head { level, count: count.into() })
-}
-
-/// Packs codes of `BITS` bits each into bytes, low bits first.
-fn encode_codes<const BITS: usize>(bytes: &mut Vec<u8>, codes: impl Iterator<Item = u8>) {
-    let per_byte = 8 / BITS;
-    for (index, code) in codes.enumerate() {
-        if index % per_byte == 0 {
-            bytes.push(0);
-        }
-        if let Some(last) = bytes.last_mut() {
-            *last |= code << (BITS * (index % per_byte));
-        }
-    }
-}
-
-/// Unpacks `count` codes; `None` if bits behind the last one are set.
-fn decode_codes<const BITS: usize>(fields: &mut Fields<'_>, count: usize) -> Option<Vec<u8>> {
-    let per_byte = 8 / BITS;
-    let bytes = fields.bytes(count.div_ceil(per_byte))?;
-    let mask = (1u8 << BITS) - 1;
-    let mut codes: Vec<u8> =
-        bytes.iter().flat_map(|byte| (0..per_byte).map(move |index| byte >> (BITS * index) & mask)).collect();
-    codes.get(count..)?.iter().all(|&code| code == 0).then(|| codes.truncate(count))?;
-    Some(codes)
+fn decode_head(fields: &mut Fields<'_>, kind: u8) -> Option<NodeHead> {
+    let fits = |head: &NodeHead| head.level <= MAX_LEVEL && head.count as u64 <= FAN_OUT;
+    NodeHead::decode(fields, kind).filter(fits)
 }
 
 impl Leaf {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(8 + self.slots.len() * 33);
-        encode_head(&mut bytes, LEAF, 0, self.slots.len());
+        NodeHead::encode(&mut bytes, LEAF, 0, self.slots.len());
         encode_codes::<2>(&mut bytes, self.slots.iter().map(|slot| slot.code()));
         for slot in &self.slots {
             if let Slot::Chunk(id) = slot {
@@ -150,7 +111,7 @@ impl Leaf {
         let mut slot = |code| match code {
             0 => Some(Slot::Hole),
             1 => Some(Slot::Zeros),
-            2 => fields.array().map(|id| Slot::Chunk(ObjectId::from_bytes(id))),
+            2 => fields.id().map(Slot::Chunk),
             _ => None,
         };
         let slots: Vec<Slot> = codes.into_iter().map(&mut slot).collect::<Option<_>>()?;
@@ -163,7 +124,7 @@ impl Leaf {
 impl Inner {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(8 + self.children.len() * 49);
-        encode_head(&mut bytes, INNER, self.level, self.children.len());
+        NodeHead::encode(&mut bytes, INNER, self.level, self.children.len());
         encode_codes::<1>(&mut bytes, self.children.iter().map(|child| child.is_some().into()));
         for child in self.children.iter().flatten() {
             bytes.extend_from_slice(child.id.as_bytes());
@@ -189,11 +150,7 @@ impl Inner {
 }
 
 fn decode_subtree(fields: &mut Fields<'_>) -> Option<Subtree> {
-    Some(Subtree {
-        id: ObjectId::from_bytes(fields.array()?),
-        data_bytes: fields.u64()?,
-        chunk_count: fields.u64()?,
-    })
+    Some(Subtree { id: fields.id()?, data_bytes: fields.u64()?, chunk_count: fields.u64()? })
 }
 
 impl Root {
@@ -215,7 +172,7 @@ impl Root {
 
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(72);
-        encode_head(&mut bytes, ROOT, self.level, self.top.is_some().into());
+        NodeHead::encode(&mut bytes, ROOT, self.level, self.top.is_some().into());
         bytes.extend_from_slice(&self.size.to_le_bytes());
         bytes.extend_from_slice(&self.chunk_size.to_le_bytes());
         bytes.extend_from_slice(&(FAN_OUT as u32).to_le_bytes());
@@ -239,7 +196,7 @@ impl Root {
         let (data_bytes, chunk_count) = (fields.u64()?, fields.u64()?);
         let top = match head.count {
             0 => None,
-            _ => Some(Subtree { id: ObjectId::from_bytes(fields.array()?), data_bytes, chunk_count }),
+            _ => Some(Subtree { id: fields.id()?, data_bytes, chunk_count }),
         };
         fields.end()?;
         let root = Self { level: head.level, size, chunk_size, top };

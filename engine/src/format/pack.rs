@@ -37,11 +37,11 @@ impl PackKind {
         }
     }
 
-    /// The type of the objects in such packs.
-    pub(crate) fn object_type(self) -> ObjectType {
+    /// The types of the objects in such packs.
+    pub(crate) fn object_types(self) -> &'static [ObjectType] {
         match self {
-            Self::Data => ObjectType::Chunk,
-            Self::Metadata => ObjectType::Node,
+            Self::Data => &[ObjectType::Chunk],
+            Self::Metadata => &[ObjectType::Node, ObjectType::Directory],
         }
     }
 
@@ -49,7 +49,7 @@ impl PackKind {
     pub(crate) fn of(object_type: ObjectType) -> Self {
         match object_type {
             ObjectType::Chunk => Self::Data,
-            ObjectType::Node => Self::Metadata,
+            ObjectType::Node | ObjectType::Directory => Self::Metadata,
         }
     }
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::sealed::SealedKind;
 use super::time::Timestamp;
+use crate::error::{Error, Result};
 use crate::id::{ObjectId, RevisionId, StreamId};
 
 /// What a revision holds.
@@ -94,21 +95,63 @@ impl Record {
     pub fn kind(&self) -> Kind {
         match self.content {
             Content::Image(_) => Kind::Image,
+            Content::Tree(_) => Kind::Tree,
+        }
+    }
+
+    /// Where the image begins.
+    ///
+    /// # Errors
+    /// [`Error::NotAnImage`] if the revision is a tree.
+    pub fn image(&self) -> Result<&ImageContent> {
+        match &self.content {
+            Content::Image(content) => Ok(content),
+            Content::Tree(_) => Err(Error::NotAnImage { revision: self.name.clone() }),
+        }
+    }
+
+    /// Where the tree begins.
+    ///
+    /// # Errors
+    /// [`Error::NotATree`] if the revision is an image.
+    pub fn tree(&self) -> Result<&TreeContent> {
+        match &self.content {
+            Content::Tree(content) => Ok(content),
+            Content::Image(_) => Err(Error::NotATree { revision: self.name.clone() }),
         }
     }
 
     /// The object that all the others of the revision are found from.
     pub(crate) fn root(&self) -> ObjectId {
-        let Content::Image(content) = &self.content;
-        content.root
+        self.content.root()
     }
 }
 
-/// What a revision holds. Trees will be a further variant.
+/// What a revision holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Content {
     /// An image.
     Image(ImageContent),
+    /// A directory tree.
+    Tree(TreeContent),
+}
+
+impl Content {
+    /// The root of its map or tree.
+    pub(crate) fn root(&self) -> ObjectId {
+        match self {
+            Self::Image(content) => content.root,
+            Self::Tree(content) => content.root,
+        }
+    }
+
+    /// Size of an image, or of all files of a tree, in bytes.
+    pub fn size(&self) -> u64 {
+        match self {
+            Self::Image(content) => content.size,
+            Self::Tree(content) => content.bytes,
+        }
+    }
 }
 
 /// Where an image begins. All but the root repeats what the root node says, so that listing opens no pack.
@@ -120,6 +163,17 @@ pub struct ImageContent {
     pub size: u64,
     /// Bytes that are not holes.
     pub data_bytes: u64,
+}
+
+/// Where a tree begins. All but the root repeats what the tree's root says, so that listing opens no pack.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TreeContent {
+    /// The root of the tree.
+    pub root: ObjectId,
+    /// Files, directories and others together; the root directory is one.
+    pub entries: u64,
+    /// Sizes of the files, of one with several names once.
+    pub bytes: u64,
 }
 
 /// What is compared to tell that an image file is unchanged.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use super::Repository;
 use crate::backend::Key;
 use crate::error::{Error, Result};
-use crate::format::{BadObject, Damage, MAX_SEALED_SIZE, Timestamp, open, seal};
+use crate::format::{BadObject, Damage, MAX_SEALED_SIZE, PackKind, Timestamp, open, seal};
 use crate::id::ObjectId;
 
 /// So many objects fit into the list, without reasons.
@@ -50,7 +50,7 @@ impl Repository {
             if !listed.contains(&id) && others.iter().all(|other| missing.contains_key(&other.pack)) {
                 damage.objects.push(BadObject {
                     id,
-                    type_code: location.kind.object_type().code(),
+                    type_code: type_code_in(location.kind),
                     found: Timestamp::now(),
                     reason: format!("pack {} is gone or truncated", location.pack),
                 });
@@ -96,6 +96,14 @@ impl Repository {
             other => other?,
         };
         self.backend().put(&Key::damage(), &sealed)
+    }
+}
+
+/// The type of what lies in packs of a kind, as far as the kind tells it.
+fn type_code_in(kind: PackKind) -> u8 {
+    match kind.object_types() {
+        [only] => only.code(),
+        _ => BadObject::UNKNOWN_TYPE,
     }
 }
 

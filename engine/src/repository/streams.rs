@@ -93,6 +93,20 @@ impl From<StreamObject> for Stream {
     }
 }
 
+impl Stream {
+    /// Refuses a stream of the other kind; `object` names what it should hold.
+    pub(crate) fn must_hold(&self, kind: Kind, object: &str) -> Result<()> {
+        if self.kind == kind {
+            return Ok(());
+        }
+        Err(Error::WrongKind {
+            stream: self.name.clone(),
+            stream_kind: self.kind.as_str(),
+            object: object.to_owned(),
+        })
+    }
+}
+
 /// Refuses a stream name that breaks the rule.
 pub fn validate_stream_name(name: &str) -> Result<()> {
     validate("stream name", name)
@@ -247,13 +261,7 @@ impl Repository {
             (Some(known), _) => known.into(),
             (None, _) => self.create_stream(name, kind, is_new)?,
         };
-        if stream.kind != kind {
-            return Err(Error::WrongKind {
-                stream: stream.name,
-                stream_kind: stream.kind.as_str(),
-                object: object.to_owned(),
-            });
-        }
+        stream.must_hold(kind, object)?;
         Ok(stream)
     }
 

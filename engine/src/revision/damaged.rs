@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use super::{MapPart, MapReader, Recent};
-use crate::error::Result;
-use crate::format::{Damage, Record};
+use super::{MapPart, MapReader, Recent, TreePart, TreeReader};
+use crate::error::{Error, Result};
+use crate::format::{Damage, Kind, Record};
 use crate::id::{ObjectId, RevisionId};
 use crate::repository::Repository;
 
@@ -19,7 +19,7 @@ impl Repository {
         }
         let mut search = BadSearch::new(self, damage);
         for record in records {
-            if !search.reached_from(&record.root())?.is_empty() {
+            if !search.reached_from(record.kind(), &record.root())?.is_empty() {
                 damaged.insert(record.id);
             }
         }
@@ -66,21 +66,26 @@ impl<'a> BadSearch<'a> {
         search
     }
 
-    /// The bad objects that a revision reaches from its root. A root that can't be read is the worst of them.
-    pub(crate) fn reached_from(&mut self, root: &ObjectId) -> Result<Vec<ObjectId>> {
+    /// The bad objects that a revision of this kind reaches from its root. A root that can't be read is the worst of
+    /// them.
+    pub(crate) fn reached_from(&mut self, kind: Kind, root: &ObjectId) -> Result<Vec<ObjectId>> {
         if self.places.contains_key(root) {
             return Ok(vec![*root]);
         }
-        let map = match MapReader::open(self.repository.store(), root) {
-            Ok(map) => map,
-            Err(error) if error.is_loss() => return Ok(vec![*root]),
-            Err(error) => return Err(error),
-        };
         self.searched += 1;
         let mut walk = Walk { search: self, open: Vec::new(), reached: BTreeSet::new() };
-        map.walk(&mut |part| walk.visit(part))?;
-        let reached = walk.finish();
-        Ok(reached.into_iter().filter_map(|place| self.bad.get(place as usize).copied()).collect())
+        let walked = match kind {
+            Kind::Image => walk.follow_map(root),
+            Kind::Tree => walk.follow_tree(root),
+        };
+        match walked {
+            Ok(()) => {
+                let reached = walk.finish();
+                Ok(reached.into_iter().filter_map(|place| self.bad.get(place as usize).copied()).collect())
+            }
+            Err(error) if error.is_loss() => Ok(vec![*root]),
+            Err(error) => Err(error),
+        }
     }
 
     /// The place of a bad object in the list, in which it is put if need be.
@@ -92,17 +97,17 @@ impl<'a> BadSearch<'a> {
     }
 }
 
-/// The walk through the map of one revision.
+/// The walk through one revision.
 struct Walk<'s, 'a> {
     search: &'s mut BadSearch<'a>,
-    /// The nodes from the top to where the walk is. Levels fall from one to the next.
+    /// The nodes from the top to where the walk is, each deeper than the one before.
     open: Vec<OpenNode>,
     reached: BTreeSet<u32>,
 }
 
 struct OpenNode {
     id: ObjectId,
-    level: u8,
+    depth: usize,
     /// What was found below it so far; `None` if that is more than is remembered.
     few: Option<Vec<u32>>,
 }
@@ -121,31 +126,65 @@ impl OpenNode {
 }
 
 impl Walk<'_, '_> {
-    /// Whether the walk is to go on below.
-    fn visit(&mut self, part: MapPart<'_>) -> Result<bool> {
-        match part {
-            MapPart::Node { id, level, .. } => {
-                self.leave(level);
-                if self.knows(id) {
-                    return Ok(false);
-                }
-                self.open.push(OpenNode { id: *id, level, few: Some(Vec::new()) });
+    /// Walks through a map; fails with a loss only if its root can't be read.
+    fn follow_map(&mut self, root: &ObjectId) -> Result<()> {
+        let map = MapReader::open(self.search.repository.store(), root)?;
+        let height = usize::from(map.root().level) + 1;
+        map.walk(&mut |part| {
+            match part {
+                MapPart::Node { id, level, .. } => return Ok(self.enter(id, height - usize::from(level))),
+                // Of what was entered last.
+                MapPart::Unreadable { id, error, .. } => self.note_unreadable(id, error)?,
+                MapPart::Chunk { id, .. } => self.note_if_bad(id),
             }
-            MapPart::Unreadable { id, error, .. } => {
-                // No file handle, say, is no damage of this node.
-                if !error.is_loss() {
-                    return Err(error);
+            Ok(true)
+        })
+    }
+
+    /// Walks through a tree; fails with a loss only if its root can't be read.
+    fn follow_tree(&mut self, root: &ObjectId) -> Result<()> {
+        let tree = TreeReader::open_unpinned(self.search.repository.store(), root)?;
+        tree.walk(&mut |part| {
+            match part {
+                TreePart::Node { depth: 0, .. } => {}
+                TreePart::Node { id, depth, .. } => return Ok(self.enter(id, depth)),
+                TreePart::Unreadable { id, depth, error, .. } => {
+                    self.leave(depth + 1);
+                    self.note_unreadable(id, error)?;
                 }
-                let place = self.search.place_of(*id);
-                self.note(Some(&[place]));
-            }
-            MapPart::Chunk { id, .. } => {
-                if let Some(place) = self.search.places.get(id).copied() {
-                    self.note(Some(&[place]));
+                TreePart::Chunk { id, depth, .. } => {
+                    self.leave(depth);
+                    self.note_if_bad(id);
                 }
             }
+            Ok(true)
+        })
+    }
+
+    /// Comes upon a node; whether the walk is to go on below it.
+    fn enter(&mut self, id: &ObjectId, depth: usize) -> bool {
+        self.leave(depth);
+        if self.knows(id) {
+            return false;
         }
-        Ok(true)
+        self.open.push(OpenNode { id: *id, depth, few: Some(Vec::new()) });
+        true
+    }
+
+    /// Notes a node that is damaged, on the list or not. No file handle, say, is no damage of it.
+    fn note_unreadable(&mut self, id: &ObjectId, error: Error) -> Result<()> {
+        if !error.is_loss() {
+            return Err(error);
+        }
+        let place = self.search.place_of(*id);
+        self.note(Some(&[place]));
+        Ok(())
+    }
+
+    fn note_if_bad(&mut self, id: &ObjectId) {
+        if let Some(place) = self.search.places.get(id).copied() {
+            self.note(Some(&[place]));
+        }
     }
 
     /// Whether all below a node is known; it is noted then.
@@ -176,9 +215,9 @@ impl Walk<'_, '_> {
         }
     }
 
-    /// Leaves the nodes up to a level, for another of that level: all below them is known now.
-    fn leave(&mut self, level: u8) {
-        while let Some(node) = self.open.pop_if(|node| node.level <= level) {
+    /// Leaves the nodes down from a depth, for another of that depth: all below them is known now.
+    fn leave(&mut self, depth: usize) {
+        while let Some(node) = self.open.pop_if(|node| node.depth >= depth) {
             self.note(node.few.as_deref());
             let below = match node.few {
                 Some(few) => Below::Few(few.into_boxed_slice()),
@@ -190,7 +229,7 @@ impl Walk<'_, '_> {
 
     /// All that was found.
     fn finish(mut self) -> BTreeSet<u32> {
-        self.leave(u8::MAX);
+        self.leave(0);
         self.reached
     }
 }
@@ -235,7 +274,7 @@ mod tests {
             let slots: Vec<Slot> = (0..leaves).flat_map(|_| leaf(kinds[random(2) as usize])).collect();
             let size = slots.len() as u64 * u64::from(CHUNK);
             let root = maps.write(|writer| canonical_root(size, &slots, writer));
-            let found = search.reached_from(&maps.node(&root.encode())).unwrap();
+            let found = search.reached_from(Kind::Image, &maps.node(&root.encode())).unwrap();
             let expected: BTreeSet<ObjectId> =
                 (0..BAD).filter(|&bad| slots.contains(&chunk(bad))).map(absent).collect();
             assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), expected, "{kinds:?}");

@@ -4,12 +4,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::MapReader;
+use super::chunk_parts::ChunkParts;
 use super::map_reader::Sought;
 use crate::error::{Corrupt, Result};
 use crate::format::{ImageContent, ObjectHasher, Record, Slot};
-use crate::id::ObjectId;
 use crate::repository::{Claimed, Repository};
-use crate::store::{Store, Wanted};
+use crate::store::Store;
 
 /// An open image. Cheap to clone, and shared between threads; while one lives, gc keeps what it reads.
 #[derive(Clone)]
@@ -67,8 +67,7 @@ impl ImageReader {
         let end = offset + length as u64;
         let first = offset / chunk_size;
         let slots = self.map.slots(first..end.div_ceil(chunk_size))?;
-        // Whole chunks go straight to the reader: who reads all of one does not come back for it.
-        let mut whole = Vec::new();
+        let mut parts = ChunkParts::new(&self.store);
         for (index, slot) in (first..).zip(slots) {
             let chunk_start = index * chunk_size;
             let from = offset.max(chunk_start);
@@ -79,20 +78,11 @@ impl ImageReader {
                 Slot::Hole | Slot::Zeros => target.fill(0),
                 Slot::Chunk(id) => {
                     let chunk_len = self.map.chunk_len(index) as usize;
-                    match self.store.cached_chunk(&id) {
-                        Some(chunk) => {
-                            copy_part(&id, &chunk, chunk_len, (from - chunk_start) as usize, target)?
-                        }
-                        None if target.len() == chunk_len => whole.push(Wanted { id, content: target }),
-                        None => {
-                            let chunk = self.store.chunk(&id)?;
-                            copy_part(&id, &chunk, chunk_len, (from - chunk_start) as usize, target)?;
-                        }
-                    }
+                    parts.add(id, chunk_len, (from - chunk_start) as usize, target)?;
                 }
             }
         }
-        self.store.read_chunks(&mut whole)?;
+        parts.finish()?;
         Ok(length)
     }
 
@@ -142,13 +132,4 @@ impl ImageReader {
             }
         })
     }
-}
-
-/// Copies a part of a chunk, which must be as long as its place.
-fn copy_part(id: &ObjectId, chunk: &[u8], chunk_len: usize, from: usize, target: &mut [u8]) -> Result<()> {
-    let part = chunk.get(from..from + target.len()).filter(|_| chunk.len() == chunk_len);
-    let part =
-        part.ok_or_else(|| Corrupt::new(format!("chunk {id}"), "its length is not that of its place"))?;
-    target.copy_from_slice(part);
-    Ok(())
 }

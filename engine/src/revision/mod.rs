@@ -1,6 +1,11 @@
 //! Revisions: their records, labels and SPECs, and readers of what they hold.
 
+mod chunk_parts;
 mod damaged;
+mod directory_place;
+mod directory_reader;
+mod file_map;
+mod file_reader;
 mod health;
 mod image_reader;
 mod labels;
@@ -10,18 +15,28 @@ mod recent;
 mod spec;
 #[cfg(test)]
 pub(crate) mod test_maps;
+#[cfg(test)]
+pub(crate) mod test_trees;
+#[cfg(test)]
+mod tests;
+mod tree_reader;
+mod tree_walk;
 
 pub(crate) use damaged::BadSearch;
+pub use directory_reader::{EntryRun, EntryRuns};
+pub use file_reader::{FileExtent, FileReader};
 pub use image_reader::ImageReader;
 pub use labels::StreamLabels;
 pub(crate) use map_diff::diff_maps;
 pub(crate) use map_reader::{MapPart, MapReader, Sought, span_of};
 pub(crate) use recent::Recent;
 pub use spec::split_revision;
+pub use tree_reader::TreeReader;
+pub(crate) use tree_walk::TreePart;
 
 use crate::backend::{Area, Key};
 use crate::error::{Corrupt, Result};
-use crate::format::{Content, MAX_SEALED_SIZE, Record, RecordKey, open};
+use crate::format::{MAX_SEALED_SIZE, Record, RecordKey, open};
 use crate::repository::{Claimed, Repository, Stream};
 
 impl Repository {
@@ -38,10 +53,14 @@ impl Repository {
         let bytes = self.backend().read(&Key::record(stream.id, key), MAX_SEALED_SIZE)?;
         let name = format!("the record of {}@{}", stream.name, key.name);
         let record: Record = open(&name, &bytes)?;
-        if record.key() == *key && record.stream == stream.id {
-            return Ok(record);
+        if record.key() != *key || record.stream != stream.id {
+            return Err(Corrupt::new(name, "it is the record of another revision").into());
         }
-        Err(Corrupt::new(name, "it is the record of another revision").into())
+        if record.kind() != stream.kind {
+            let expected = format!("its stream holds {}s, and it is none", stream.kind);
+            return Err(Corrupt::new(name, expected).into());
+        }
+        Ok(record)
     }
 
     /// The newest revision of a stream, if it has one.
@@ -64,8 +83,18 @@ impl Repository {
     }
 
     /// Opens the image of a revision for reading.
+    ///
+    /// # Errors
+    /// [`Error::NotAnImage`](crate::Error::NotAnImage) if the revision is a tree.
     pub fn open_image(&self, record: &Record) -> Result<ImageReader> {
-        let Content::Image(content) = &record.content;
-        ImageReader::open(self, record, content)
+        ImageReader::open(self, record, record.image()?)
+    }
+
+    /// Opens the tree of a revision for reading.
+    ///
+    /// # Errors
+    /// [`Error::NotATree`](crate::Error::NotATree) if the revision is an image.
+    pub fn open_tree(&self, record: &Record) -> Result<TreeReader> {
+        TreeReader::open(self, record, record.tree()?)
     }
 }

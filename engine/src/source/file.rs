@@ -3,12 +3,12 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Advice, SeekFrom, fadvise, seek};
 
-use super::ImageSource;
+use super::{ImageSource, extents};
 use crate::error::{Error, Result};
 use crate::format::{FileEvidence, Timestamp};
 
@@ -32,9 +32,7 @@ impl FileSource {
         let is_device = kind.is_block_device();
         if !kind.is_file() && !is_device {
             let noun = if kind.is_dir() { "a directory" } else { "neither a file nor a block device" };
-            return Err(unusable(format!(
-                "it is {noun}; this version backs up image files and block devices"
-            )));
+            return Err(unusable(format!("it is {noun}; an image is a file or a block device")));
         }
         let file = File::open(path).map_err(|error| unusable(error.to_string()))?;
         let size = seek(&file, SeekFrom::End(0)).map_err(|error| unusable(error.to_string()))?;
@@ -52,10 +50,6 @@ impl FileSource {
         };
         Error::SourceRead { path: self.path.display().to_string(), offset, reason }
     }
-
-    fn seek(&self, to: SeekFrom) -> io::Result<u64> {
-        Ok(seek(&self.file, to)?)
-    }
 }
 
 impl ImageSource for FileSource {
@@ -68,39 +62,17 @@ impl ImageSource for FileSource {
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        let mut done = 0;
-        while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
-            let at = offset + done as u64;
-            match self.file.read_at(rest, at) {
-                Ok(0) => return Err(self.failed(at, &io::ErrorKind::UnexpectedEof.into())),
-                Ok(read) => done += read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(self.failed(at, &error)),
+        match extents::read_at(&self.file, offset, buffer) {
+            Ok(read) if read < buffer.len() => {
+                Err(self.failed(offset + read as u64, &io::ErrorKind::UnexpectedEof.into()))
             }
+            Ok(_) => Ok(()),
+            Err((at, error)) => Err(self.failed(at, &error)),
         }
-        Ok(())
     }
 
     fn next_data(&self, offset: u64) -> Result<Option<Range<u64>>> {
-        if offset >= self.size {
-            return Ok(None);
-        }
-        let all = Ok(Some(offset..self.size));
-        let start = match self.seek(SeekFrom::Data(offset)) {
-            Ok(start) => start,
-            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NXIO.raw_os_error()) => {
-                return Ok(None);
-            }
-            // The file system does not tell holes: everything counts as data.
-            Err(_) => return all,
-        };
-        if start >= self.size {
-            return Ok(None);
-        }
-        match self.seek(SeekFrom::Hole(start)) {
-            Ok(end) => Ok(Some(start..end.min(self.size))),
-            Err(_) => all,
-        }
+        Ok(extents::next_data(&self.file, offset, self.size))
     }
 
     fn will_read(&self, range: Range<u64>) {

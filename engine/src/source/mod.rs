@@ -1,8 +1,15 @@
-//! What is backed up: image files, block devices, streams of bytes.
+//! What is backed up: image files, block devices, streams of bytes, directory trees.
 
+mod extents;
 mod file;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "paths, and when an entry was listed, so far only for tests")
+)]
+pub(crate) mod tree;
 
 pub use file::FileSource;
+pub use tree::{TreeOptions, TreeSource};
 
 use std::io::Read;
 use std::ops::Range;
@@ -45,6 +52,8 @@ pub enum Source {
         /// The bytes.
         bytes: Box<dyn Read + Send>,
     },
+    /// A directory tree.
+    Tree(Box<TreeSource>),
 }
 
 impl Source {
@@ -53,6 +62,7 @@ impl Source {
         match self {
             Self::Image(image) => image.name(),
             Self::Stream { name, .. } => name.clone(),
+            Self::Tree(tree) => tree.name(),
         }
     }
 }

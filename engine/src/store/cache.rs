@@ -6,7 +6,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use lru::LruCache;
 
 use crate::error::Result;
-use crate::format::{Inner, Leaf};
+use crate::format::{
+    Attributes, Child, DirectoryInner, DirectoryLeaf, DirectorySubtree, Entry, EntryContent, FileInner,
+    FileLeaf, FileSlot, FileSubtree, Inner, Leaf, Slot,
+};
 use crate::id::ObjectId;
 
 /// Something verified and decoded.
@@ -15,7 +18,14 @@ pub(crate) enum Cached {
     Chunk(Arc<Vec<u8>>),
     Leaf(Arc<Leaf>),
     Inner(Arc<Inner>),
+    FileLeaf(Arc<FileLeaf>),
+    FileInner(Arc<FileInner>),
+    DirectoryLeaf(Arc<DirectoryLeaf>),
+    DirectoryInner(Arc<DirectoryInner>),
 }
+
+/// What an allocation costs beside its bytes, about.
+const ALLOCATION: usize = 16;
 
 impl Cached {
     /// About how many bytes of memory it takes.
@@ -23,11 +33,35 @@ impl Cached {
         const OVERHEAD: usize = 128;
         let content = match self {
             Self::Chunk(bytes) => bytes.capacity(),
-            Self::Leaf(leaf) => leaf.slots.len() * 33,
-            Self::Inner(inner) => inner.children.len() * 56,
+            Self::Leaf(leaf) => leaf.slots.capacity() * size_of::<Slot>(),
+            Self::Inner(inner) => inner.children.capacity() * size_of::<Child>(),
+            Self::FileLeaf(leaf) => leaf.slots.capacity() * size_of::<FileSlot>(),
+            Self::FileInner(inner) => inner.children.capacity() * size_of::<FileSubtree>(),
+            Self::DirectoryLeaf(leaf) => {
+                let own = leaf.entries.capacity() * size_of::<Entry>();
+                own + leaf.entries.iter().map(entry_heap_bytes).sum::<usize>()
+            }
+            Self::DirectoryInner(inner) => {
+                let own = inner.children.capacity() * size_of::<DirectorySubtree>();
+                let name = |child: &DirectorySubtree| child.last_name.as_bytes().len() + ALLOCATION;
+                own + inner.children.iter().map(name).sum::<usize>()
+            }
         };
         (content + OVERHEAD) as u64
     }
+}
+
+/// What an entry has outside itself.
+fn entry_heap_bytes(entry: &Entry) -> usize {
+    let target = match &entry.content {
+        EntryContent::Symlink(target) => target.as_bytes().len() + ALLOCATION,
+        _ => 0,
+    };
+    let attributes = match &entry.attributes {
+        Attributes::Inline(list) => list.encoded().len() + ALLOCATION,
+        _ => 0,
+    };
+    entry.name.as_bytes().len() + ALLOCATION + target + attributes
 }
 
 pub(crate) struct Cache {
@@ -37,7 +71,8 @@ pub(crate) struct Cache {
 }
 
 struct State {
-    entries: LruCache<ObjectId, Cached>,
+    /// Each with its size.
+    entries: LruCache<ObjectId, (Cached, u64)>,
     size_bytes: u64,
     /// Objects that some thread is loading: the others wait for it instead of doing the same.
     loading: HashSet<ObjectId>,
@@ -62,14 +97,14 @@ impl Cache {
         while state.loading.contains(id) {
             state = self.loaded.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        state.entries.get(id).cloned()
+        state.entries.get(id).map(|(cached, _)| cached.clone())
     }
 
     /// What the cache has, or else what `load` gives; of several threads one loads. Failures are not kept.
     pub(crate) fn get_or_load(&self, id: &ObjectId, load: impl FnOnce() -> Result<Cached>) -> Result<Cached> {
         let mut state = self.lock();
         loop {
-            if let Some(cached) = state.entries.get(id) {
+            if let Some((cached, _)) = state.entries.get(id) {
                 return Ok(cached.clone());
             }
             if state.loading.insert(*id) {
@@ -85,14 +120,16 @@ impl Cache {
     }
 
     fn insert(&self, id: ObjectId, cached: Cached) {
+        // Before the lock: of a directory every entry is looked at.
+        let size_bytes = cached.size_bytes();
         let mut state = self.lock();
-        state.size_bytes += cached.size_bytes();
-        if let Some(replaced) = state.entries.put(id, cached) {
-            state.size_bytes -= replaced.size_bytes();
+        state.size_bytes += size_bytes;
+        if let Some((_, replaced)) = state.entries.put(id, (cached, size_bytes)) {
+            state.size_bytes -= replaced;
         }
         while state.size_bytes > self.capacity_bytes {
-            let Some((_, evicted)) = state.entries.pop_lru() else { break };
-            state.size_bytes -= evicted.size_bytes();
+            let Some((_, (_, evicted))) = state.entries.pop_lru() else { break };
+            state.size_bytes -= evicted;
         }
     }
 
@@ -117,6 +154,7 @@ impl Drop for LoadEnds<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::{AttributeList, EntryName, Metadata, SymlinkTarget, Timestamp};
 
     fn id(byte: u8) -> ObjectId {
         ObjectId::from_bytes([byte; 32])
@@ -163,5 +201,33 @@ mod tests {
             }
         });
         assert_eq!(loads.into_inner(), 1);
+    }
+
+    #[test]
+    fn a_directory_counts_with_all_that_its_entries_hold() {
+        let leaf = |targets: &[usize]| {
+            let entry = |(number, length): (usize, &usize)| Entry {
+                name: EntryName::new(number.to_string().as_bytes()).unwrap(),
+                metadata: Metadata {
+                    mode: 0,
+                    uid: 0,
+                    gid: 0,
+                    links: 1,
+                    mount: 0,
+                    inode: 1,
+                    mtime: Timestamp::now(),
+                    ctime: Timestamp::now(),
+                },
+                content: EntryContent::Symlink(SymlinkTarget::new(&vec![b'x'; *length]).unwrap()),
+                attributes: Attributes::Inline(AttributeList::new(vec![(b"a", &vec![0; *length])]).unwrap()),
+                has_other_names: false,
+                unsettled: false,
+            };
+            let entries = targets.iter().enumerate().map(entry).collect();
+            Cached::DirectoryLeaf(Arc::new(DirectoryLeaf { entries })).size_bytes()
+        };
+        let small = leaf(&[1; 10]);
+        assert!(small >= 10 * size_of::<Entry>() as u64);
+        assert_eq!(leaf(&[1001; 10]), small + 10 * 2000);
     }
 }

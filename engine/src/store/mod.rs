@@ -4,6 +4,7 @@
 
 mod cache;
 mod index;
+mod nodes;
 mod pack_check;
 mod pack_reader;
 mod pack_writer;
@@ -17,11 +18,12 @@ pub(crate) use writer::{Presence, StoreWriter, Stored};
 use std::sync::Arc;
 
 use cache::{Cache, Cached};
+use nodes::not_a;
 use pack_reader::PackReaders;
 
 use crate::backend::Backend;
 use crate::error::{Corrupt, Error, Result};
-use crate::format::{Header, Inner, Leaf, MAX_CHUNK_SIZE, ObjectHasher, ObjectType, Root, decode_blob_into};
+use crate::format::{Header, MAX_CHUNK_SIZE, ObjectHasher, ObjectType, decode_blob_into};
 use crate::id::ObjectId;
 
 /// Reads objects of one repository. Shared by all readers of a process.
@@ -75,7 +77,7 @@ impl Store {
         })?;
         match cached {
             Cached::Chunk(content) => Ok(content),
-            _ => Err(not_a(id, "chunk")),
+            _ => Err(not_a(ObjectType::Chunk, id, "chunk")),
         }
     }
 
@@ -85,41 +87,6 @@ impl Store {
             Some(Cached::Chunk(content)) => Some(content),
             _ => None,
         }
-    }
-
-    /// A leaf, through the cache.
-    pub(crate) fn leaf(&self, id: &ObjectId) -> Result<Arc<Leaf>> {
-        let cached = self.cache.get_or_load(id, || {
-            let leaf = Leaf::decode(&self.read_object(ObjectType::Node, id)?);
-            leaf.map(|leaf| Cached::Leaf(Arc::new(leaf))).ok_or_else(|| not_a(id, "leaf"))
-        })?;
-        match cached {
-            Cached::Leaf(leaf) => Ok(leaf),
-            _ => Err(not_a(id, "leaf")),
-        }
-    }
-
-    /// An inner node, through the cache.
-    pub(crate) fn inner(&self, id: &ObjectId) -> Result<Arc<Inner>> {
-        let cached = self.cache.get_or_load(id, || {
-            let inner = Inner::decode(&self.read_object(ObjectType::Node, id)?);
-            inner.map(|inner| Cached::Inner(Arc::new(inner))).ok_or_else(|| not_a(id, "inner node"))
-        })?;
-        match cached {
-            Cached::Inner(inner) => Ok(inner),
-            _ => Err(not_a(id, "inner node")),
-        }
-    }
-
-    /// Whether a node can be read.
-    pub(crate) fn has_intact_node(&self, id: &ObjectId) -> bool {
-        self.cache.get(id).is_some() || self.read_object(ObjectType::Node, id).is_ok()
-    }
-
-    /// A map's root.
-    pub(crate) fn root(&self, id: &ObjectId) -> Result<Root> {
-        let bytes = self.read_object(ObjectType::Node, id)?;
-        Root::decode(&bytes).ok_or_else(|| not_a(id, "map root"))
     }
 
     /// Fills `content` with an object that is exactly as long; past the cache.
@@ -157,15 +124,17 @@ impl Store {
         Err(Corrupt::new(describe(object_type, id), expected).into())
     }
 
-    /// Verifies one copy of an object.
-    pub(crate) fn verify_place(
-        &self,
-        object_type: ObjectType,
-        id: &ObjectId,
-        location: &Location,
-    ) -> Result<()> {
+    /// Verifies one copy of an object, and says of which type it is: index tables do not.
+    pub(crate) fn identify_place(&self, id: &ObjectId, location: &Location) -> Result<ObjectType> {
         let mut content = vec![0; location.plain_len.min(MAX_OBJECT_SIZE) as usize];
-        self.read_place(object_type, id, location, &mut content)
+        let mut failure = None;
+        for object_type in location.kind.object_types() {
+            match self.read_place(*object_type, id, location, &mut content) {
+                Ok(()) => return Ok(*object_type),
+                Err(error) => failure = failure.or(Some(error)),
+            }
+        }
+        Err(failure.unwrap_or_else(|| Error::missing(id)))
     }
 
     /// Tries the known places of an object, the newest first; then those that are known when the tables are listed anew.
@@ -185,10 +154,6 @@ impl Store {
         }
         Err(failure.unwrap_or_else(|| Error::missing(id)))
     }
-}
-
-fn not_a(id: &ObjectId, noun: &str) -> Error {
-    Corrupt::new(format!("node {id}"), format!("it is not a {noun}")).into()
 }
 
 fn describe(object_type: ObjectType, id: &ObjectId) -> String {

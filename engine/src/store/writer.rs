@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
-use super::Store;
 use super::index::{Index, write_table};
 use super::pack_writer::{CompletePack, PackWriter};
+use super::{MAX_OBJECT_SIZE, Store};
 use crate::backend::{Area, Backend, Key};
 use crate::error::{Error, Result};
 use crate::format::{BlobEncoder, ObjectType, PackEntry, PackKind, TableEntry, TablePack};
@@ -137,16 +137,30 @@ impl<'a> StoreWriter<'a> {
         Ok(true)
     }
 
-    /// Stores a node unless it is there.
+    /// Stores a node of a map unless it is there.
     pub(crate) fn add_node(&mut self, content: &[u8]) -> Result<ObjectId> {
-        let id = self.store.hasher.id(ObjectType::Node, content);
-        // A node that is reused is read first, mostly from the cache: one that rotted is stored anew, scrub or not.
+        self.add_metadata(ObjectType::Node, content)
+    }
+
+    /// Stores a node of a directory, or the root of a tree, unless it is there.
+    pub(crate) fn add_directory(&mut self, content: &[u8]) -> Result<ObjectId> {
+        self.add_metadata(ObjectType::Directory, content)
+    }
+
+    fn add_metadata(&mut self, object_type: ObjectType, content: &[u8]) -> Result<ObjectId> {
+        let id = self.store.hasher.id(object_type, content);
+        // What is reused is read first, mostly from the cache: what rotted is stored anew, scrub or not.
         let reusable =
-            self.presence().contains(&id)? && (self.is_fresh(&id) || self.store.has_intact_node(&id));
+            self.presence().contains(&id)? && (self.is_fresh(&id) || self.store.has_intact(object_type, &id));
         if !reusable {
+            // What is longer could be stored, but never be read.
+            let plain_len = u32::try_from(content.len()).ok().filter(|&length| length <= MAX_OBJECT_SIZE);
+            let plain_len = plain_len.ok_or_else(|| Error::NotStorable {
+                object: object_type.noun(),
+                reason: format!("it has {} bytes, more than 8 MiB", content.len()),
+            })?;
             let blob = self.node_encoder.encode(content);
-            let plain_len = u32::try_from(content.len()).unwrap_or(u32::MAX);
-            self.add(ObjectType::Node, id, plain_len, &blob)?;
+            self.add(object_type, id, plain_len, &blob)?;
         }
         Ok(id)
     }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::{BackupReport, Made, Run};
 use crate::backend::Key;
 use crate::error::{Error, Result};
-use crate::format::{Content, Counters, Record, Timestamp, seal};
+use crate::format::{Counters, Record, Timestamp, seal};
 use crate::id::{RevisionId, StreamId};
 use crate::repository::{Stream, host_name};
 
@@ -36,16 +36,9 @@ impl Run<'_> {
             parent: self.place.parent.as_ref().map(|parent| parent.id),
             method: made.method,
             hints: made.hints,
-            counters: Counters {
-                bytes_read: made.bytes_read,
-                bytes_changed: made.bytes_changed,
-                bytes_stored: made.bytes_stored,
-                chunks_total: made.chunks_total,
-                chunks_new: made.chunks_new,
-                nanoseconds: (elapsed * 1e9) as u64,
-            },
+            counters: Counters { nanoseconds: (elapsed * 1e9) as u64, ..made.counters },
             warnings: self.warnings.clone(),
-            content: Content::Image(made.content),
+            content: made.content,
         };
         if let Some(stream) = self.place.stream.as_ref().filter(|_| !self.options.dry_run) {
             self.store_record(stream, &mut record)?;
@@ -58,7 +51,12 @@ impl Run<'_> {
                 self.monitor.warn(&format!("the damage list could not be changed: {error}"));
             }
         }
-        Ok(BackupReport { stream: self.options.stream.clone(), record, source_changed: self.source_changed })
+        Ok(BackupReport {
+            stream: self.options.stream.clone(),
+            record,
+            source_changed: self.source_changed,
+            problem_count: self.problem_count,
+        })
     }
 
     fn store_record(&self, stream: &Stream, record: &mut Record) -> Result<()> {

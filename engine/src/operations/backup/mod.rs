@@ -1,33 +1,26 @@
-//! Backup of an image: from a source to a new revision.
+//! Backup: from a source to a new revision.
+//!
+//! Here is what images and trees have in common: the options, the place of the new revision, when a file counts as
+//! unchanged, and the commit.
 
+mod chunks;
 mod commit;
-mod hints;
-mod map_builder;
-mod pipeline;
+mod image;
 mod place;
-mod plan;
-mod sample;
-mod stream;
+mod tree;
 mod unsettled;
 
 use std::collections::HashSet;
-use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
 
-use hints::Hints;
-use pipeline::{Context, Outcome};
+use image::{Hints, ImageBackup};
 use place::Place;
-use plan::{FullPlan, Piece, hinted_plan};
 
 use crate::error::{Error, Result};
-use crate::extent::joined;
-use crate::format::{Content, FileEvidence, HintEvidence, ImageContent, Method, Record, Timestamp};
+use crate::format::{Content, Counters, FileEvidence, HintEvidence, Kind, Method, Record, Timestamp};
 use crate::id::ObjectId;
 use crate::monitor::Monitor;
 use crate::repository::{Repository, validate_label};
-use crate::revision::{MapPart, MapReader, diff_maps, span_of};
-use crate::source::{ImageSource, Source};
-use crate::store::StoreWriter;
+use crate::source::Source;
 
 /// How a backup is to be done.
 #[derive(Clone, Debug, Default)]
@@ -71,12 +64,15 @@ pub struct BackupReport {
     pub record: Record,
     /// Whether the source changed while it was read, so that parts of two states may be in the revision.
     pub source_changed: bool,
+    /// Entries of a tree that could not be read, or not as they should; the record's warnings name the first of them.
+    pub problem_count: u64,
 }
 
-/// Backs up an image.
+/// Backs up a source.
 ///
 /// # Errors
-/// Whatever goes wrong, no revision is left behind; [`Error::SourceRead`] names the place that could not be read.
+/// Whatever goes wrong, no revision is left behind; [`Error::SourceRead`] names the place that could not be read of an
+/// image. Entries of a tree that can't be read are no error: they are told, counted, and left out.
 pub fn backup(
     repository: &Repository,
     source: Source,
@@ -87,18 +83,21 @@ pub fn backup(
     let name = source.name();
     // Hints that can't be right are refused before anything is made.
     let hints = read_hints(&source, options)?;
-    let place = Place::take(repository, options, &name, monitor)?;
-    // After the wait for another backup, if there was one.
-    let start = Timestamp::now();
-    let (source_changed, warnings) = (false, Vec::new());
-    let mut run =
-        Run { repository, options, monitor, place, hints, start, source_changed, bytes_sampled: 0, warnings };
-    run.warn_of_unreadable();
+    let place = Place::take(repository, options, kind_of(&source), &name, monitor)?;
+    let mut run = Run::new(repository, options, monitor, place);
     let made = match source {
-        Source::Image(image) => run.back_up_image(image.as_ref())?,
-        Source::Stream { name, bytes } => run.back_up_stream(name, bytes)?,
+        Source::Image(image) => ImageBackup::new(&mut run, hints).back_up_image(image.as_ref())?,
+        Source::Stream { name, bytes } => ImageBackup::new(&mut run, hints).back_up_stream(name, bytes)?,
+        Source::Tree(tree) => tree::back_up(&mut run, &tree)?,
     };
     run.commit(&name, made)
+}
+
+fn kind_of(source: &Source) -> Kind {
+    match source {
+        Source::Image(_) | Source::Stream { .. } => Kind::Image,
+        Source::Tree(_) => Kind::Tree,
+    }
 }
 
 fn read_hints(source: &Source, options: &BackupOptions) -> Result<Option<Hints>> {
@@ -108,12 +107,12 @@ fn read_hints(source: &Source, options: &BackupOptions) -> Result<Option<Hints>>
         }
         return Ok(None);
     };
-    match source {
-        Source::Image(image) => Hints::parse(json, image.size()).map(Some),
-        Source::Stream { .. } => Err(Error::Hints {
-            reason: "a stream of bytes can't be read in places, so hints are of no use".to_owned(),
-        }),
-    }
+    let reason = match source {
+        Source::Image(image) => return Hints::parse(json, image.size()).map(Some),
+        Source::Stream { .. } => "a stream of bytes can't be read in places, so hints are of no use",
+        Source::Tree(_) => "they name ranges of an image, and a directory tree is none",
+    };
+    Err(Error::Hints { reason: reason.to_owned() })
 }
 
 /// One backup on its way.
@@ -122,359 +121,60 @@ struct Run<'a> {
     options: &'a BackupOptions,
     monitor: &'a dyn Monitor,
     place: Place,
-    hints: Option<Hints>,
     start: Timestamp,
     source_changed: bool,
-    /// What was read of the source to test hints.
-    bytes_sampled: u64,
+    problem_count: u64,
     warnings: Vec<String>,
+    /// Whether there are newer records than the parent's that can't be read.
+    has_unreadable: bool,
 }
 
 /// What was stored, before it is committed.
 struct Made {
-    content: ImageContent,
+    content: Content,
     method: Method,
     hints: Option<HintEvidence>,
     evidence: Option<FileEvidence>,
-    bytes_read: u64,
-    chunks_new: u64,
-    chunks_total: u64,
-    bytes_stored: u64,
-    bytes_changed: u64,
+    /// Without the time that it took.
+    counters: Counters,
     /// Bad objects that have a good copy again.
     healed: Vec<ObjectId>,
 }
 
-impl Run<'_> {
-    /// Tells of newer records than the parent's that can't be read. Hints relative to the newest are void then: what
-    /// changed between the parent and it is not in them.
-    fn warn_of_unreadable(&mut self) {
-        for error in std::mem::take(&mut self.place.unreadable) {
-            self.warn(format!("{error}; an older revision is compared with"));
-            if self.options.hints_base == HintsBase::Newest && self.hints.take().is_some() {
-                self.warn(
-                    "the hints are relative to a revision that can't be read: everything is read".to_owned(),
-                );
-            }
-        }
-    }
-
-    fn back_up_image(&mut self, source: &dyn ImageSource) -> Result<Made> {
-        let evidence = source.evidence()?;
-        refuse_other_size(source, evidence.as_ref())?;
-        if let Some(made) = self.take_over_unchanged(evidence.as_ref())? {
-            return Ok(made);
-        }
-        let read_at = Timestamp::now();
-        let mut made = match self.hints.take().filter(|_| !self.options.force_read) {
-            Some(hints) => self.read_hinted(source, &hints)?,
-            None => self.read_all(source, None)?,
+impl<'a> Run<'a> {
+    /// Begins after the wait for another backup, if there was one.
+    fn new(
+        repository: &'a Repository,
+        options: &'a BackupOptions,
+        monitor: &'a dyn Monitor,
+        mut place: Place,
+    ) -> Self {
+        let (start, warnings) = (Timestamp::now(), Vec::new());
+        let unreadable = std::mem::take(&mut place.unreadable);
+        let has_unreadable = !unreadable.is_empty();
+        let (source_changed, problem_count) = (false, 0);
+        let mut run = Self {
+            repository,
+            options,
+            monitor,
+            place,
+            start,
+            source_changed,
+            problem_count,
+            warnings,
+            has_unreadable,
         };
-        let after = source.evidence()?;
-        // What was cut off while it was read would pass for holes.
-        refuse_other_size(source, after.as_ref().filter(|after| after.size < source.size()))?;
-        made.evidence = self.settle(evidence, after, read_at);
-        if let Some(evidence) = made.evidence.as_mut().filter(|_| made.method == Method::Hints) {
-            // Only what the hints named was read: times that stay the same prove nothing about the rest.
-            evidence.unsettled = true;
-        }
-        Ok(made)
+        unreadable.iter().for_each(|error| run.warn(format!("{error}; an older revision is compared with")));
+        run
     }
 
-    fn back_up_stream(&mut self, name: String, bytes: Box<dyn std::io::Read + Send>) -> Result<Made> {
-        self.monitor.begin("reading", None);
-        let base = self.parent_map().filter(|_| !self.options.force_read);
-        let steps = stream::steps_of_stream(bytes, name, self.repository.header().chunk_size);
-        let (outcome, stored) = self.run_pipeline(None, base.as_ref(), steps)?;
-        self.made(outcome, stored, Method::Read, None)
-    }
-
-    /// The file's size and times stand as recorded, and nothing that the parent has is known to be bad: it is not read.
-    fn take_over_unchanged(&mut self, evidence: Option<&FileEvidence>) -> Result<Option<Made>> {
-        let (Some(evidence), Some(parent)) = (evidence, &self.place.parent) else { return Ok(None) };
-        let wanted = !self.options.force_read && self.hints.is_none();
-        if !wanted || parent.evidence.as_ref() != Some(evidence) {
-            return Ok(None);
-        }
-        let Content::Image(content) = &parent.content;
-        let Some(map) = self.usable_map(parent) else { return Ok(None) };
-        let parents = std::slice::from_ref(parent);
-        if !self.repository.damaged_revisions(&self.place.damage, parents)?.is_empty() {
-            self.monitor.warn("the newest revision is damaged: the source is read to heal it");
-            return Ok(None);
-        }
-        Ok(Some(Made {
-            content: content.clone(),
-            method: Method::Unchanged,
-            hints: None,
-            evidence: Some(evidence.clone()),
-            bytes_read: 0,
-            chunks_new: 0,
-            chunks_total: map.root().top.map_or(0, |top| top.chunk_count),
-            bytes_stored: 0,
-            bytes_changed: 0,
-            healed: Vec::new(),
-        }))
-    }
-
-    /// Reads all data of the source.
-    fn read_all(&mut self, source: &dyn ImageSource, hints: Option<HintEvidence>) -> Result<Made> {
-        self.monitor.begin("reading", Some(source.size()));
-        let chunk_size = self.repository.header().chunk_size;
-        let base = self.parent_map().filter(|_| !self.options.force_read);
-        let steps = pipeline::steps_of_plan(FullPlan::new(source, chunk_size), source, chunk_size);
-        let (outcome, stored) = self.run_pipeline(Some(source), base.as_ref(), steps)?;
-        self.made(outcome, stored, Method::Read, hints)
-    }
-
-    /// Reads what the hints name, after a sample of the rest was found to be as in the base.
-    fn read_hinted(&mut self, source: &dyn ImageSource, hints: &Hints) -> Result<Made> {
-        match self.try_hinted(source, hints) {
-            Ok(Hinted::Made(made)) => Ok(*made),
-            Ok(Hinted::NotBelieved(evidence)) => self.read_all(source, Some(evidence)),
-            Err(error) if error.is_damage() => {
-                self.warn(format!("{error}; the hints' base is damaged, everything is read"));
-                self.read_all(source, None)
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    fn try_hinted(&mut self, source: &dyn ImageSource, hints: &Hints) -> Result<Hinted> {
-        let chunk_size = self.repository.header().chunk_size;
-        let slot_count = source.size().div_ceil(chunk_size.into());
-        let base = match self.place.hints_base.clone() {
-            Some(record) => Some(self.open_base(&record)?),
-            None => None,
-        };
-        let mut also_read: Vec<Range<u64>> =
-            base.as_ref().and_then(|base| boundary(base, source.size())).into_iter().collect();
-        if let Some(base) = &base {
-            also_read.extend(self.bad_slots(base)?);
-        }
-        also_read.retain_mut(|range| {
-            range.end = range.end.min(slot_count);
-            !range.is_empty()
-        });
-        let pieces = hinted_plan(hints, &also_read, chunk_size, slot_count, source.size(), base.is_some());
-        let named: Vec<Range<u64>> =
-            pieces.iter().filter(|piece| !is_rest(piece, base.is_some())).map(Piece::range).collect();
-        let named = joined(named);
-        let sampled =
-            sample::sample(source, base.as_ref(), &named, chunk_size, self.repository.store().hasher())?;
-        self.bytes_sampled = sampled.bytes_read;
-        let evidence = HintEvidence {
-            base: self.place.hints_base.as_ref().map(|record| record.id),
-            range_count: hints.ranges.len() as u64,
-            range_bytes: hints.byte_count(),
-            sampled_chunks: sampled.chunk_count,
-            differing_offset: sampled.differing_offset,
-        };
-        if let Some(offset) = sampled.differing_offset {
-            self.warn(format!(
-                "the hints are wrong: the chunk at offset {offset} is not named by them, but differs from their base; everything is read"
-            ));
-            return Ok(Hinted::NotBelieved(evidence));
-        }
-        self.monitor.begin("reading", Some(source.size()));
-        // Holes of the source are not read, hinted or not: a sparse file may have grown by terabytes.
-        let without_holes = |piece| -> Box<dyn Iterator<Item = Result<Piece>> + Send> {
-            match piece {
-                Piece::Read(slots) => Box::new(FullPlan::within(source, chunk_size, slots)),
-                other => Box::new(std::iter::once(Ok(other))),
-            }
-        };
-        let plan = pieces.into_iter().flat_map(without_holes);
-        let steps = pipeline::steps_of_plan(plan, source, chunk_size);
-        let (outcome, stored) = self.run_pipeline(Some(source), base.as_ref(), steps)?;
-        let made = self.made(outcome, stored, Method::Hints, Some(evidence))?;
-        Ok(Hinted::Made(Box::new(made)))
-    }
-
-    /// The map of a hints' base, which must have the chunk size of now.
-    fn open_base(&self, record: &Record) -> Result<MapReader> {
-        let map = MapReader::open(self.repository.store(), &record.root())?;
-        if map.root().chunk_size != self.repository.header().chunk_size {
-            return Err(Error::Hints {
-                reason: format!("their base {} has another chunk size", record.name),
-            });
-        }
-        Ok(map)
-    }
-
-    /// Slots of the base that can't be relied upon: known damage, and all below nodes that can't be read.
-    fn bad_slots(&self, base: &MapReader) -> Result<Vec<Range<u64>>> {
-        let bad = self.bad_objects();
-        let mut slots = Vec::new();
-        if bad.is_empty() {
-            return Ok(slots);
-        }
-        base.walk(&mut |part| {
-            Ok(match part {
-                MapPart::Node { id, level, first_slot } if bad.contains(id) => {
-                    slots.push(first_slot..first_slot.saturating_add(span_of(level)));
-                    false
-                }
-                MapPart::Unreadable { level, first_slot, .. } => {
-                    slots.push(first_slot..first_slot.saturating_add(span_of(level)));
-                    false
-                }
-                MapPart::Chunk { id, slot } => {
-                    if bad.contains(id) {
-                        slots.push(slot..slot + 1);
-                    }
-                    true
-                }
-                MapPart::Node { .. } => true,
-            })
-        })?;
-        Ok(slots)
-    }
-
+    /// What must not be relied upon.
     fn bad_objects(&self) -> HashSet<ObjectId> {
         self.place.damage.objects.iter().map(|object| object.id).collect()
-    }
-
-    /// The parent's map, if there is one to compare with.
-    fn parent_map(&self) -> Option<MapReader> {
-        self.place.parent.as_ref().and_then(|parent| self.usable_map(parent))
-    }
-
-    fn usable_map(&self, record: &Record) -> Option<MapReader> {
-        match MapReader::open(self.repository.store(), &record.root()) {
-            Ok(map) => Some(map).filter(|map| map.root().chunk_size == self.repository.header().chunk_size),
-            Err(error) => {
-                self.monitor.warn(&format!("{error}; the parent is not relied upon"));
-                None
-            }
-        }
-    }
-
-    fn run_pipeline(
-        &mut self,
-        source: Option<&dyn ImageSource>,
-        base: Option<&MapReader>,
-        steps: impl Iterator<Item = Result<pipeline::Step>> + Send,
-    ) -> Result<(Outcome, crate::store::Stored)> {
-        let store = self.repository.store();
-        let bad = self.bad_objects();
-        let mut writer = StoreWriter::new(store, bad.clone(), self.options.dry_run)?;
-        let context = Context {
-            hasher: store.hasher().clone(),
-            compression: store.header().compression,
-            chunk_size: store.header().chunk_size,
-            base,
-            bad,
-            presence: writer.presence(),
-            source,
-            base_damage: Mutex::default(),
-        };
-        let run = pipeline::run(&context, steps, source.map(ImageSource::size), &mut writer, self.monitor);
-        let interrupted =
-            matches!(run, Err(Error::Cancelled | Error::SourceRead { .. })) && self.monitor.is_cancelled();
-        if interrupted {
-            // A stream's producer may have been ended by the same signal. What was done so far is kept for the next run.
-            writer.finish()?;
-            return Err(Error::Cancelled);
-        }
-        let outcome = run?;
-        if let Some(error) = context.base_damage.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            self.warn(format!("{error}; what it covers was read and stored anew"));
-        }
-        Ok((outcome, writer.finish()?))
-    }
-
-    fn made(
-        &self,
-        outcome: Outcome,
-        stored: crate::store::Stored,
-        method: Method,
-        hints: Option<HintEvidence>,
-    ) -> Result<Made> {
-        let root = outcome.root;
-        let (data_bytes, chunks_total) = root.top.map_or((0, 0), |top| (top.data_bytes, top.chunk_count));
-        let bytes_changed = match self.parent_map() {
-            // The new map was not stored: what was read and is not as in the base is the best that is known.
-            Some(_) if self.options.dry_run => outcome.bytes_differing,
-            Some(parent) => {
-                changed_bytes(&parent, &MapReader::open(self.repository.store(), &outcome.root_id)?)
-            }
-            None => data_bytes,
-        };
-        Ok(Made {
-            content: ImageContent { root: outcome.root_id, size: root.size, data_bytes },
-            method,
-            hints,
-            evidence: None,
-            bytes_read: outcome.bytes_read + self.bytes_sampled,
-            chunks_new: outcome.chunks_new,
-            chunks_total,
-            bytes_stored: stored.bytes,
-            bytes_changed,
-            healed: stored.healed,
-        })
-    }
-
-    /// What is recorded of the file: whether a later change could show the same times.
-    fn settle(
-        &mut self,
-        before: Option<FileEvidence>,
-        after: Option<FileEvidence>,
-        read_at: Timestamp,
-    ) -> Option<FileEvidence> {
-        let before = before?;
-        if after.as_ref() != Some(&before) {
-            self.source_changed = true;
-            self.warn(
-                "the file changed while it was read: the revision may hold parts of two states".to_owned(),
-            );
-        }
-        Some(unsettled::judge(before, after.as_ref(), read_at))
     }
 
     fn warn(&mut self, message: String) {
         self.monitor.warn(&message);
         self.warnings.push(message);
     }
-}
-
-/// A file that is not as long as it was when it was opened would be cut off, or end in holes that it does not have.
-fn refuse_other_size(source: &dyn ImageSource, found: Option<&FileEvidence>) -> Result<()> {
-    match found {
-        Some(found) if found.size != source.size() => Err(Error::SourceRead {
-            path: source.name(),
-            offset: found.size.min(source.size()),
-            reason: format!("its size is {} bytes, but was {} when it was opened", found.size, source.size()),
-        }),
-        _ => Ok(()),
-    }
-}
-
-enum Hinted {
-    Made(Box<Made>),
-    NotBelieved(HintEvidence),
-}
-
-/// Whether a piece is what the hints left out.
-fn is_rest(piece: &Piece, has_base: bool) -> bool {
-    match piece {
-        Piece::Base(_) => true,
-        Piece::Holes(_) => !has_base,
-        Piece::Read(_) => false,
-    }
-}
-
-/// Slots that hints need not name, but that differ because the size does: from the end of the shorter one on.
-fn boundary(base: &MapReader, size: u64) -> Option<Range<u64>> {
-    let (chunk_size, base_size) = (u64::from(base.root().chunk_size), base.root().size);
-    let first = base_size.min(size) / chunk_size;
-    (base_size != size).then_some(first..size.div_ceil(chunk_size))
-}
-
-/// Bytes of the chunks in which two maps differ. Nodes that can't be read are for scrub to find.
-fn changed_bytes(parent: &MapReader, map: &MapReader) -> u64 {
-    let size = map.root().size.max(parent.root().size);
-    let chunk_size = u64::from(map.root().chunk_size);
-    let bytes = |range: &Range<u64>| (range.end * chunk_size).min(size) - range.start * chunk_size;
-    diff_maps(parent, map).map_or(0, |ranges| ranges.iter().map(bytes).sum())
 }

@@ -23,20 +23,19 @@ impl Place {
     pub(super) fn take(
         repository: &Repository,
         options: &BackupOptions,
+        kind: Kind,
         source: &str,
         monitor: &dyn Monitor,
     ) -> Result<Self> {
         let mut stream = find_stream(repository, options)?;
+        if let Some(stream) = &stream {
+            stream.must_hold(kind, source)?;
+        }
         if stream.is_none() && needs_base(options) {
             return Err(no_base(&options.stream));
         }
         if !options.dry_run {
-            stream = Some(repository.stream_for_backup(
-                &options.stream,
-                Kind::Image,
-                source,
-                options.new_stream,
-            )?);
+            stream = Some(repository.stream_for_backup(&options.stream, kind, source, options.new_stream)?);
         }
         let mut place = Self {
             stream,
@@ -141,5 +140,26 @@ fn find_stream(repository: &Repository, options: &BackupOptions) -> Result<Optio
         Err(Error::NoSuchStream { .. }) => Ok(None),
         Err(Error::LostStreamName { .. }) if options.new_stream => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::monitor::SilentMonitor;
+    use crate::repository::CreateOptions;
+
+    #[test]
+    fn a_stream_takes_no_source_of_the_other_kind() {
+        let directory = tempfile::tempdir().unwrap();
+        let repository = Repository::create(&directory.path().join("r"), &CreateOptions::default()).unwrap();
+        repository.stream_for_backup("home", Kind::Tree, "/home", false).unwrap();
+        repository.stream_for_backup("vm1", Kind::Image, "vm1.img", false).unwrap();
+        for (stream, kind) in [("home", Kind::Image), ("vm1", Kind::Tree)] {
+            let options = BackupOptions { stream: stream.to_owned(), ..BackupOptions::default() };
+            let place = Place::take(&repository, &options, kind, "source", &SilentMonitor);
+            let error = place.map(|_| ()).unwrap_err();
+            assert!(matches!(error, Error::WrongKind { .. }), "{error}");
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::{Findings, Scrub, damage_of, gather};
 use crate::error::Result;
 use crate::extent::push_joined;
-use crate::format::{Content, Record};
+use crate::format::Record;
 use crate::revision::ImageReader;
 use crate::source::ImageSource;
 
@@ -25,8 +25,7 @@ impl Scrub<'_> {
             Ok(image) => image,
             Err(error) => {
                 damage_of(error)?;
-                let Content::Image(content) = &record.content;
-                push_joined(mismatched, 0..content.size.max(source.size()));
+                push_joined(mismatched, 0..record.content.size().max(source.size()));
                 return Ok(());
             }
         };

@@ -118,11 +118,14 @@ impl Findings {
         }
     }
 
-    /// Notes an object of which no intact copy is known.
+    /// Notes an object of which no intact copy is known. Of its type the last one to tell knows best: revisions, that
+    /// come after packs, show what it is used for.
     pub(super) fn note_bad(&mut self, id: ObjectId, object_type: ObjectType, reason: String) {
-        if self.bad.len() < MAX_BAD {
-            self.bad.entry(id).or_insert((object_type, reason));
-        } else if !self.bad.contains_key(&id) {
+        if let Some((known, _)) = self.bad.get_mut(&id) {
+            *known = object_type;
+        } else if self.bad.len() < MAX_BAD {
+            self.bad.insert(id, (object_type, reason));
+        } else {
             self.too_many = true;
         }
     }
@@ -165,7 +168,7 @@ impl Findings {
             bad.into_iter().partition(|bad| all_is_followed && is_unused(bad));
         let is_used = |id: &ObjectId| {
             let affected = self.affected.as_ref().is_none_or(|affected| affected.is_needed(id));
-            affected || self.relied_on.get(id) == Some(&ObjectType::Node)
+            affected || self.relied_on.get(id).is_some_and(|object_type| *object_type != ObjectType::Chunk)
         };
         let is_missed = |pack: &DamagedPack| match &pack.lost {
             Some(lost) => self.too_many || lost.iter().any(|id| !all_is_followed || is_used(id)),

@@ -5,6 +5,7 @@
 //! in order but the ids of packs, so memory does not grow with the chunks.
 
 mod compare;
+mod draw;
 mod files;
 mod findings;
 mod packs;
@@ -213,7 +214,7 @@ impl<'a> Scrub<'a> {
         let mut look = |stream: &Stream, record: &Record| {
             self.go_on()?;
             self.while_pinned(stream, record, || {
-                let reached = search.reached_from(&record.root())?;
+                let reached = search.reached_from(record.kind(), &record.root())?;
                 affected.note(format!("{}@{}", stream.name, record.name), &reached);
                 Ok(())
             })
@@ -310,27 +311,4 @@ fn damage_of(error: Error) -> Result<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::format::{BadObject, Timestamp};
-    use crate::monitor::SilentMonitor;
-    use crate::repository::CreateOptions;
-
-    #[test]
-    fn a_full_scrub_takes_off_the_list_what_is_not_stored_any_more() {
-        let directory = tempfile::tempdir().unwrap();
-        let repository = Repository::create(directory.path(), &CreateOptions::default()).unwrap();
-        let gone = BadObject {
-            id: ObjectId::from_bytes([7; 32]),
-            type_code: ObjectType::Chunk.code(),
-            found: Timestamp::now(),
-            reason: String::new(),
-        };
-        repository.change_damage(vec![gone], &[], false).unwrap();
-        let options = ScrubOptions { percent: 1.0, source: None };
-        for (scope, listed) in [(ScrubScope::Revisions(Vec::new()), 1), (ScrubScope::Everything, 0)] {
-            scrub(&repository, &scope, &options, &SilentMonitor).unwrap();
-            assert_eq!(repository.damage().unwrap().objects.len(), listed);
-        }
-    }
-}
+mod tests;

@@ -141,11 +141,14 @@ impl Scrub<'_> {
         index.visit_entries_of(&unreadable, |id, place| {
             self.go_on()?;
             let lost = lost.entry(place.pack).or_default();
-            let object_type = place.kind.object_type();
-            let is_lost = match self.repository.store().verify_place(object_type, &id, &place) {
-                Err(error) => self.note_bad_copy(id, object_type, &place, damage_of(error)?, findings)?,
-                Ok(()) if self.has_copy_elsewhere(&id, object_type, &place)? => false,
-                Ok(()) => {
+            let is_lost = match self.repository.store().identify_place(&id, &place) {
+                Err(error) => {
+                    // What it was nobody says here: who comes upon it among what revisions reach will know.
+                    let object_type = place.kind.object_types().first().copied().unwrap_or(ObjectType::Chunk);
+                    self.note_bad_copy(id, object_type, &place, damage_of(error)?, findings)?
+                }
+                Ok(_) if self.has_copy_elsewhere(&id, &place)? => false,
+                Ok(object_type) => {
                     findings.note_relied_on(id, object_type);
                     true
                 }
@@ -175,7 +178,7 @@ impl Scrub<'_> {
         if findings.bad.contains_key(&id) {
             return Ok(true);
         }
-        let elsewhere = self.has_copy_elsewhere(&id, object_type, place);
+        let elsewhere = self.has_copy_elsewhere(&id, place);
         // Also if that could not be told.
         if !matches!(elsewhere, Ok(true)) {
             findings.note_bad(id, object_type, reason);
@@ -183,14 +186,14 @@ impl Scrub<'_> {
         elsewhere.map(|found| !found)
     }
 
-    fn has_copy_elsewhere(&self, id: &ObjectId, object_type: ObjectType, place: &Location) -> Result<bool> {
+    fn has_copy_elsewhere(&self, id: &ObjectId, place: &Location) -> Result<bool> {
         let store = self.repository.store();
         for location in store.index().locate_in_tables(id)? {
             if (location.pack, location.offset) == (place.pack, place.offset) {
                 continue;
             }
-            match store.verify_place(object_type, id, &location) {
-                Ok(()) => return Ok(true),
+            match store.identify_place(id, &location) {
+                Ok(_) => return Ok(true),
                 Err(error) => damage_of(error)?,
             };
         }

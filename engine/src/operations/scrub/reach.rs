@@ -1,13 +1,11 @@
 //! Follows revisions to what they reach, and finds what has no intact copy.
 
-use std::collections::HashMap;
-
 use super::{Findings, Scrub, damage_of, gather};
 use crate::error::{Error, Result};
-use crate::format::{Content, ObjectType, Record, Slot};
-use crate::id::{ObjectId, StreamId};
+use crate::format::{Content, Kind, ObjectType, Record};
+use crate::id::ObjectId;
 use crate::repository::Stream;
-use crate::revision::{MapPart, MapReader, Recent, Sought};
+use crate::revision::{MapPart, MapReader, Recent, TreePart, TreeReader};
 
 /// Chunks that are gathered before they are looked at by all cores: many, so that it pays to start these.
 const BATCH_CHUNKS: usize = 1 << 14;
@@ -22,12 +20,12 @@ struct Walk {
     nodes: Recent<()>,
     chunks: Recent<()>,
     /// Chunks that were come upon and not yet looked at, with their lengths.
-    batch: Vec<(ObjectId, u32)>,
+    batch: Vec<(ObjectId, u64)>,
 }
 
 /// What a few chunks gave.
 #[derive(Default)]
-struct CheckedPiece {
+pub(super) struct CheckedPiece {
     chunks: u64,
     bytes: u64,
     bad: Vec<(ObjectId, String)>,
@@ -43,7 +41,7 @@ impl Scrub<'_> {
         packs_read: bool,
         findings: &mut Findings,
     ) -> Result<()> {
-        let total = revisions.iter().map(|(_, record)| data_bytes(record)).sum();
+        let total = revisions.iter().map(|(_, record)| data_bytes(record)).fold(0, u64::saturating_add);
         self.monitor.begin("following revisions", (!packs_read).then_some(total));
         let mut walk =
             Walk { packs_read, nodes: Recent::default(), chunks: Recent::default(), batch: Vec::new() };
@@ -56,47 +54,82 @@ impl Scrub<'_> {
         Ok(())
     }
 
-    /// Verifies the nodes of a revision's map, and its chunks but for the last few: those are left in the batch.
+    /// Verifies the nodes of a revision, and its chunks but for the last few: those are left in the batch.
     fn follow(&self, record: &Record, walk: &mut Walk, findings: &mut Findings) -> Result<()> {
-        let root = record.root();
-        let map = match MapReader::open(self.repository.store(), &root) {
-            Ok(map) => map,
-            Err(error) => return note_bad_node(root, error, findings),
+        let (root, object_type) = (record.root(), root_type(record));
+        let followed = match record.kind() {
+            Kind::Image => MapReader::open(self.repository.store(), &root)
+                .map(|map| self.follow_map(&map, walk, findings)),
+            Kind::Tree => TreeReader::open_unpinned(self.repository.store(), &root)
+                .map(|tree| self.follow_tree(&tree, walk, findings)),
         };
-        if self.listed_bad.contains(&root) {
-            findings.good_again.insert(root);
+        match followed {
+            Ok(result) => {
+                findings.good_again.extend(self.listed_bad.get(&root));
+                result
+            }
+            Err(error) => note_bad_node(root, object_type, error, findings),
         }
+    }
+
+    fn follow_map(&self, map: &MapReader, walk: &mut Walk, findings: &mut Findings) -> Result<()> {
         map.walk(&mut |part| {
             self.go_on()?;
             match part {
-                // A node that another revision has shown before: all below it was seen.
-                MapPart::Node { id, .. } if !walk.nodes.insert(id, ()) => return Ok(false),
-                MapPart::Node { id, .. } => self.check_listed_node(id, walk, findings)?,
-                MapPart::Unreadable { id, error, .. } => note_bad_node(*id, error, findings)?,
+                MapPart::Node { id, .. } => return self.take_node(id, ObjectType::Node, walk, findings),
+                MapPart::Unreadable { id, error, .. } => {
+                    note_bad_node(*id, ObjectType::Node, error, findings)?;
+                }
                 MapPart::Chunk { id, slot } => {
-                    if walk.chunks.insert(id, ()) {
-                        walk.batch.push((*id, map.chunk_len(slot)));
-                    }
-                    if walk.batch.len() >= BATCH_CHUNKS {
-                        self.check_batch(walk, findings)?;
-                    }
+                    self.take_chunk(id, map.chunk_len(slot).into(), walk, findings)?;
                 }
             }
             Ok(true)
         })
     }
 
-    /// A node that is on the damage list is read past the cache, which may have it from better times.
-    fn check_listed_node(&self, id: &ObjectId, walk: &Walk, findings: &mut Findings) -> Result<()> {
-        if walk.packs_read || !self.listed_bad.contains(id) {
-            return Ok(());
-        }
-        match self.repository.store().read_object(ObjectType::Node, id) {
-            Ok(_) => {
-                findings.good_again.insert(*id);
-                Ok(())
+    fn follow_tree(&self, tree: &TreeReader, walk: &mut Walk, findings: &mut Findings) -> Result<()> {
+        tree.walk(&mut |part| {
+            self.go_on()?;
+            match part {
+                TreePart::Node { id, object_type, .. } => {
+                    return self.take_node(id, object_type, walk, findings);
+                }
+                TreePart::Unreadable { id, object_type, error, .. } => {
+                    note_bad_node(*id, object_type, error, findings)?;
+                }
+                TreePart::Chunk { id, length, .. } => self.take_chunk(id, length, walk, findings)?,
             }
-            Err(error) => note_bad_node(*id, error, findings),
+            Ok(true)
+        })
+    }
+
+    /// Comes upon a node; whether to go on below it. If it was shown before, by another revision, say, all was seen.
+    fn take_node(
+        &self,
+        id: &ObjectId,
+        object_type: ObjectType,
+        walk: &mut Walk,
+        findings: &mut Findings,
+    ) -> Result<bool> {
+        let is_new = walk.nodes.insert(id, ());
+        // What is on the damage list is read past the cache, which may have it from better times.
+        if is_new && !walk.packs_read && self.listed_bad.contains(id) {
+            match self.repository.store().read_object(object_type, id) {
+                Ok(_) => _ = findings.good_again.insert(*id),
+                Err(error) => note_bad_node(*id, object_type, error, findings)?,
+            }
+        }
+        Ok(is_new)
+    }
+
+    fn take_chunk(&self, id: &ObjectId, length: u64, walk: &mut Walk, findings: &mut Findings) -> Result<()> {
+        if walk.chunks.insert(id, ()) {
+            walk.batch.push((*id, length));
+        }
+        match walk.batch.len() >= BATCH_CHUNKS {
+            true => self.check_batch(walk, findings),
+            false => Ok(()),
         }
     }
 
@@ -126,7 +159,7 @@ impl Scrub<'_> {
 
     fn check_piece(
         &self,
-        piece: &[(ObjectId, u32)],
+        piece: &[(ObjectId, u64)],
         packs_read: bool,
         known: &Findings,
         found: &mut CheckedPiece,
@@ -135,63 +168,33 @@ impl Scrub<'_> {
             self.go_on()?;
             if packs_read {
                 if !self.was_read_with_its_pack(id, known)? {
-                    self.check_chunk(id, found)?;
+                    // It was counted with its pack.
+                    self.check_chunk(id, *length, found)?;
                 }
                 continue;
             }
-            self.monitor.advance(u64::from(*length));
+            self.monitor.advance(*length);
             if self.is_drawn(id) {
-                self.check_chunk(id, found)?;
-                found.chunks += 1;
-                found.bytes += u64::from(*length);
+                let length = self.check_chunk(id, *length, found)?;
+                found.count(length);
             }
         }
         Ok(())
     }
 
-    /// Verifies a chunk of the newest revision of each stream that has any, drawn at random: of a percentage that drew
-    /// none it must not be said that all is in order.
-    pub(super) fn check_one_each(
-        &self,
-        revisions: &[(Stream, Record)],
-        findings: &mut Findings,
-    ) -> Result<()> {
-        let newest: HashMap<StreamId, &(Stream, Record)> = revisions
-            .iter()
-            .filter(|(_, record)| data_bytes(record) > 0)
-            .map(|revision| (revision.0.id, revision))
-            .collect();
-        let mut found = CheckedPiece::default();
-        for (stream, record) in newest.into_values() {
-            self.while_pinned(stream, record, || self.check_one(record, &mut found))?;
-        }
-        found.note(findings);
-        Ok(())
-    }
-
-    /// Verifies a chunk of a revision, drawn at random.
-    fn check_one(&self, record: &Record, found: &mut CheckedPiece) -> Result<()> {
-        let map = MapReader::open(self.repository.store(), &record.root())?;
-        let [a, b, c, d, e, f, g, h, ..] = self.seed;
-        let from = u64::from_le_bytes([a, b, c, d, e, f, g, h]) % map.slot_count().max(1);
-        let behind = map.next(from, Sought::Data)?;
-        let Some(slot) = behind.map_or_else(|| map.next(0, Sought::Data), |slot| Ok(Some(slot)))? else {
-            return Ok(());
-        };
-        if let Slot::Chunk(id) = map.slot(slot)? {
-            self.check_chunk(&id, found)?;
-            found.chunks += 1;
-            found.bytes += u64::from(map.chunk_len(slot));
-        }
-        Ok(())
-    }
-
-    fn check_chunk(&self, id: &ObjectId, found: &mut CheckedPiece) -> Result<()> {
+    /// Reads a chunk that is said to have some length, and returns how long it is: of a chunk that several files share,
+    /// each names but its own part.
+    pub(super) fn check_chunk(&self, id: &ObjectId, length: u64, found: &mut CheckedPiece) -> Result<u64> {
         match self.repository.store().read_object(ObjectType::Chunk, id) {
-            Ok(_) => found.good_again.extend(self.listed_bad.get(id)),
-            Err(error) => found.bad.push((*id, damage_of(error)?)),
+            Ok(content) => {
+                found.good_again.extend(self.listed_bad.get(id));
+                Ok(content.len() as u64)
+            }
+            Err(error) => {
+                found.bad.push((*id, damage_of(error)?));
+                Ok(length)
+            }
         }
-        Ok(())
     }
 
     /// Whether reading the packs left no doubt about a chunk.
@@ -205,6 +208,11 @@ impl Scrub<'_> {
 }
 
 impl CheckedPiece {
+    pub(super) fn count(&mut self, bytes: u64) {
+        self.chunks += 1;
+        self.bytes += bytes;
+    }
+
     fn add(&mut self, other: Self) {
         self.chunks += other.chunks;
         self.bytes += other.bytes;
@@ -212,7 +220,7 @@ impl CheckedPiece {
         self.good_again.extend(other.good_again);
     }
 
-    fn note(self, findings: &mut Findings) {
+    pub(super) fn note(self, findings: &mut Findings) {
         findings.chunks_checked += self.chunks;
         findings.bytes_checked += self.bytes;
         findings.good_again.extend(self.good_again);
@@ -220,13 +228,23 @@ impl CheckedPiece {
     }
 }
 
-fn note_bad_node(id: ObjectId, error: Error, findings: &mut Findings) -> Result<()> {
-    findings.note_bad(id, ObjectType::Node, damage_of(error)?);
+fn note_bad_node(id: ObjectId, object_type: ObjectType, error: Error, findings: &mut Findings) -> Result<()> {
+    findings.note_bad(id, object_type, damage_of(error)?);
     findings.is_cut_short = true;
     Ok(())
 }
 
-fn data_bytes(record: &Record) -> u64 {
-    let Content::Image(content) = &record.content;
-    content.data_bytes
+/// Bytes of a revision that are to be read, about.
+pub(super) fn data_bytes(record: &Record) -> u64 {
+    match &record.content {
+        Content::Image(image) => image.data_bytes,
+        Content::Tree(tree) => tree.bytes,
+    }
+}
+
+fn root_type(record: &Record) -> ObjectType {
+    match record.kind() {
+        Kind::Image => ObjectType::Node,
+        Kind::Tree => ObjectType::Directory,
+    }
 }

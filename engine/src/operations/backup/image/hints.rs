@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 
 /// Ranges that changed, sorted and disjoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Hints {
+pub(in crate::operations::backup) struct Hints {
     pub(super) ranges: Vec<Hint>,
 }
 
@@ -46,7 +46,7 @@ impl Hints {
     ///
     /// # Errors
     /// [`Error::Hints`] if they are malformed, overlap or reach past the end.
-    pub(super) fn parse(json: &[u8], size: u64) -> Result<Self> {
+    pub(in crate::operations::backup) fn parse(json: &[u8], size: u64) -> Result<Self> {
         let raw: Vec<Raw> = serde_json::from_slice(json).map_err(|error| refuse(error.to_string()))?;
         let mut ranges = raw.into_iter().map(|raw| raw.check(size)).collect::<Result<Vec<_>>>()?;
         ranges.sort_by_key(|hint| hint.range.start);

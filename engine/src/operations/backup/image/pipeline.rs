@@ -7,10 +7,11 @@ use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
+use super::super::chunks::{ChunkEncoder, NewChunk, is_zero, store_chunks};
 use super::map_builder::MapBuilder;
 use super::plan::Piece;
 use crate::error::{Error, Result};
-use crate::format::{BlobEncoder, Compression, ObjectHasher, ObjectType, Root, Slot};
+use crate::format::{Compression, ObjectHasher, ObjectType, Root, Slot};
 use crate::id::ObjectId;
 use crate::monitor::Monitor;
 use crate::parallel;
@@ -99,12 +100,6 @@ struct Batch {
     slots: Vec<(Slot, u32)>,
     /// Chunks to store, in their order.
     new: Vec<NewChunk>,
-}
-
-struct NewChunk {
-    id: ObjectId,
-    plain_len: u32,
-    blob: Vec<u8>,
 }
 
 pub(super) fn batch_slots(chunk_size: u32) -> u64 {
@@ -218,10 +213,7 @@ impl Assembly<'_, '_, '_> {
     }
 
     fn take_batch(&mut self, batch: Batch) -> Result<()> {
-        for chunk in batch.new {
-            let added = self.writer.add(ObjectType::Chunk, chunk.id, chunk.plain_len, &chunk.blob)?;
-            self.chunks_new += u64::from(added);
-        }
+        self.chunks_new += store_chunks(batch.new, self.writer)?.count;
         for (slot, length) in batch.slots {
             self.builder.push_slot(slot, length, self.writer)?;
         }
@@ -234,8 +226,7 @@ impl Assembly<'_, '_, '_> {
 /// What a thread keeps between batches.
 #[derive(Default)]
 struct Worker {
-    /// Made when it is first wanted.
-    encoder: Option<BlobEncoder>,
+    encoder: ChunkEncoder,
     buffer: Vec<u8>,
 }
 
@@ -279,18 +270,10 @@ impl Worker {
             let Slot::Chunk(id) = slot else { continue };
             let known = in_base.get(index) == Some(&slot) && !context.bad.contains(&id);
             if !known && !context.presence.contains(&id)? {
-                batch.new.push(NewChunk { id, plain_len, blob: self.encode(context, content)? });
+                batch.new.push(self.encoder.encode(context.compression, id, content)?);
             }
         }
         Ok(batch)
-    }
-
-    fn encode(&mut self, context: &Context<'_>, content: &[u8]) -> Result<Vec<u8>> {
-        let encoder = match &mut self.encoder {
-            Some(encoder) => encoder,
-            None => self.encoder.insert(BlobEncoder::new(context.compression)?),
-        };
-        Ok(encoder.encode(content))
     }
 }
 
@@ -300,10 +283,4 @@ pub(super) fn slot_of(content: &[u8], hasher: &ObjectHasher) -> Slot {
         true => Slot::Hole,
         false => Slot::Chunk(hasher.id(ObjectType::Chunk, content)),
     }
-}
-
-/// Whether all bytes are zero. Data is left at its first block that is not.
-fn is_zero(bytes: &[u8]) -> bool {
-    let zero_block = |block: &[u8]| block.iter().fold(0, |any, &byte| any | byte) == 0;
-    bytes.chunks(256).all(zero_block)
 }

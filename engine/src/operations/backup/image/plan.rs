@@ -151,7 +151,7 @@ fn subtract(ranges: Vec<Range<u64>>, others: &[Range<u64>]) -> Vec<Range<u64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::operations::backup::hints::Hint;
+    use crate::operations::backup::image::hints::Hint;
 
     fn plan(ranges: &[(Range<u64>, bool)], also_read: &[Range<u64>]) -> Vec<Piece> {
         let ranges =

@@ -1,0 +1,166 @@
+//! Directories of the tree, each known by its place below the root, and opened anew when it is needed.
+//!
+//! Trees can be deeper than a process may have open files, so only the descriptors that were used last are kept. A
+//! directory is opened by its name in its parent, never by a longer path: no symlink is ever followed, and what is
+//! opened must be what was listed.
+
+use std::num::NonZeroUsize;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use lru::LruCache;
+use rustix::fs::{Mode, OFlags, openat};
+use rustix::io::Errno;
+
+use super::problem::{Cause, EntryError};
+use super::stat::{EntryStat, EntryType, Identity};
+
+/// How many directories are kept open.
+const OPEN_MAX: NonZeroUsize = NonZeroUsize::new(128).unwrap();
+
+/// A directory of the tree.
+pub(super) struct Directory {
+    parent: Option<Arc<Directory>>,
+    /// Its name in its parent; the root's is the path that the user gave.
+    name: Vec<u8>,
+    depth: usize,
+    identity: Identity,
+    key: u64,
+    descriptors: Arc<Descriptors>,
+}
+
+/// The open descriptors of a tree's directories.
+struct Descriptors {
+    root: Arc<OwnedFd>,
+    recent: Mutex<LruCache<u64, Arc<OwnedFd>>>,
+    next_key: AtomicU64,
+}
+
+impl Directory {
+    /// The root of a tree, open already.
+    pub(super) fn root(path: &[u8], descriptor: OwnedFd, stat: &EntryStat) -> Arc<Self> {
+        let descriptors = Descriptors {
+            root: Arc::new(descriptor),
+            recent: Mutex::new(LruCache::new(OPEN_MAX)),
+            next_key: AtomicU64::new(1),
+        };
+        let (name, identity) = (path.to_vec(), stat.identity);
+        Arc::new(Self { parent: None, name, depth: 0, identity, key: 0, descriptors: Arc::new(descriptors) })
+    }
+
+    /// A directory that was listed in this one. It is not opened yet.
+    pub(super) fn child(self: &Arc<Self>, name: &[u8], identity: Identity) -> Arc<Self> {
+        let descriptors = Arc::clone(&self.descriptors);
+        let key = descriptors.next_key.fetch_add(1, Ordering::Relaxed);
+        let (parent, depth) = (Some(Arc::clone(self)), self.depth + 1);
+        Arc::new(Self { parent, name: name.to_vec(), depth, identity, key, descriptors })
+    }
+
+    /// Names below the root up to here.
+    pub(super) fn depth(&self) -> usize {
+        self.depth
+    }
+
+    /// The directory, open for listing and for what lies in it.
+    pub(super) fn open(&self) -> Result<Arc<OwnedFd>, Cause> {
+        // From the nearest ancestor that is open, downwards.
+        let mut missing = Vec::new();
+        let mut above = self;
+        let mut descriptor = loop {
+            match (above.descriptors.get(above.key), &above.parent) {
+                (Some(open), _) => break open,
+                (None, Some(parent)) => {
+                    missing.push(above);
+                    above = parent;
+                }
+                (None, None) => return Err(Cause::Vanished),
+            }
+        };
+        for directory in missing.into_iter().rev() {
+            descriptor = Arc::new(directory.open_in(&descriptor)?);
+            directory.descriptors.keep(directory.key, &descriptor);
+        }
+        Ok(descriptor)
+    }
+
+    fn open_in(&self, parent: &OwnedFd) -> Result<OwnedFd, Cause> {
+        let descriptor = open_quietly(parent, &self.name, OFlags::DIRECTORY)?;
+        let found = EntryStat::of(&descriptor)?;
+        (found.identity == self.identity).then_some(descriptor).ok_or(Cause::Replaced)
+    }
+
+    /// The path of an entry of this directory, or its own if `name` is empty, below the root.
+    pub(super) fn relative_path(&self, name: &[u8]) -> Vec<u8> {
+        let mut names = vec![name];
+        names.extend(self.ancestors().filter(|above| above.parent.is_some()).map(|above| &above.name[..]));
+        names.retain(|name| !name.is_empty());
+        names.reverse();
+        names.join(&b'/')
+    }
+
+    /// Tells what went wrong with an entry of this directory, or with itself if `name` is empty.
+    pub(super) fn error(&self, name: &[u8], action: &'static str, cause: Cause) -> EntryError {
+        let mut path = self.ancestors().last().map(|root| root.name.clone()).unwrap_or_default();
+        let below = self.relative_path(name);
+        if !below.is_empty() && !path.ends_with(b"/") {
+            path.push(b'/');
+        }
+        path.extend(below);
+        EntryError { path, action, cause }
+    }
+
+    /// This directory, its parent and so on, to the root.
+    fn ancestors(&self) -> impl Iterator<Item = &Self> {
+        std::iter::successors(Some(self), |directory| directory.parent.as_deref())
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        self.descriptors.forget(self.key);
+        // One after the other: as many calls in each other as the tree is deep would exhaust the stack.
+        let mut parent = self.parent.take();
+        while let Some(mut last) = parent.and_then(Arc::into_inner) {
+            parent = last.parent.take();
+        }
+    }
+}
+
+impl Descriptors {
+    fn get(&self, key: u64) -> Option<Arc<OwnedFd>> {
+        match key {
+            0 => Some(Arc::clone(&self.root)),
+            _ => self.recent().get(&key).cloned(),
+        }
+    }
+
+    fn keep(&self, key: u64, descriptor: &Arc<OwnedFd>) {
+        // What falls out is closed after the lock is given back.
+        let _evicted = self.recent().push(key, Arc::clone(descriptor));
+    }
+
+    fn forget(&self, key: u64) {
+        let _forgotten = self.recent().pop(&key);
+    }
+
+    fn recent(&self) -> std::sync::MutexGuard<'_, LruCache<u64, Arc<OwnedFd>>> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Opens an entry of a directory for reading, without following it, waiting for it, or changing its time of access.
+pub(super) fn open_quietly(directory: impl AsFd, name: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+    let flags =
+        flags | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    match openat(&directory, name, flags | OFlags::NOATIME, Mode::empty()) {
+        // Only for the owner, and for root.
+        Err(Errno::PERM) => openat(&directory, name, flags, Mode::empty()),
+        opened => opened,
+    }
+}
+
+/// Whether what was found may stand for what was listed: of the same type, and for a directory the very same.
+pub(super) fn is_in_place_of(listed: &EntryStat, found: &EntryStat) -> bool {
+    listed.kind == found.kind && (found.kind != EntryType::Directory || listed.identity == found.identity)
+}

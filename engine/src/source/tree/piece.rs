@@ -1,0 +1,192 @@
+//! A piece of a directory: some of its entries, looked at.
+
+use std::sync::Arc;
+
+use super::directory::Directory;
+use super::entry::Entry;
+use super::names::Names;
+use super::problem::{Cause, EntryError};
+use super::selection::Selection;
+use super::stat::{EntryStat, EntryType};
+use crate::format::Timestamp;
+
+/// How many entries of a directory are looked at in one go.
+const PIECE_ENTRIES: usize = 1024;
+
+/// How deep below the root places are told apart. What lies deeper is not looked at ahead of its turn: such trees are
+/// rare, and there may be many places at once.
+const PLACES_DEPTH: usize = 64;
+
+/// A place in the tree: comparing two says which comes first in the walk.
+pub(super) type Place = Vec<u64>;
+
+/// What is to be looked at next in a directory.
+#[derive(Clone)]
+pub(super) struct Task {
+    directory: Arc<Directory>,
+    /// Where the directory stands; `None` if it is too deep.
+    place: Option<Place>,
+    /// Its names, once they are known, and the first that was not looked at.
+    rest: Option<(Arc<Names>, usize)>,
+}
+
+/// Some entries of a directory in the order of their names' bytes.
+pub(super) struct Piece {
+    /// What was found.
+    pub(super) found: Vec<Found>,
+    /// What went wrong with opening or listing the directory.
+    pub(super) problem: Option<EntryError>,
+    /// What follows in the same directory.
+    pub(super) next: Option<Task>,
+}
+
+/// What stands behind a name.
+pub(super) enum Found {
+    /// Anything but a directory.
+    Entry(Entry),
+    /// A directory, and how to look into it, unless it is kept empty.
+    Directory(Entry, Option<Task>),
+    /// Something that could not be looked at.
+    Failed(Failed),
+}
+
+/// A name that could not be looked at. The error has a path, which may be long where there are many.
+pub(super) struct Failed {
+    directory: Arc<Directory>,
+    name: Box<[u8]>,
+    cause: Cause,
+}
+
+impl Task {
+    /// To list a whole tree.
+    pub(super) fn root(directory: &Arc<Directory>) -> Self {
+        Self { directory: Arc::clone(directory), place: Some(Place::new()), rest: None }
+    }
+
+    /// Where this stands among all tasks: behind the entries before it, before those that it will find.
+    pub(super) fn place(&self) -> Option<Place> {
+        let first = self.rest.as_ref().map(|(_, first)| *first as u64 * 2);
+        Some(self.place.as_ref()?.iter().copied().chain(first).collect())
+    }
+
+    /// Looks at the next entries.
+    pub(super) fn run(&self, selection: &Selection) -> Piece {
+        match &self.rest {
+            Some((names, first)) => self.look(selection, names, *first, None),
+            None => match self.list(selection) {
+                Ok((names, problem)) => self.look(selection, &Arc::new(names), 0, problem),
+                Err(problem) => Piece { found: Vec::new(), problem: Some(problem), next: None },
+            },
+        }
+    }
+
+    fn list(&self, selection: &Selection) -> Result<(Names, Option<EntryError>), EntryError> {
+        let failed = |action, cause| self.directory.error(b"", action, cause);
+        let descriptor = self.directory.open().map_err(|cause| failed("open", cause))?;
+        let (names, outcome) = Names::read(&descriptor);
+        let problem = outcome.err().map(|error| failed("list", error.into()));
+        Ok((selection.names(&descriptor, names), problem))
+    }
+
+    fn look(
+        &self,
+        selection: &Selection,
+        names: &Arc<Names>,
+        first: usize,
+        problem: Option<EntryError>,
+    ) -> Piece {
+        let end = names.len().min(first + PIECE_ENTRIES);
+        let next = (end < names.len()).then(|| Self { rest: Some((Arc::clone(names), end)), ..self.clone() });
+        let found = match self.directory.open() {
+            Ok(descriptor) => {
+                let mut look = Look::new(self, selection);
+                names
+                    .part(first, end - first)
+                    .zip(first as u64..)
+                    .filter_map(|(name, index)| look.at(&descriptor, name, index))
+                    .collect()
+            }
+            Err(cause) => {
+                // Without its directory none of them can be looked at, nor can those that follow.
+                let problem = Some(self.directory.error(b"", "open", cause));
+                return Piece { found: Vec::new(), problem, next: None };
+            }
+        };
+        Piece { found, problem, next }
+    }
+}
+
+/// Looking at the entries of one directory.
+struct Look<'a> {
+    task: &'a Task,
+    selection: &'a Selection,
+    seen: Timestamp,
+    /// The directory's path below the root with a slash behind it, where paths matter.
+    path: Vec<u8>,
+}
+
+impl<'a> Look<'a> {
+    fn new(task: &'a Task, selection: &'a Selection) -> Self {
+        let mut path = Vec::new();
+        if selection.knows_paths() && task.directory.depth() > 0 {
+            path = task.directory.relative_path(b"");
+            path.push(b'/');
+        }
+        Self { task, selection, seen: Timestamp::now(), path }
+    }
+
+    fn at(&mut self, descriptor: &std::os::fd::OwnedFd, name: &[u8], index: u64) -> Option<Found> {
+        let stat = match EntryStat::at(descriptor, name) {
+            Ok(stat) => stat,
+            // What is left out may vanish without a word.
+            Err(_) if self.is_excluded(name, false) => return None,
+            Err(error) => {
+                let directory = Arc::clone(&self.task.directory);
+                return Some(Found::Failed(Failed { directory, name: name.into(), cause: error.into() }));
+            }
+        };
+        let is_directory = stat.kind == EntryType::Directory;
+        if is_directory && self.selection.is_never(stat.identity) || self.is_excluded(name, is_directory) {
+            return None;
+        }
+        let entry = Entry::new(&self.task.directory, name, stat, self.seen);
+        if !is_directory {
+            return Some(Found::Entry(entry));
+        }
+        let below = (!self.selection.is_boundary(&entry.stat)).then(|| self.below(&entry, index));
+        Some(Found::Directory(entry, below))
+    }
+
+    fn below(&self, directory: &Entry, index: u64) -> Task {
+        let above = self.task.place.as_ref().filter(|place| place.len() < PLACES_DEPTH);
+        let place = above.map(|above| above.iter().copied().chain([index * 2 + 1]).collect());
+        let directory = self.task.directory.child(directory.name(), directory.stat.identity);
+        Task { directory, place, rest: None }
+    }
+
+    fn is_excluded(&mut self, name: &[u8], is_directory: bool) -> bool {
+        if !self.selection.knows_paths() {
+            return false;
+        }
+        let length = self.path.len();
+        self.path.extend_from_slice(name);
+        let excluded = self.selection.excludes_path(&self.path, is_directory);
+        self.path.truncate(length);
+        excluded
+    }
+}
+
+impl Piece {
+    /// How much it holds, in entries; names that wait count too.
+    pub(super) fn weight(&self) -> usize {
+        let waiting = self.next.as_ref().and_then(|task| task.rest.as_ref());
+        16 + self.found.len() + waiting.map_or(0, |(names, first)| names.len().saturating_sub(*first) / 8)
+    }
+}
+
+impl Failed {
+    /// Tells it with the path.
+    pub(super) fn error(&self) -> EntryError {
+        self.directory.error(&self.name, "look at", self.cause)
+    }
+}

@@ -1,0 +1,103 @@
+//! Nodes of maps, files and directories, decoded, through the cache.
+
+use std::sync::Arc;
+
+use super::cache::Cached;
+use super::{Store, describe};
+use crate::error::{Corrupt, Error, Result};
+use crate::format::{
+    DirectoryInner, DirectoryLeaf, FileInner, FileLeaf, Inner, Leaf, ObjectType, Root, TreeRoot,
+};
+use crate::id::ObjectId;
+
+const NODE: ObjectType = ObjectType::Node;
+const DIRECTORY: ObjectType = ObjectType::Directory;
+
+impl Store {
+    /// A leaf of an image's map.
+    pub(crate) fn leaf(&self, id: &ObjectId) -> Result<Arc<Leaf>> {
+        let decode = |bytes: &[u8]| Some(Cached::Leaf(Arc::new(Leaf::decode(bytes)?)));
+        match self.node(NODE, id, "leaf", decode)? {
+            Cached::Leaf(leaf) => Ok(leaf),
+            _ => Err(not_a(NODE, id, "leaf")),
+        }
+    }
+
+    /// An inner node of an image's map.
+    pub(crate) fn inner(&self, id: &ObjectId) -> Result<Arc<Inner>> {
+        let decode = |bytes: &[u8]| Some(Cached::Inner(Arc::new(Inner::decode(bytes)?)));
+        match self.node(NODE, id, "inner node", decode)? {
+            Cached::Inner(inner) => Ok(inner),
+            _ => Err(not_a(NODE, id, "inner node")),
+        }
+    }
+
+    /// The root of an image's map. Not kept: who opens it has it.
+    pub(crate) fn root(&self, id: &ObjectId) -> Result<Root> {
+        Root::decode(&self.read_object(NODE, id)?).ok_or_else(|| not_a(NODE, id, "map root"))
+    }
+
+    /// A leaf of a file's map.
+    pub(crate) fn file_leaf(&self, id: &ObjectId) -> Result<Arc<FileLeaf>> {
+        let decode = |bytes: &[u8]| Some(Cached::FileLeaf(Arc::new(FileLeaf::decode(bytes)?)));
+        match self.node(NODE, id, "leaf of a file", decode)? {
+            Cached::FileLeaf(leaf) => Ok(leaf),
+            _ => Err(not_a(NODE, id, "leaf of a file")),
+        }
+    }
+
+    /// An inner node of a file's map.
+    pub(crate) fn file_inner(&self, id: &ObjectId) -> Result<Arc<FileInner>> {
+        let decode = |bytes: &[u8]| Some(Cached::FileInner(Arc::new(FileInner::decode(bytes)?)));
+        match self.node(NODE, id, "inner node of a file", decode)? {
+            Cached::FileInner(inner) => Ok(inner),
+            _ => Err(not_a(NODE, id, "inner node of a file")),
+        }
+    }
+
+    /// A leaf of a directory.
+    pub(crate) fn directory_leaf(&self, id: &ObjectId) -> Result<Arc<DirectoryLeaf>> {
+        let decode = |bytes: &[u8]| Some(Cached::DirectoryLeaf(Arc::new(DirectoryLeaf::decode(bytes)?)));
+        match self.node(DIRECTORY, id, "leaf", decode)? {
+            Cached::DirectoryLeaf(leaf) => Ok(leaf),
+            _ => Err(not_a(DIRECTORY, id, "leaf")),
+        }
+    }
+
+    /// An inner node of a directory.
+    pub(crate) fn directory_inner(&self, id: &ObjectId) -> Result<Arc<DirectoryInner>> {
+        let decode = |bytes: &[u8]| Some(Cached::DirectoryInner(Arc::new(DirectoryInner::decode(bytes)?)));
+        match self.node(DIRECTORY, id, "inner node", decode)? {
+            Cached::DirectoryInner(inner) => Ok(inner),
+            _ => Err(not_a(DIRECTORY, id, "inner node")),
+        }
+    }
+
+    /// The root of a tree. Not kept: who opens it has it.
+    pub(crate) fn tree_root(&self, id: &ObjectId) -> Result<TreeRoot> {
+        let bytes = self.read_object(DIRECTORY, id)?;
+        TreeRoot::decode(&bytes).ok_or_else(|| not_a(DIRECTORY, id, "root of a tree"))
+    }
+
+    /// Whether a node or directory can be read.
+    pub(super) fn has_intact(&self, object_type: ObjectType, id: &ObjectId) -> bool {
+        self.cache.get(id).is_some() || self.read_object(object_type, id).is_ok()
+    }
+
+    /// What the cache has, which may be a node of another kind, or else what `decode` makes of the object.
+    fn node(
+        &self,
+        object_type: ObjectType,
+        id: &ObjectId,
+        noun: &str,
+        decode: impl FnOnce(&[u8]) -> Option<Cached>,
+    ) -> Result<Cached> {
+        self.cache.get_or_load(id, || {
+            decode(&self.read_object(object_type, id)?).ok_or_else(|| not_a(object_type, id, noun))
+        })
+    }
+}
+
+pub(super) fn not_a(object_type: ObjectType, id: &ObjectId, noun: &str) -> Error {
+    Corrupt::new(describe(object_type, id), format!("it is not a {noun}")).into()
+}
