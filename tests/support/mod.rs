@@ -4,6 +4,7 @@
 #![allow(clippy::print_stderr, reason = "what is skipped must be said")]
 
 pub(crate) mod failing_source;
+pub(crate) mod oracle;
 pub(crate) mod system;
 
 use std::fs::{self, File};
