@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use support::system::{Requirement, SmallDisk, can_use};
+use support::system::{Requirement, SmallDisk, can_use, system};
 use support::{CHUNK, Run, World, fraction, interrupt, noise, random_seed, wait_until, write_chunk};
 
 /// A backup of stdin that holds its stream until it gets the rest.
@@ -343,4 +343,38 @@ fn an_interrupted_backup_ends_with_130_and_its_work_is_used_again() {
         }
     }
     panic!("no backup was ever interrupted half-way");
+}
+
+/// A mount of root's, with a umask of 077, once stopped every backup of a user, and went on doing so when it was killed.
+#[test]
+fn claims_of_others_that_can_not_be_looked_at_are_in_nobodys_way() {
+    if !can_use(&[Requirement::Root, Requirement::Program("setpriv")]) {
+        return;
+    }
+    let world = World::new();
+    world.small_image("vm1.img");
+    system("cp", &[env!("CARGO_BIN_EXE_treering"), world.path("treering").to_str().unwrap()]);
+    system("chown", &["-R", "nobody", world.directory().to_str().unwrap()]);
+    let pin = world.repository().join("pins/6f9619ff-8b86-d011-b42d-00cf4fc964ff");
+    fs::create_dir_all(pin.parent().unwrap()).unwrap();
+    fs::write(&pin, b"of root").unwrap();
+    system("chmod", &["600", pin.to_str().unwrap()]);
+    system("chmod", &["755", pin.parent().unwrap().to_str().unwrap()]);
+    let plain = world.command(&[]);
+    let mut command = std::process::Command::new("setpriv");
+    command.args([
+        "--reuid",
+        "65534",
+        "--regid",
+        "65534",
+        "--clear-groups",
+        "./treering",
+        "backup",
+        "vm1.img",
+        "vm1",
+    ]);
+    command.current_dir(world.directory());
+    command.env_clear().envs(plain.get_envs().filter_map(|(key, value)| Some((key, value?))));
+    Run::of(&["backup"], command.output().unwrap()).expect_code(0);
+    assert!(pin.exists(), "it is not the user's to remove");
 }

@@ -42,16 +42,24 @@ impl Repository {
     }
 
     /// Removes the claims of processes that died. A claim has its lock before it has its name, so one without is dead.
+    /// A courtesy to who comes later: one that can't be looked at, such as another user's, is left to others.
     fn sweep_claims(&self) -> Result<()> {
         for area in [Area::sessions(), Area::pins()] {
             for name in self.backend().names(&area)? {
                 let Some(key) = ClaimId::parse(&name).map(|id| area.key(id)) else { continue };
-                if self.backend().claim_state(&key)? == ClaimState::Dead {
-                    self.backend().remove(&key)?;
+                if let Err(error) = self.sweep_claim(&key) {
+                    log::debug!("{key} is left as it is: {error}");
                 }
             }
         }
         Ok(())
+    }
+
+    fn sweep_claim(&self, key: &Key) -> Result<()> {
+        match self.backend().claim_state(key)? {
+            ClaimState::Dead => self.backend().remove(key),
+            _ => Ok(()),
+        }
     }
 
     /// Pins a revision, so that gc keeps it while the pin lives; `None` on a medium that takes no pin.
