@@ -79,8 +79,8 @@ def machine(known):
         f"{known['cpu']}, {known['cores']} cores, {known['memory_gib']} GiB, Linux {known['kernel']}, "
         f"{known['file system']}, {known['rustc']}; load at the start {known['load at start']:.2f}.",
         f"Data: {data['image']}; the next day: {data['changes']}; the wide image: {data['wide']}.",
-        f"Medians of {known['runs']} runs, tools in alternation. Cold: the kernel's caches dropped, "
-        "and a mount of its own for every reading row. Reading rows count the bytes of data alone.",
+        f"Medians of {known['runs']} runs, tools in alternation. Cold: the kernel's caches dropped, free "
+        "memory touched (a virtual machine's host may have taken it back), and a mount of its own for every reading row. Reading rows count the bytes of data alone.",
         "", f"Programs: {versions}. How they are called:", ""]
     return lines + [f"- {tool.name}: {tool.remark}" for tool in [Treering, *PEERS, Squashfuse]] + [""]
 

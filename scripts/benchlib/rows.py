@@ -7,7 +7,8 @@ import shutil
 from dataclasses import dataclass
 
 from . import tools as tool_module
-from .measure import MIB, Failed, allocated_bytes, data_extents, measure, read_at_random, read_extents, run
+from .measure import (COPYING_GIB, MIB, Failed, allocated_bytes, data_extents, measure, read_at_random,
+                      read_extents, run)
 
 TREERING = "treering"
 
@@ -259,7 +260,7 @@ def one_mount(bench, tool, extents, offsets, number):
     with tool.mounted() as mount:
         bench.record("random", tool.name, read_at_random(mount.image, offsets))
         bench.record_peak("memory-mount", tool.name, mount.peak_mib())
-    bench.caches.drop()
+    bench.caches.drop(COPYING_GIB)
     with tool.mounted() as mount:
         copy = os.path.join(bench.directory, "copy.img")
         bench.record("copy", tool.name, measure(["cp", "--sparse=auto", mount.image, copy]).seconds)
@@ -286,7 +287,7 @@ def mount_limits(bench, extents):
 def copy_limit(bench, row):
     """cp of the original, cold, as the measured copies are."""
     copy = os.path.join(bench.directory, "copy.img")
-    bench.caches.drop()
+    bench.caches.drop(COPYING_GIB)
     copying = measure(["cp", "--sparse=auto", "--reflink=never", bench.data.image, copy])
     bench.record(row, CP, copying.seconds)
     bench.record(f"{row}-allocated", ORIGINAL, allocated_bytes(bench.data.image) / MIB)
@@ -307,7 +308,7 @@ def one_restore(bench, tool, number):
     target = os.path.join(bench.directory, "target")
     shutil.rmtree(target, ignore_errors=True)
     os.mkdir(target)
-    bench.caches.drop()
+    bench.caches.drop(COPYING_GIB)
     sample = tool.measure(tool.restore_command(target))
     bench.record("restore", tool.name, sample.seconds)
     bench.record("restore-cpu", tool.name, sample.cpu_seconds)
