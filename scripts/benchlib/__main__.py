@@ -11,6 +11,7 @@ from .data import FULL, QUICK, Data
 from .measure import Caches, Failed
 from .rows import GROUPS, ROWS, RUN_GROUP, Bench
 from .tools import PEERS, Squashfuse, Treering
+from .trees import Trees
 
 NEEDED_GIB = 40
 DOCS = "docs"
@@ -60,8 +61,9 @@ def bench(options, directory):
     tools = chosen_tools(options, directory, data)
     say(f"tools: {', '.join(tool.name for tool in tools)}; runs: {runs}")
     data.make(say)
-    known = report.facts(directory, [*tools, Squashfuse(directory, data)], data, runs)
-    running = Bench(directory, data, tools, runs, Caches(may_drop=not options.quick), say)
+    trees = Trees(data.directory, data.plan.tree_files, data.plan.tree_part, data.plan.small_files)
+    known = report.facts(directory, [*tools, Squashfuse(directory, data)], data, trees, runs)
+    running = Bench(directory, data, trees, tools, runs, Caches(may_drop=not options.quick), say)
     for group in chosen_groups(options):
         say(group)
         try:

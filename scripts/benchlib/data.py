@@ -32,12 +32,15 @@ class Plan:
     wide_pieces: int
     random_reads: int
     many_revisions: int
+    tree_files: int
+    tree_part: int
+    small_files: int
 
 
 FULL = Plan(image_mib=8192, files_mib=3100, changed_mib=50, new_files=20, wide_gib=1024, wide_pieces=4096,
-            random_reads=4000, many_revisions=10000)
+            random_reads=4000, many_revisions=10000, tree_files=100_000, tree_part=12_000, small_files=300_000)
 QUICK = Plan(image_mib=256, files_mib=60, changed_mib=1, new_files=3, wide_gib=1024, wide_pieces=64,
-             random_reads=200, many_revisions=30)
+             random_reads=200, many_revisions=30, tree_files=4000, tree_part=300, small_files=3000)
 
 
 class Data:

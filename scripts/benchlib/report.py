@@ -7,13 +7,14 @@ import statistics
 import subprocess
 import time
 
-from .rows import ROWS, TREERING
+from .rows import ROWS
+from .targets import TREERING
 from .tools import PEERS, Squashfuse, Treering
 
-LIMITS = ["cat", "b3sum", "b3sum + zstd -1", "cp", "file itself", "original", "squashfuse"]
+LIMITS = ["cat", "b3sum", "b3sum + zstd -1", "cp", "find", "file itself", "original", "squashfuse"]
 
 
-def facts(directory, tools, data, runs):
+def facts(directory, tools, data, trees, runs):
     """What a reader has to know of the machine and the programs."""
     return {
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
@@ -23,7 +24,7 @@ def facts(directory, tools, data, runs):
         "file system": first_line(["stat", "-f", "-c", "%T", directory]),
         "load at start": os.getloadavg()[0],
         "rustc": first_line(["rustc", "--version"]),
-        "runs": runs, "data": data.facts(),
+        "runs": runs, "data": data.facts(), "trees": trees.facts(),
         "versions": {tool.name: tool.version() for tool in tools},
     }
 
@@ -78,9 +79,11 @@ def machine(known):
     lines = [
         f"{known['cpu']}, {known['cores']} cores, {known['memory_gib']} GiB, Linux {known['kernel']}, "
         f"{known['file system']}, {known['rustc']}; load at the start {known['load at start']:.2f}.",
-        f"Data: {data['image']}; the next day: {data['changes']}; the wide image: {data['wide']}.",
+        f"Data: {data['image']}; the next day: {data['changes']}; the wide image: {data['wide']}. "
+        f"Trees: {known.get('trees', 'not measured')}.",
         f"Medians of {known['runs']} runs, tools in alternation. Cold: the kernel's caches dropped, free "
-        "memory touched (a virtual machine's host may have taken it back), and a mount of its own for every reading row. Reading rows count the bytes of data alone.",
+        "memory touched (a virtual machine's host may have taken it back), and a mount of its own for every reading "
+        "row. Reading rows of images count the bytes of data alone.",
         "", f"Programs: {versions}. How they are called:", ""]
     return lines + [f"- {tool.name}: {tool.remark}" for tool in [Treering, *PEERS, Squashfuse]] + [""]
 
@@ -104,7 +107,7 @@ def cells(row, medians, peers):
     limits = ", ".join(f"{name} {number(medians[name])}" for name in LIMITS if name in medians)
     best = best_peer(row, medians, peers)
     against = f"{advantage(row, ours, best):.2f}x" if ours and best else ""
-    return [row.title, row.unit, f"**{number(ours)}**", *(number(medians.get(peer)) for peer in peers),
+    return [row.title, row.unit, f"**{number(ours)}**" if ours is not None else "", *(number(medians.get(peer)) for peer in peers),
             limits, against, verdicts(row, ours, best, medians)]
 
 

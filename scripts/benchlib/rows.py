@@ -4,42 +4,13 @@ the rows' titles, units and targets are those of DESIGN section 7."""
 import json
 import os
 import shutil
-from dataclasses import dataclass
 
 from . import tools as tool_module
+from . import tree_rows
 from .measure import (COPYING_GIB, MIB, Failed, allocated_bytes, data_extents, measure, read_at_random,
                       read_extents, run)
+from .targets import B3SUM, CAT, CP, FILE, IDEAL, ORIGINAL, SQUASHFUSE, TREERING, Row, Target, peers
 
-TREERING = "treering"
-
-
-@dataclass(frozen=True)
-class Target:
-    """`against`: "peers" (the best of them), the name of a limit, or "" for a number in the row's unit. Treering's
-    value has to be `factor` times better than the peers', within `factor` times a limit's, or at most `factor`."""
-
-    against: str
-    factor: float
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table."""
-
-    key: str
-    group: str
-    title: str
-    unit: str
-    targets: tuple = ()
-    more_is_better: bool = False
-
-
-def peers(factor):
-    return Target("peers", factor)
-
-
-CAT, B3SUM, CP, FILE, IDEAL = "cat", "b3sum", "cp", "file itself", "b3sum + zstd -1"
-ORIGINAL, SQUASHFUSE = "original", "squashfuse"
 
 ROWS = [
     Row("first", "backup", "first backup of the image, cold", "s", (peers(3),)),
@@ -72,6 +43,7 @@ ROWS = [
     Row("memory-backup", "", "peak memory: backup", "MiB", (Target("", 256),)),
     Row("memory-mount", "", "peak memory: mount", "MiB", (Target("", 256),)),
     Row("memory-restore", "", "peak memory: restore", "MiB", (Target("", 256),)),
+    *tree_rows.ROWS,
 ]
 KEYS = {row.key for row in ROWS}
 GROUPS = list(dict.fromkeys(row.group for row in ROWS if row.group))
@@ -80,10 +52,12 @@ GROUPS = list(dict.fromkeys(row.group for row in ROWS if row.group))
 class Bench:
     """One run of the benchmark: the data, the tools, and the samples so far."""
 
-    def __init__(self, directory, data, tools, runs, caches, say):
+    def __init__(self, directory, data, trees, tools, runs, caches, say):
         self.directory = directory
         self.data = data
+        self.trees = trees
         self.tools = tools
+        self.tree_tools = {}
         self.runs = runs
         self.caches = caches
         self.say = say
@@ -131,7 +105,6 @@ class Bench:
             except Failed as error:
                 self.failures.append(str(error))
                 self.say(f"    FAILED: {error}")
-        self.data.use_day(2)
         return ready
 
     def back_up_both_days(self, tool):
@@ -232,6 +205,7 @@ def mount_group(bench):
     candidates = [*bench.tools, tool_module.Squashfuse(bench.directory, bench.data)]
     mounting = [tool for tool in candidates if tool.available() and tool.mount_command("") is not None]
     mounting = bench.prepared(mounting, lambda tool: prepare_mount(bench, tool))
+    bench.data.use_day(2)
     # Holes of less than 1 MiB are read too: else a reader would jump all the time.
     extents = data_extents(bench.data.image, gap=MIB)
     offsets = bench.data.random_offsets()
@@ -299,6 +273,7 @@ def copy_limit(bench, row):
 def restore_group(bench):
     """The newest image into an empty directory."""
     restoring = bench.prepared(bench.tools, bench.back_up_both_days)
+    bench.data.use_day(2)
     bench.alternate(restoring, lambda tool, number: one_restore(bench, tool, number))
     for _ in range(bench.runs):
         copy_limit(bench, "restore")
@@ -350,4 +325,4 @@ def one_mount_of_many(bench, tool):
 
 
 RUN_GROUP = {"backup": backup_group, "hints": hints_group, "mount": mount_group, "restore": restore_group,
-             "mount-many": mount_many_group}
+             "mount-many": mount_many_group, **tree_rows.RUN_GROUP}

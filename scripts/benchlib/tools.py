@@ -1,5 +1,5 @@
-"""How each program is called. All back up the directory `live` (Treering the image in it) with zstd at level 3 or their
-default, into a repository below a directory of their own."""
+"""How each program is called. All back up one directory (Treering the image in it, if it holds one) with zstd at level 3
+or their default, into a repository below a directory of their own."""
 
 import contextlib
 import os
@@ -19,10 +19,13 @@ class Tool:
     environment = {}
     remark = ""
 
-    def __init__(self, directory, data):
+    def __init__(self, directory, data, tree=None):
         self.directory = os.path.join(directory, self.name)
         self.repository = os.path.join(self.directory, "repository")
         self.data = data
+        # The directory that is backed up: a tree, or the one with the image.
+        self.source = tree or data.live
+        self.is_tree = tree is not None
         self.count = 0
 
     def available(self):
@@ -75,9 +78,13 @@ class Tool:
         """The command that serves a mount in the foreground."""
         return None
 
+    def source_in_mount(self, mountpoint):
+        """Where the directory of the newest backup is in the mount."""
+        raise NotImplementedError
+
     def image_in_mount(self, mountpoint):
         """Where the newest image is in the mount."""
-        raise NotImplementedError
+        return f"{self.source_in_mount(mountpoint)}/vm.img"
 
     def restore_command(self, target):
         """The command that restores the newest backup into a directory."""
@@ -90,6 +97,11 @@ class Tool:
                 return os.path.join(directory, "vm.img")
         raise Failed(f"{self.name} restored no vm.img")
 
+    def restored_tree(self, target):
+        """Where the tree is after that."""
+        below = target + self.source
+        return below if os.path.isdir(below) else target
+
     @contextlib.contextmanager
     def mounted(self):
         """A mount of its own, for as long as the block runs."""
@@ -101,19 +113,21 @@ class Tool:
 
 
 class Mount:
-    """A running mount: `image` can be read, `ready_seconds` is the time until it could."""
+    """A running mount: `image`, or `tree`, can be read, `ready_seconds` is the time until it could."""
 
     def __init__(self, tool):
         self.directory = os.path.join(tool.directory, "mount")
         os.makedirs(self.directory, exist_ok=True)
+        self.tree = tool.source_in_mount(self.directory)
         self.image = tool.image_in_mount(self.directory)
+        awaited = self.tree if tool.is_tree else self.image
         log_path = os.path.join(tool.directory, "mount.log")
         with open(log_path, "w") as log:
             start = time.perf_counter()
             self.server = subprocess.Popen(list(map(str, tool.mount_command(self.directory))),
                                            env={**os.environ, **tool.environment_here()}, cwd=tool.directory,
                                            stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        while not os.path.exists(self.image):
+        while not is_there(awaited):
             if self.server.poll() is not None or time.perf_counter() - start > 120:
                 self.close()
                 raise Failed(f"{tool.name}: no mount\n{open(log_path).read()[-1000:]}")
@@ -135,6 +149,11 @@ class Mount:
             self.server.wait(timeout=30)
 
 
+def is_there(path):
+    """Whether a mount shows a path: a directory that is empty is that below the mount."""
+    return os.path.isfile(path) or (os.path.isdir(path) and bool(os.listdir(path)))
+
+
 class Treering(Tool):
     name = "treering"
     program = os.environ.get("TREERING_PROGRAM", "treering")
@@ -148,16 +167,20 @@ class Treering(Tool):
         return [[self.program, "init", self.repository]]
 
     def backup_command(self, force_read):
-        return self.treering("backup", *(["--force-read"] if force_read else []), self.data.image, "vm")
+        source = [self.source, "tree"] if self.is_tree else [self.data.image, "vm"]
+        return self.treering("backup", *(["--force-read"] if force_read else []), *source)
 
     def mount_command(self, mountpoint):
         return self.treering("mount", "-f", mountpoint)
+
+    def source_in_mount(self, mountpoint):
+        return f"{mountpoint}/tree/latest" if self.is_tree else f"{mountpoint}/vm"
 
     def image_in_mount(self, mountpoint):
         return f"{mountpoint}/vm/latest.img"
 
     def restore_command(self, target):
-        return self.treering("restore", "vm@latest", f"{target}/vm.img")
+        return self.treering("restore", *(["tree@latest", target] if self.is_tree else ["vm@latest", f"{target}/vm.img"]))
 
 
 class Restic(Tool):
@@ -173,13 +196,13 @@ class Restic(Tool):
         return [["restic", "init", "-q"]]
 
     def backup_command(self, force_read):
-        return ["restic", "backup", "-q", *(["--force"] if force_read else []), self.data.live]
+        return ["restic", "backup", "-q", *(["--force"] if force_read else []), self.source]
 
     def mount_command(self, mountpoint):
         return ["restic", "mount", "-q", mountpoint]
 
-    def image_in_mount(self, mountpoint):
-        return f"{mountpoint}/snapshots/latest{self.data.image}"
+    def source_in_mount(self, mountpoint):
+        return f"{mountpoint}/snapshots/latest{self.source}"
 
     def restore_command(self, target):
         sparse = ["--sparse"] if "--sparse" in run(["restic", "restore", "--help"]) else []
@@ -196,7 +219,7 @@ class Rustic(Tool):
         return [["rustic", "init"]]
 
     def backup_command(self, force_read):
-        return ["rustic", "backup", *(["--force"] if force_read else []), self.data.live]
+        return ["rustic", "backup", *(["--force"] if force_read else []), self.source]
 
     def version(self):
         return super().version() + ("" if self.can_mount() else " (built without its mount)")
@@ -206,19 +229,19 @@ class Rustic(Tool):
         return subprocess.run(["rustic", "mount", "--help"], capture_output=True, check=False).returncode == 0
 
     def mount_command(self, mountpoint):
-        return ["rustic", "mount", mountpoint, f"latest:{self.data.live}"] if self.can_mount() else None
+        return ["rustic", "mount", mountpoint, f"latest:{self.source}"] if self.can_mount() else None
 
-    def image_in_mount(self, mountpoint):
-        return f"{mountpoint}/vm.img"
+    def source_in_mount(self, mountpoint):
+        return mountpoint
 
     def restore_command(self, target):
-        return ["rustic", "restore", f"latest:{self.data.live}", target]
+        return ["rustic", "restore", f"latest:{self.source}", target]
 
 
 class Borg(Tool):
     name = program = "borg"
     environment = {"BORG_BASE_DIR": "{here}", "BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK": "yes"}
-    remark = "zstd,3; chunks of 4 MiB (fixed), as its manual says for disk images; no encryption"
+    remark = "zstd,3; images in chunks of 4 MiB (fixed), as its manual says; no encryption"
 
     def archive(self):
         return f"{self.repository}::{self.count}"
@@ -227,14 +250,15 @@ class Borg(Tool):
         return [["borg", "init", "-e", "none", self.repository]]
 
     def backup_command(self, force_read):
-        return ["borg", "create", "--compression", "zstd,3", "--chunker-params", "fixed,4194304", "--sparse",
-                *(["--files-cache", "disabled"] if force_read else []), self.archive(), self.data.live]
+        chunker = [] if self.is_tree else ["--chunker-params", "fixed,4194304", "--sparse"]
+        return ["borg", "create", "--compression", "zstd,3", *chunker,
+                *(["--files-cache", "disabled"] if force_read else []), self.archive(), self.source]
 
     def mount_command(self, mountpoint):
         return ["borg", "mount", "-f", self.archive(), mountpoint]
 
-    def image_in_mount(self, mountpoint):
-        return f"{mountpoint}{self.data.image}"
+    def source_in_mount(self, mountpoint):
+        return f"{mountpoint}{self.source}"
 
     def restore_command(self, target):
         return ["sh", "-c", f"cd '{target}' && borg extract --sparse '{self.archive()}'"]
@@ -251,7 +275,7 @@ class Bupstash(Tool):
 
     def backup_command(self, force_read):
         return ["bupstash", "put", "-q", "--send-log", f"{self.directory}/log",
-                *(["--no-stat-caching"] if force_read else []), f"name=vm-{self.count}", self.data.live]
+                *(["--no-stat-caching"] if force_read else []), f"name=vm-{self.count}", self.source]
 
     def restore_command(self, target):
         return ["bupstash", "restore", "-q", "--into", target, f"name=vm-{self.count}"]
@@ -272,13 +296,13 @@ class Casync(Tool):
 
     def backup_command(self, force_read):
         return ["casync", "make", self.store(), *([] if force_read else [f"--cache={self.directory}/cache"]),
-                self.index(), self.data.live]
+                self.index(), self.source]
 
     def mount_command(self, mountpoint):
         return ["casync", "mount", self.store(), self.index(), mountpoint]
 
-    def image_in_mount(self, mountpoint):
-        return f"{mountpoint}/vm.img"
+    def source_in_mount(self, mountpoint):
+        return mountpoint
 
     def restore_command(self, target):
         return ["casync", "extract", self.store(), self.index(), target]
@@ -292,14 +316,14 @@ class Squashfuse(Tool):
 
     def create_commands(self):
         return [["mkdir", self.repository],
-                ["mksquashfs", self.data.live, f"{self.repository}/live.squashfs", "-comp", "zstd",
+                ["mksquashfs", self.source, f"{self.repository}/live.squashfs", "-comp", "zstd",
                  "-Xcompression-level", "3", "-no-progress", "-quiet"]]
 
     def mount_command(self, mountpoint):
         return ["squashfuse", "-f", f"{self.repository}/live.squashfs", mountpoint]
 
-    def image_in_mount(self, mountpoint):
-        return f"{mountpoint}/vm.img"
+    def source_in_mount(self, mountpoint):
+        return mountpoint
 
 
 PEERS = [Restic, Rustic, Borg, Bupstash, Casync]
