@@ -12,7 +12,8 @@ use support::{CHUNK, Run, World, assert_keys, noise, wait_until, write_chunk};
 fn an_empty_repository_has_a_status() {
     let world = World::new();
     let status = world.json(&["status"]);
-    assert_keys(&status["repository"], &["path", "id", "version", "bytes", "leftovers"]);
+    let keys = ["path", "id", "version", "bytes", "leftovers", "packs_without_table"];
+    assert_keys(&status["repository"], &keys);
     assert_eq!(status["repository"]["bytes"], 0);
     assert_eq!(status["repository"]["version"], 1);
     assert_eq!(status["streams"], serde_json::json!([]));
@@ -111,7 +112,7 @@ fn leftovers_of_killed_runs_are_shown() {
 
 /// Half a GiB of them once lay there without a word.
 #[test]
-fn packs_that_a_killed_run_has_left_without_a_table_are_leftovers() {
+fn packs_that_a_killed_run_has_left_without_a_table_are_told() {
     let world = World::new();
     world.small_image("vm1.img");
     world.backup("vm1.img", "vm1");
@@ -128,10 +129,14 @@ fn packs_that_a_killed_run_has_left_without_a_table_are_leftovers() {
     left.retain(|file| !known.contains(file));
     assert!(left.iter().any(|file| file.starts_with(world.path("repo/packs/data"))), "{left:?}");
     assert!(!left.iter().any(|file| file.starts_with(world.path("repo/index"))), "{left:?}");
-    let bytes: u64 = left.iter().map(|file| fs::metadata(file).unwrap().len()).sum();
     let said = world.json(&["status"]);
     let repository = &said["repository"];
-    assert_eq!(repository["leftovers"], serde_json::json!({ "files": left.len(), "bytes": bytes }));
+    let (packs, others): (Vec<_>, Vec<_>) =
+        left.into_iter().partition(|file| file.starts_with(world.path("repo/packs")));
+    for (key, files) in [("packs_without_table", packs), ("leftovers", others)] {
+        let bytes: u64 = files.iter().map(|file| fs::metadata(file).unwrap().len()).sum();
+        assert_eq!(repository[key], serde_json::json!({ "files": files.len(), "bytes": bytes }), "{key}");
+    }
     assert_eq!(repository["damaged_files"], serde_json::json!([]));
 }
 
@@ -189,4 +194,49 @@ fn what_a_running_backup_holds_is_no_leftover() {
     running.kill().unwrap();
     running.wait().unwrap();
     assert_eq!(world.json(&["status"])["repository"]["leftovers"]["files"], 2);
+}
+
+/// After the next backup nothing was said any more, and the packs of all that was there were called leftovers.
+#[test]
+fn packs_whose_tables_are_lost_are_never_called_leftovers() {
+    let world = World::new();
+    let image = world.image_with_seeds("vm1.img", &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+    world.backup("vm1.img", "vm1");
+    for table in world.stored_files("index") {
+        fs::remove_file(table).unwrap();
+    }
+    write_chunk(&image, 3, 1000);
+    world.backup("vm1.img", "vm1");
+    let status = world.ok(&["status"]).text();
+    assert!(status.contains("that no index table names") && status.contains("leftovers   none"), "{status}");
+    world.assert_same("vm1", &image);
+    assert_eq!(world.dump("vm1@1").len(), world.dump("vm1@0").len());
+}
+
+#[test]
+fn a_lost_table_is_told_though_a_newer_one_names_the_newest_root() {
+    let world = World::new();
+    let image = world.image_with_seeds("vm1.img", &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+    world.backup("vm1.img", "vm1");
+    let older = world.stored_files("index");
+    write_chunk(&image, 3, 1000);
+    world.backup("vm1.img", "vm1");
+    assert_eq!(world.stored_files("index").len(), 2);
+    fs::remove_file(&older[0]).unwrap();
+    let status = world.ok(&["status"]);
+    status.says(&["index tables are missing"]);
+    world.assert_same("vm1", &image);
+}
+
+#[test]
+fn packs_that_are_gone_are_told_without_a_scrub() {
+    let world = World::new();
+    world.small_image("vm1.img");
+    world.backup("vm1.img", "vm1");
+    for pack in world.stored_files("packs/data") {
+        fs::remove_file(pack).unwrap();
+    }
+    let status = world.ok(&["status"]);
+    status.says(&["packs/data/", "is gone or truncated"]);
+    assert!(status.text().contains("DAMAGE in packs/data/"), "{}", status.text());
 }

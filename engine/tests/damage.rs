@@ -424,3 +424,66 @@ fn a_pack_that_is_gone_is_noticed_without_a_scrub() {
     repository.open_image(&record).unwrap().read_at(0, &mut bytes).unwrap();
     assert!(bytes == content);
 }
+
+/// A read of the whole source once gave a revision that could not be read.
+#[test]
+fn a_pack_that_is_gone_with_its_table_is_noticed_by_the_next_backup() {
+    for touched in [true, false] {
+        let mut world = World::new();
+        let (packs, tables) = (world.files("packs/data"), world.files("index"));
+        let largest = |files: &[PathBuf]| {
+            files.iter().max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap().clone()
+        };
+        assert_eq!(tables.len(), 2);
+        fs::remove_file(largest(&packs)).unwrap();
+        fs::remove_file(largest(&tables)).unwrap();
+        let content = world.contents[1].clone();
+        if touched {
+            world.back_up(&content).unwrap();
+        } else {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            let image = world.directory.path().join("image");
+            back_up_as_it_is(&world.repository(), &image).unwrap();
+            world.contents.push(content.clone());
+        }
+        assert!(newest_content(&world).unwrap() == content, "{touched}");
+    }
+}
+
+/// Each failing read would list the packs anew, and a wrong entry was never found.
+#[test]
+fn a_table_that_is_wrong_though_its_checksums_are_right_is_found_and_read_past() {
+    let world = World::new();
+    for table in world.files("index") {
+        move_entries(&table);
+    }
+    assert_eq!(world.read_all(), 0);
+    let report = world.scrub();
+    assert!(!report.is_clean());
+    let said: Vec<&str> = report.damaged_files.iter().map(|(file, _)| file.as_str()).collect();
+    assert!(said.contains(&"index/"), "{said:?}");
+}
+
+/// Moves the places in the entries of a table by a few bytes, and makes the checksums anew (`docs/format.md`, section 9).
+fn move_entries(table: &Path) {
+    const BLOCK: usize = 4096;
+    let mut bytes = fs::read(table).unwrap();
+    let id: [u8; 16] = bytes[8..24].try_into().unwrap();
+    let number = |bytes: &[u8], at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
+    let entry_count = u64::from_le_bytes(bytes[48..56].try_into().unwrap()) as usize;
+    let first = 1 + number(&bytes, 60);
+    let key = blake3::derive_key("treering v1 index block", b"");
+    for index in 0..entry_count {
+        let at = (first + index / 85) * BLOCK + index % 85 * 48 + 36;
+        let moved = number(&bytes, at) as u32 + 7;
+        bytes[at..at + 4].copy_from_slice(&moved.to_le_bytes());
+    }
+    for block in first..first + entry_count.div_ceil(85) {
+        let content = &bytes[block * BLOCK..(block + 1) * BLOCK - 16];
+        let mut hasher = blake3::Hasher::new_keyed(&key);
+        hasher.update(&id).update(&(block as u64).to_le_bytes()).update(content);
+        let checksum: [u8; 16] = hasher.finalize().as_bytes()[..16].try_into().unwrap();
+        bytes[(block + 1) * BLOCK - 16..(block + 1) * BLOCK].copy_from_slice(&checksum);
+    }
+    fs::write(table, bytes).unwrap();
+}

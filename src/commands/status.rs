@@ -3,7 +3,7 @@
 use clap::Args;
 use serde::Serialize;
 use serde_json::json;
-use treering_engine::{Repository, Timestamp};
+use treering_engine::{FileCount, Repository, Timestamp};
 
 use super::init::compression_text;
 use super::inventory::{self, DamagedFile, Inventory, StreamInventory, size_of};
@@ -42,8 +42,8 @@ struct StreamStatus {
 /// The repository as a whole.
 struct Health {
     bytes: u64,
-    leftover_files: u64,
-    leftover_bytes: u64,
+    leftovers: FileCount,
+    packs_without_table: FileCount,
     damaged_objects: usize,
     /// Damaged files that are neither packs nor records.
     damaged_files: Vec<DamagedFile>,
@@ -73,14 +73,13 @@ pub(super) fn run(context: &Context<'_>, args: &StatusArgs) -> CommandOutcome {
 
 impl Health {
     fn of(repository: &Repository, mut damaged_files: Vec<DamagedFile>) -> Result<Self, Failure> {
-        let (leftover_files, leftover_bytes) = repository.leftovers()?;
         for damaged in repository.damaged_tables(TABLE_BYTES_MAX)? {
             damaged_files.push(DamagedFile::reported(damaged));
         }
         Ok(Self {
             bytes: repository.size_bytes()?,
-            leftover_files,
-            leftover_bytes,
+            leftovers: repository.leftovers()?,
+            packs_without_table: repository.packs_without_table()?,
             damaged_objects: repository.damage()?.objects.len(),
             damaged_files,
         })
@@ -147,7 +146,8 @@ fn to_json(
             "chunk_size": header.chunk_size,
             "compression": compression_text(header.compression),
             "bytes": health.bytes,
-            "leftovers": { "files": health.leftover_files, "bytes": health.leftover_bytes },
+            "leftovers": files_json(health.leftovers),
+            "packs_without_table": files_json(health.packs_without_table),
             "damaged_objects": health.damaged_objects,
             "damaged_files": health.damaged_files,
         },
@@ -164,14 +164,23 @@ fn tell(
     let header = repository.header();
     let damaged: usize = streams.iter().map(|stream| stream.damaged).sum();
     let condition = health.condition(damaged);
-    let leftovers = match health.leftover_files {
-        0 => "none".to_owned(),
-        files => {
-            format!("{} in {} of interrupted runs", size(health.leftover_bytes), count(files, "file"))
+    let leftovers = match health.leftovers {
+        FileCount { files: 0, .. } => "none".to_owned(),
+        FileCount { files, bytes } => {
+            format!("{} in {} of interrupted runs", size(bytes), count(files, "file"))
         }
     };
+    // Which of the two it is, only a walk over all revisions tells: nobody may take them for waste.
+    let unnamed = match health.packs_without_table {
+        FileCount { files: 0, .. } => String::new(),
+        FileCount { files, bytes } => format!(
+            "unnamed     {} in {} that no index table names: of interrupted runs, or of tables that are lost\n",
+            size(bytes),
+            count(files, "pack")
+        ),
+    };
     context.ui.print(&format!(
-        "repository  {}\nid          {}\nstored      {}, chunks of {}, compression {}\nhealth      {condition}\nleftovers   {leftovers}\n\n",
+        "repository  {}\nid          {}\nstored      {}, chunks of {}, compression {}\nhealth      {condition}\nleftovers   {leftovers}\n{unnamed}\n",
         absolute(context.repository_path()?).display(),
         header.id,
         size(health.bytes),
@@ -179,6 +188,10 @@ fn tell(
         compression_text(header.compression),
     ))?;
     context.ui.print_table(&table(streams))
+}
+
+fn files_json(count: FileCount) -> serde_json::Value {
+    json!({ "files": count.files, "bytes": count.bytes })
 }
 
 fn table(streams: &[StreamStatus]) -> Table {

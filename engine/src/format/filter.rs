@@ -25,11 +25,21 @@ pub(crate) struct Filter {
 }
 
 impl Filter {
-    /// Takes a filter's buckets as they are stored, padding removed.
-    pub(crate) fn decode(bytes: &[u8]) -> Self {
+    /// A filter that gets its buckets piece by piece.
+    pub(crate) fn with_room_for(entry_count: u64) -> Self {
+        // More than memory can hold has no place in a table that was read.
+        let count = usize::try_from(bucket_count(entry_count)).unwrap_or(1);
+        let mut buckets = Vec::new();
+        // Where there is no room for it all at once, it grows as it comes.
+        let _ = buckets.try_reserve_exact(count);
+        Self { buckets }
+    }
+
+    /// Takes buckets as they are stored, padding removed.
+    pub(crate) fn extend(&mut self, bytes: &[u8]) {
         let word = |bytes: &[u8]| bytes.try_into().map_or(0, u32::from_le_bytes);
         let bucket = |bytes: &[u8]| std::array::from_fn(|i| bytes.get(4 * i..4 * i + 4).map_or(0, word));
-        Self { buckets: bytes.chunks_exact(BUCKET_SIZE).map(bucket).collect() }
+        self.buckets.extend(bytes.chunks_exact(BUCKET_SIZE).map(bucket));
     }
 
     /// `false` if the object is certainly not in the table.
@@ -102,7 +112,8 @@ mod tests {
         let mut builder = FilterBuilder::new(10_000);
         ids(0..10_000).for_each(|id| builder.insert(&id));
         let bytes: Vec<u8> = builder.bytes().flatten().collect();
-        let filter = Filter::decode(&bytes);
+        let mut filter = Filter::with_room_for(0);
+        filter.extend(&bytes);
         assert!(ids(0..10_000).all(|id| filter.may_contain(&id)));
         let passed = ids(10_000..110_000).filter(|id| filter.may_contain(id)).count();
         assert!(passed < 5_000, "{passed} of 100,000 absent ids pass");

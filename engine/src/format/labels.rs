@@ -67,8 +67,6 @@ pub struct BadObject {
 }
 
 impl BadObject {
-    pub(crate) const UNKNOWN_TYPE: u8 = 0;
-
     /// The type of the object, where it is known here.
     pub fn object_type(&self) -> Option<ObjectType> {
         ObjectType::from_code(self.type_code)

@@ -1,11 +1,11 @@
 //! The damage list: objects of which no good copy is known.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use super::Repository;
 use crate::backend::Key;
 use crate::error::{Error, Result};
-use crate::format::{BadObject, Damage, MAX_SEALED_SIZE, PackKind, Timestamp, open, seal};
+use crate::format::{BadObject, Damage, MAX_SEALED_SIZE, open, seal};
 use crate::id::ObjectId;
 
 /// So many objects fit into the list, without reasons.
@@ -37,27 +37,6 @@ impl Repository {
             Err(error) if error.is_not_found() => Ok(Damage::default()),
             other => open("the damage list", &other?),
         }
-    }
-
-    /// The damage list, with the objects of packs that are gone or truncated: those are found by listing alone.
-    pub(crate) fn damage_now(&self) -> Result<Damage> {
-        let mut damage = self.damage()?;
-        let index = self.store().index();
-        let missing = index.missing_packs()?;
-        let listed: HashSet<ObjectId> = damage.objects.iter().map(|object| object.id).collect();
-        index.visit_entries_of(&missing, |id, location| {
-            let others = index.locate_in_tables(&id)?;
-            if !listed.contains(&id) && others.iter().all(|other| missing.contains_key(&other.pack)) {
-                damage.objects.push(BadObject {
-                    id,
-                    type_code: type_code_in(location.kind),
-                    found: Timestamp::now(),
-                    reason: format!("pack {} is gone or truncated", location.pack),
-                });
-            }
-            Ok(())
-        })?;
-        Ok(damage)
     }
 
     /// Adds objects to the list and takes others off it. Of a list that would be too long the rest is left out: it will
@@ -99,14 +78,6 @@ impl Repository {
     }
 }
 
-/// The type of what lies in packs of a kind, as far as the kind tells it.
-fn type_code_in(kind: PackKind) -> u8 {
-    match kind.object_types() {
-        [only] => only.code(),
-        _ => BadObject::UNKNOWN_TYPE,
-    }
-}
-
 /// A list that is too long for its object: which objects are bad matters more than why.
 fn without_reasons(mut damage: Damage) -> Damage {
     damage.objects.iter_mut().for_each(|object| object.reason.clear());
@@ -118,6 +89,7 @@ mod tests {
     use std::os::unix::fs::MetadataExt;
 
     use super::*;
+    use crate::format::Timestamp;
     use crate::repository::CreateOptions;
 
     #[test]

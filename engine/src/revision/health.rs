@@ -1,57 +1,122 @@
-//! How a repository is beyond its single files: what killed runs have left, and whether its tables are all there.
+//! How a repository is beyond its single files: what killed runs have left, whether its tables and packs are all there.
 
+use super::{MapReader, TreePart, TreeReader};
 use crate::backend::{Area, ClaimState, Key};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::format::{Kind, Record};
+use crate::id::ObjectId;
 use crate::repository::Repository;
 
+/// Objects of each newest revision that are looked for in the tables.
+const SAMPLED_OBJECTS: usize = 16;
+
+/// Files, and how many bytes they have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FileCount {
+    /// How many files.
+    pub files: u64,
+    /// Their bytes together.
+    pub bytes: u64,
+}
+
+impl FileCount {
+    fn add(&mut self, bytes: u64) {
+        self.files += 1;
+        self.bytes += bytes;
+    }
+}
+
 impl Repository {
-    /// How many files killed processes have left, and their bytes: what was being written, what was claimed, and packs
-    /// that no table names. Where tables are damaged or missing, nobody can tell these from packs that are in use.
-    pub fn leftovers(&self) -> Result<(u64, u64)> {
-        let (mut files, mut bytes, mut is_written) = (0, 0, false);
+    /// What killed processes have left: what was being written, and what was claimed.
+    pub fn leftovers(&self) -> Result<FileCount> {
+        let mut left = FileCount::default();
         for area in [Area::incoming(), Area::sessions(), Area::pins()] {
             for listed in self.backend().list(&area)? {
                 // Where locks don't work nobody can tell, and what lies there counts.
                 let state = self.backend().claim_state(&area.key(&listed.name));
-                is_written |= area == Area::sessions() && matches!(state, Ok(ClaimState::Living));
                 if !matches!(state, Ok(ClaimState::Living | ClaimState::Gone)) {
-                    files += 1;
-                    bytes += listed.size;
+                    left.add(listed.size);
                 }
             }
         }
-        // What a running backup has stored gets its table soon.
-        if !is_written && !self.lacks_tables()? {
-            let packs = self.store().index().unnamed_packs()?;
-            files += packs.len() as u64;
-            bytes += packs.iter().sum::<u64>();
-        }
-        Ok((files, bytes))
+        Ok(left)
     }
 
-    /// Damaged index tables, their directory if some are missing, and the damage list if it is damaged itself: files, and
-    /// what is wrong with them. Tables of more than `bytes_max` together are only opened: a scrub reads them all.
+    /// Packs that no table names. Killed runs leave such, and so do tables that are lost: which it is, only a walk over all
+    /// revisions tells. What a running backup has stored gets its table soon and does not count.
+    pub fn packs_without_table(&self) -> Result<FileCount> {
+        let mut packs = FileCount::default();
+        for listed in self.backend().list(&Area::sessions())? {
+            let state = self.backend().claim_state(&Area::sessions().key(&listed.name));
+            if matches!(state, Ok(ClaimState::Living)) {
+                return Ok(packs);
+            }
+        }
+        self.store().index().unnamed_packs()?.into_iter().for_each(|bytes| packs.add(bytes));
+        Ok(packs)
+    }
+
+    /// What is damaged or missing of index tables and packs, and the damage list if it is damaged itself: files, and what
+    /// is wrong with them. Tables of more than `bytes_max` together are only opened: a scrub reads them all.
     pub fn damaged_tables(&self, bytes_max: u64) -> Result<Vec<(String, String)>> {
         let mut damaged = self.store().index().verify_tables(bytes_max, |_| Ok(()))?;
         if damaged.is_empty() && self.lacks_tables()? {
-            let reason = "index tables are missing: none names what the newest revisions are made of";
+            let reason = "index tables are missing: none names some of what the newest revisions are made of";
             damaged.push((format!("{}/", Area::index().path()), reason.to_owned()));
+        }
+        for (pack, kind) in self.store().index().missing_packs()? {
+            let key = Key::pack(kind, pack).to_string();
+            let reason = format!("{key} is gone or truncated");
+            damaged.push((key, reason));
         }
         damaged.extend(self.damage_of_list()?.map(|reason| (Key::damage().to_string(), reason)));
         Ok(damaged)
     }
 
-    /// Whether the newest revision of a stream is in no table. It was in one when it was committed.
+    /// Whether something that the newest revision of a stream reaches is in no table. All of it was when it was committed.
     fn lacks_tables(&self) -> Result<bool> {
-        let mut roots = Vec::new();
+        let mut published = Vec::new();
         for stream in self.streams()? {
             match self.latest(&stream) {
-                Ok(newest) => roots.extend(newest.map(|record| record.root())),
+                Ok(Some(newest)) => {
+                    published.push(newest.root());
+                    published.extend(self.sample(&newest)?);
+                }
+                Ok(None) => {}
                 // Told elsewhere, or forgotten meanwhile.
                 Err(error) if error.is_loss() => {}
                 Err(error) => return Err(error),
             }
         }
-        self.store().index().lacks_tables(&roots)
+        self.store().index().lacks_tables(&published)
+    }
+
+    /// Some objects that a revision reaches, as far as they can be told: what can't be read is told elsewhere.
+    fn sample(&self, record: &Record) -> Result<Vec<ObjectId>> {
+        let (store, root) = (self.store(), record.root());
+        let sampled = match record.kind() {
+            Kind::Image => MapReader::open(store, &root).and_then(|map| map.random_chunks(SAMPLED_OBJECTS)),
+            Kind::Tree => TreeReader::open_unpinned(store, &root).and_then(|tree| first_objects(&tree)),
+        };
+        match sampled {
+            Err(error) if error.is_loss() => Ok(Vec::new()),
+            sampled => sampled,
+        }
+    }
+}
+
+/// The objects that a walk through a tree meets first.
+fn first_objects(tree: &TreeReader) -> Result<Vec<ObjectId>> {
+    let mut met = Vec::new();
+    let walked = tree.walk(&mut |part| {
+        if let TreePart::Node { id, .. } | TreePart::Chunk { id, .. } = part {
+            met.push(*id);
+        }
+        // A walk has no other way to be ended.
+        if met.len() < SAMPLED_OBJECTS { Ok(true) } else { Err(Error::Cancelled) }
+    });
+    match walked {
+        Err(Error::Cancelled) | Ok(()) => Ok(met),
+        Err(error) => Err(error),
     }
 }

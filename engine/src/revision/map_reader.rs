@@ -119,6 +119,26 @@ impl MapReader {
         search.below(self.root.top, self.root.level, 0)
     }
 
+    /// Chunks at random places, so many at most; where the map can't be read, none.
+    pub(crate) fn random_chunks(&self, count: usize) -> Result<Vec<ObjectId>> {
+        let mut chunks = Vec::new();
+        for _ in 0..count {
+            let (random, _) = uuid::Uuid::new_v4().as_u64_pair();
+            let from = random % self.slot_count().max(1);
+            let found = match self.next(from, Sought::Data) {
+                Ok(None) => self.next(0, Sought::Data),
+                found => found,
+            };
+            match found.and_then(|slot| slot.map_or(Ok(Slot::Hole), |slot| self.slot(slot))) {
+                Ok(Slot::Chunk(id)) => chunks.push(id),
+                Ok(Slot::Hole | Slot::Zeros) => {}
+                Err(error) if error.is_loss() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(chunks)
+    }
+
     /// Loads a leaf and checks that it has as many slots as its place wants.
     fn load_leaf(&self, id: &ObjectId, index: u64) -> Result<Arc<Leaf>> {
         let leaf = self.store.leaf(id)?;

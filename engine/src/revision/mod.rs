@@ -25,6 +25,7 @@ mod tree_walk;
 pub(crate) use damaged::BadSearch;
 pub use directory_reader::{EntryRun, EntryRuns};
 pub use file_reader::{FileExtent, FileReader};
+pub use health::FileCount;
 pub use image_reader::ImageReader;
 pub use labels::StreamLabels;
 pub(crate) use map_diff::diff_maps;

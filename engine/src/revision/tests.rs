@@ -5,8 +5,8 @@ use super::test_maps::absent;
 use super::test_trees::{self, Trees, data, entry};
 use crate::error::Error;
 use crate::format::{
-    Attributes, BadObject, Content, Damage, DirectoryTop, EntryContent, FileData, ImageContent, Kind,
-    ObjectType, Record, Timestamp, TreeContent, TreeRoot, TreeTotals,
+    Attributes, BadObject, Content, Damage, DirectoryTop, EntryContent, FileData, ImageContent, Kind, Record,
+    Timestamp, TreeContent, TreeRoot, TreeTotals,
 };
 use crate::id::ObjectId;
 use crate::repository::{CreateOptions, Repository, Stream};
@@ -170,21 +170,4 @@ fn a_tree_is_damaged_if_a_node_of_it_is_lost_listed_or_not() {
     let record = trees.commit(&trees.stream(), 1, &trees.root(top));
     let reached = damaged_by(&trees.repository, &[absent(6)], std::slice::from_ref(&record));
     assert_eq!(reached, [vec![absent(5), absent(6)]]);
-}
-
-#[test]
-fn of_packs_that_are_gone_the_types_of_objects_are_told_as_far_as_they_are_known() {
-    let trees = Trees::new();
-    let chunk = trees.chunk(b"chunk");
-    let node = trees.leaf(&test_trees::numbered(0..1)).id;
-    for id in [chunk, node] {
-        std::fs::remove_file(trees.place(&id).0).unwrap();
-    }
-    let damage = trees.reopened().damage_now().unwrap();
-    let type_of = |id: ObjectId| {
-        let bad = damage.objects.iter().find(|bad| bad.id == id).unwrap();
-        (bad.object_type(), bad.type_code)
-    };
-    assert_eq!(type_of(chunk), (Some(ObjectType::Chunk), 1));
-    assert_eq!(type_of(node), (None, 0));
 }

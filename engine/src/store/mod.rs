@@ -137,22 +137,48 @@ impl Store {
         Err(failure.unwrap_or_else(|| Error::missing(id)))
     }
 
-    /// Tries the known places of an object, the newest first; then those that are known when the tables are listed anew.
+    /// Tries the known places of an object, the newest first; then those that are known when the tables are listed anew;
+    /// at last those that the packs themselves tell, as a table may be wrong though its checksums are right.
     fn try_places<T>(&self, id: &ObjectId, mut read: impl FnMut(&Location) -> Result<T>) -> Result<T> {
         let mut failure = None;
-        for locate in [Index::locate, Index::locate_again] {
-            for location in locate(&self.index, id)? {
+        let mut tried: Vec<Location> = Vec::new();
+        let in_packs = |tried: &[Location]| self.places_in_packs(id, tried);
+        for step in 0..3 {
+            let locations = match step {
+                0 => self.index.locate(id)?,
+                1 => self.index.locate_again(id)?,
+                _ => in_packs(&tried),
+            };
+            for location in locations {
                 match read(&location) {
                     Ok(value) => return Ok(value),
                     Err(error) => {
                         // What is open may have been replaced by a good copy meanwhile.
                         self.packs.forget(location.pack);
                         failure = Some(error);
+                        tried.push(location);
                     }
                 }
             }
         }
         Err(failure.unwrap_or_else(|| Error::missing(id)))
+    }
+
+    /// Other places of an object than those that were tried, in the same packs, as these say themselves.
+    fn places_in_packs(&self, id: &ObjectId, tried: &[Location]) -> Vec<Location> {
+        let mut packs: Vec<_> = tried.iter().map(|location| (location.pack, location.kind)).collect();
+        packs.sort_by_key(|(pack, _)| *pack);
+        packs.dedup();
+        let mut places = Vec::new();
+        for (pack, kind) in packs {
+            // Why it can't be read was found before.
+            let entries =
+                pack_reader::read_pack_directory(self.backend.as_ref(), kind, pack).unwrap_or_default();
+            let own = entries.iter().filter(|entry| entry.id == *id);
+            places.extend(own.map(|entry| Location::in_pack(kind, pack, entry)));
+        }
+        places.retain(|place| !tried.contains(place));
+        places
     }
 }
 

@@ -31,13 +31,11 @@ impl PackReaders {
 
     /// Reads a blob into the thread's own buffer and hands it on.
     pub(super) fn with_blob<T>(&self, location: &Location, use_blob: impl FnOnce(&[u8]) -> T) -> Result<T> {
-        if location.stored_len > super::MAX_OBJECT_SIZE + 1 {
-            return Err(beyond_end());
-        }
         self.with_bytes(location, location.stored_len.into(), use_blob)
     }
 
-    /// Reads `length` bytes from a blob's begin on, which the caller has bounded.
+    /// Reads `length` bytes from a blob's begin on. More than the longest blob is not read at once: what tables say is not
+    /// to be taken at its word.
     pub(super) fn with_bytes<T>(
         &self,
         location: &Location,
@@ -45,7 +43,7 @@ impl PackReaders {
         use_bytes: impl FnOnce(&[u8]) -> T,
     ) -> Result<T> {
         let offset = u64::from(location.offset);
-        if offset + length > MAX_PACK_SIZE {
+        if length > u64::from(super::MAX_OBJECT_SIZE) + 1 || offset + length > MAX_PACK_SIZE {
             return Err(beyond_end());
         }
         let reader = self.open(location)?;
@@ -113,4 +111,24 @@ pub(super) fn read_directory(reader: &dyn ObjectReader, key: &Key, pack: PackId)
     let mut directory = vec![0; usize::try_from(trailer.directory_size()).map_err(|_| short())?];
     reader.read_at(trailer.directory_offset, &mut directory)?;
     PackDirectory::decode(&trailer, &directory).ok_or_else(|| corrupt("its directory is not intact"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::LocalBackend;
+
+    /// Two entries of a hostile table once made each thread keep 2 GiB.
+    #[test]
+    fn no_more_is_read_at_once_than_the_longest_blob() {
+        let directory = tempfile::tempdir().unwrap();
+        let packs = PackReaders::new(Arc::new(LocalBackend::new(directory.path().to_owned())));
+        let (pack, kind) = (PackId::from_bytes([1; 16]), PackKind::Data);
+        let longest = crate::store::MAX_OBJECT_SIZE + 1;
+        for (length, is_beyond) in [(longest, false), (longest + 1, true), (u32::MAX, true)] {
+            let location = Location { pack, kind, offset: 64, stored_len: length, plain_len: 1 };
+            let error = packs.with_bytes(&location, length.into(), |_| ()).unwrap_err();
+            assert_eq!(error.to_string().contains("beyond a pack's end"), is_beyond, "{error}");
+        }
+    }
 }

@@ -29,6 +29,9 @@ const TABLE_AFTER: Duration = Duration::from_secs(10);
 /// or after so many objects, whose places are kept in memory until then.
 const ENTRIES_PER_TABLE: usize = 500_000;
 
+/// Objects that a dry run remembers, in some 100 MB.
+const DRY_RUN_OBJECTS_MAX: usize = 1_000_000;
+
 /// Objects that this run has stored, and where; published ones go when their table is there.
 type Fresh = Arc<RwLock<HashMap<ObjectId, PackId>>>;
 
@@ -72,6 +75,16 @@ impl Presence<'_> {
         }
         Ok(!self.bad.contains(id) && self.store.index.contains(id)?)
     }
+
+    /// Whether an object that the parent reaches may be relied upon without looking it up. It was published once: so a
+    /// table names it, as far as the filters tell, unless that was lost; where packs are missing it is looked up all the
+    /// same.
+    pub(crate) fn stands(&self, id: &ObjectId) -> Result<bool> {
+        match self.store.index.has_missing_packs() {
+            true => self.contains(id),
+            false => Ok(!self.bad.contains(id) && self.store.index.may_contain(id)?),
+        }
+    }
 }
 
 impl<'a> StoreWriter<'a> {
@@ -113,10 +126,12 @@ impl<'a> StoreWriter<'a> {
         }
         if let Some(bytes) = &mut self.dry_run_bytes {
             *bytes += (blob.len() + PackEntry::SIZE + TableEntry::SIZE) as u64;
-            self.fresh
-                .write()
-                .unwrap_or_else(PoisonError::into_inner)
-                .insert(id, PackId::from_bytes([0; 16]));
+            let mut fresh = self.fresh.write().unwrap_or_else(PoisonError::into_inner);
+            // What is forgotten is counted again if it comes again: the sum is about right, and memory bounded.
+            if fresh.len() >= DRY_RUN_OBJECTS_MAX {
+                fresh.clear();
+            }
+            fresh.insert(id, PackId::from_bytes([0; 16]));
             return Ok(true);
         }
         let kind = PackKind::of(object_type);

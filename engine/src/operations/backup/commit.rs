@@ -92,6 +92,14 @@ impl Run<'_> {
         let free = |candidate: &String| !used.contains(candidate.as_str());
         let candidates = std::iter::once(name.to_owned()).chain((2..).map(|n: u64| format!("{name}-{n}")));
         let name = candidates.into_iter().find(free).unwrap_or_else(|| name.to_owned());
-        Ok((newest.saturating_add(1), name))
+        // One sequence twice would put two revisions in one place of the order.
+        let sequence = newest.checked_add(1).ok_or_else(|| Error::NotStorable {
+            object: "record",
+            reason: format!(
+                "stream '{}' has a revision with the highest sequence that there is",
+                stream.name
+            ),
+        })?;
+        Ok((sequence, name))
     }
 }

@@ -47,11 +47,11 @@ impl Place {
             _session: None,
         };
         let Some(stream) = place.stream.clone() else {
-            place.damage = repository.damage_now()?;
+            place.damage = known_damage(repository, monitor)?;
             return Ok(place);
         };
         if options.dry_run {
-            place.choose(repository, options, &stream)?;
+            place.choose(repository, options, &stream, monitor)?;
             return Ok(place);
         }
         let purpose = format!("backup of {source} to stream '{}'", stream.name);
@@ -61,7 +61,7 @@ impl Place {
             false => Ok(options.wait),
         };
         place._lock = Some(repository.lock_stream(stream.id, &stream.name, &session, wait)?);
-        place.choose(repository, options, &stream)?;
+        place.choose(repository, options, &stream, monitor)?;
         let chosen: Vec<Record> = place.parent.iter().chain(&place.hints_base).cloned().collect();
         session.hold(
             chosen.iter().map(|record| record.id).collect(),
@@ -74,10 +74,16 @@ impl Place {
         Ok(place)
     }
 
-    fn choose(&mut self, repository: &Repository, options: &BackupOptions, stream: &Stream) -> Result<()> {
+    fn choose(
+        &mut self,
+        repository: &Repository,
+        options: &BackupOptions,
+        stream: &Stream,
+        monitor: &dyn Monitor,
+    ) -> Result<()> {
         // What was known before the claim may be gone: gc did not know of us.
         repository.store().index().reload()?;
-        self.damage = repository.damage_now()?;
+        self.damage = known_damage(repository, monitor)?;
         self.choose_parent(repository, stream)?;
         self.hints_base = self.choose_hints_base(repository, options, stream)?;
         Ok(())
@@ -119,6 +125,17 @@ impl Place {
             (_, None) => Err(no_base(&stream.name)),
         }
     }
+}
+
+/// The damage list; packs that are missing are noted in the index, which relies on them no more.
+fn known_damage(repository: &Repository, monitor: &dyn Monitor) -> Result<Damage> {
+    let missing = repository.store().index().note_missing_packs()?;
+    if missing > 0 {
+        monitor.warn(&format!(
+            "{missing} packs are gone or truncated: what only they held is read from the source and stored anew"
+        ));
+    }
+    repository.damage()
 }
 
 /// Whether hints were given that are relative to some revision.

@@ -18,6 +18,8 @@ struct CheckedPack {
     chunks: u64,
     bytes: u64,
     bad: Vec<(PackEntry, String)>,
+    /// An object of which no table says that it lies where it does, though one names the pack.
+    misplaced: Option<ObjectId>,
     /// Objects on the damage list whose copies here are intact.
     good_again: Vec<ObjectId>,
 }
@@ -62,8 +64,9 @@ impl Scrub<'_> {
     /// What was found in a pack, and whether the scrub can go on.
     fn check_pack(&self, kind: PackKind, pack: PackId) -> (CheckedPack, Result<()>) {
         let frame = Frame::Gone;
+        let (bad, good_again) = (Vec::new(), Vec::new());
         let mut found =
-            CheckedPack { kind, pack, frame, chunks: 0, bytes: 0, bad: Vec::new(), good_again: Vec::new() };
+            CheckedPack { kind, pack, frame, chunks: 0, bytes: 0, bad, misplaced: None, good_again };
         let result = self.check_pack_into(&mut found);
         (found, result)
     }
@@ -79,6 +82,8 @@ impl Scrub<'_> {
             }
         };
         found.frame = Frame::Intact;
+        let index = self.repository.store().index();
+        let is_named = index.names_pack(found.pack)?;
         for entry in entries {
             self.go_on()?;
             // Metadata is verified whole.
@@ -87,6 +92,10 @@ impl Scrub<'_> {
                     Ok(()) => found.note_intact(&entry, self.listed_bad.contains(&entry.id)),
                     Err(error) => found.bad.push((entry, damage_of(error)?)),
                 }
+                let place = Location::in_pack(found.kind, found.pack, &entry);
+                if is_named && !index.locate_in_tables(&entry.id)?.contains(&place) {
+                    found.misplaced = Some(entry.id);
+                }
             }
             self.monitor.advance(entry.stored_len.into());
         }
@@ -94,7 +103,7 @@ impl Scrub<'_> {
     }
 
     fn take_pack(&self, checked: CheckedPack, findings: &mut Findings) -> Result<()> {
-        let CheckedPack { kind, pack, frame, chunks, bytes, bad, good_again } = checked;
+        let CheckedPack { kind, pack, frame, chunks, bytes, bad, misplaced, good_again } = checked;
         findings.chunks_checked += chunks;
         findings.bytes_checked += bytes;
         findings.good_again.extend(good_again);
@@ -106,6 +115,11 @@ impl Scrub<'_> {
             }
             Frame::Intact => findings.sound_packs.insert(pack),
         };
+        if let Some(id) = misplaced {
+            let reason =
+                format!("no index table says where {id} lies in pack {pack}, though one names the pack");
+            findings.damaged_files.push((format!("{}/", Area::index().path()), reason));
+        }
         if bad.is_empty() {
             return Ok(());
         }
@@ -115,7 +129,8 @@ impl Scrub<'_> {
         for (entry, reason) in bad {
             let place = Location::in_pack(kind, pack, &entry);
             let is_lost = self.note_bad_copy(entry.id, entry.object_type, &place, reason, findings);
-            if *is_lost.as_ref().unwrap_or(&true) {
+            // Those that are not kept need no memory either.
+            if *is_lost.as_ref().unwrap_or(&true) && !findings.too_many {
                 lost.push(entry.id);
             }
             result = result.and(is_lost.map(|_| ()));

@@ -3,6 +3,7 @@
 //! Tables are immutable files that are read block by block, each block verified after it was read. So a table that
 //! is truncated or rots under a living mount is noticed and put aside, never believed.
 
+mod health;
 mod merge;
 mod neighbours;
 mod salvage;
@@ -19,7 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use merge::merge_tables;
 use neighbours::Neighbours;
-use salvage::{Salvage, Salvaged};
+use salvage::{Salvage, Salvaged, salvage_blocks};
 use table_reader::Table;
 
 use super::pack_reader::read_pack_directory;
@@ -56,6 +57,10 @@ pub(crate) struct Index {
     table_lost: AtomicBool,
     damaged: DamagedTables,
     salvage: Mutex<Salvage>,
+    /// Of tables with damaged blocks, what these may have named.
+    salvaged_blocks: Mutex<HashMap<TableId, Arc<Salvaged>>>,
+    /// Packs that tables name and that are gone or truncated: nothing new may rely on what lies there.
+    missing: RwLock<Arc<HashSet<PackId>>>,
 }
 
 /// Tables that were found to be damaged. Each is reported once.
@@ -100,6 +105,8 @@ impl Index {
             table_lost: AtomicBool::new(false),
             damaged: DamagedTables::default(),
             salvage: Mutex::default(),
+            salvaged_blocks: Mutex::default(),
+            missing: RwLock::default(),
         }
     }
 
@@ -120,17 +127,22 @@ impl Index {
 
     /// All known places of an object from the tables, past the neighbours.
     pub(crate) fn locate_in_tables(&self, id: &ObjectId) -> Result<Vec<Location>> {
-        loop {
-            let set = self.tables()?;
-            let Some(mut locations) = set.look_up(id) else {
-                self.put_aside_damaged(&set);
-                continue;
-            };
-            if set.is_incomplete() {
-                locations.extend(self.salvaged(&set)?.get(id).into_iter().flatten());
+        let set = self.tables()?;
+        let mut locations = Vec::new();
+        for table in &set.tables {
+            let found = table.look_up(id);
+            locations.extend(found.places);
+            if found.is_doubtful {
+                let salvaged = self.salvaged_blocks(table);
+                let others: Vec<Location> =
+                    salvaged.get(id).filter(|place| !locations.contains(place)).collect();
+                locations.extend(others);
             }
-            return Ok(locations);
         }
+        if set.is_incomplete() {
+            locations.extend(self.salvaged(&set)?.get(id));
+        }
+        Ok(locations)
     }
 
     /// All known places of an object after the tables were listed anew; if it is missed even so, a table may have been
@@ -146,28 +158,40 @@ impl Index {
         self.locate_in_tables(id)
     }
 
-    /// Whether an object lies in a published pack, so that something new may rely on it.
+    /// Whether an object lies in a published pack that is there, so that something new may rely on it.
     pub(crate) fn contains(&self, id: &ObjectId) -> Result<bool> {
-        if self.neighbours().get(id).is_some() {
+        let missing = self.missing();
+        let is_there = |location: &Location| !missing.contains(&location.pack);
+        if self.neighbours().get(id).as_ref().is_some_and(is_there) {
             return Ok(true);
         }
-        loop {
-            let set = self.tables()?;
-            if let Some(location) = set.look_up_filtered(id) {
-                if let Some(location) = &location {
-                    self.bring_neighbours(location);
-                }
-                return Ok(location.is_some());
+        for table in &self.tables()?.tables {
+            if !table.may_contain(id) {
+                continue;
             }
-            self.put_aside_damaged(&set);
+            // What only a damaged block may have named counts as absent: it is stored once more.
+            if let Some(location) = table.look_up(id).places.iter().find(|location| is_there(location)) {
+                self.bring_neighbours(location);
+                return Ok(true);
+            }
         }
+        Ok(false)
+    }
+
+    /// Whether some table may name an object, by the filters in memory alone.
+    pub(crate) fn may_contain(&self, id: &ObjectId) -> Result<bool> {
+        Ok(self.tables()?.tables.iter().any(|table| table.may_contain(id)))
     }
 
     /// Lists the tables anew, and tries those again that were damaged; what neighbours said is forgotten.
     pub(crate) fn reload(&self) -> Result<()> {
         self.neighbours().clear();
         let known = self.read_set();
-        let set = self.load(known.as_deref(), Damaged::TryAgain)?;
+        let mut set = self.load(known.as_deref(), Damaged::TryAgain)?;
+        // Where nothing has changed, the packs' directories are not listed again for each object that is missed.
+        if let Some(known) = known.filter(|known| known.is_of_the_same_tables(&set)) {
+            set.salvaged = known.salvaged.clone();
+        }
         self.replace_set(set);
         Ok(())
     }
@@ -190,100 +214,21 @@ impl Index {
         merge_tables(self.backend.as_ref(), self.repository, &self.damaged)
     }
 
-    /// The packs that healthy tables name, but that are gone or have another size than they had when they were written.
-    pub(crate) fn missing_packs(&self) -> Result<HashMap<PackId, PackKind>> {
-        // Tables first: a pack that a table names is there before the table is.
-        let set = self.tables()?;
-        let sizes = self.pack_sizes()?;
-        let packs = set.tables.iter().filter(|table| !table.is_damaged()).flat_map(|table| table.packs());
-        Ok(packs
-            .filter(|pack| sizes.get(&pack.pack) != Some(&pack.size))
-            .map(|pack| (pack.pack, pack.kind))
-            .collect())
+    /// Looks which packs are missing, from now on to rely on nothing in them; returns how many they are.
+    pub(crate) fn note_missing_packs(&self) -> Result<usize> {
+        let missing: HashSet<PackId> = self.missing_packs()?.into_keys().collect();
+        let count = missing.len();
+        *self.missing.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(missing);
+        Ok(count)
     }
 
-    fn pack_sizes(&self) -> Result<HashMap<PackId, u64>> {
-        let mut sizes = HashMap::new();
-        for kind in PackKind::ALL {
-            let listed = self.backend.list(&Area::packs(kind))?;
-            sizes.extend(listed.iter().filter_map(|file| Some((PackId::parse(&file.name)?, file.size))));
-        }
-        Ok(sizes)
+    /// Whether packs were found to be missing.
+    pub(crate) fn has_missing_packs(&self) -> bool {
+        !self.missing().is_empty()
     }
 
-    /// Sizes of the packs that no table names; none where a table is damaged, as it may have named any.
-    pub(crate) fn unnamed_packs(&self) -> Result<Vec<u64>> {
-        // Packs first: a table that comes meanwhile names what was there.
-        let mut sizes = self.pack_sizes()?;
-        self.reload()?;
-        let set = self.tables()?;
-        for pack in set.tables.iter().flat_map(|table| table.packs()) {
-            sizes.remove(&pack.pack);
-        }
-        let is_any_damaged = !set.damaged.is_empty() || set.tables.iter().any(|table| table.is_damaged());
-        Ok(if is_any_damaged { Vec::new() } else { sizes.into_values().collect() })
-    }
-
-    /// Whether tables are missing: one of these objects, each of which was published, is in none, and none is damaged.
-    pub(crate) fn lacks_tables(&self, published: &[ObjectId]) -> Result<bool> {
-        self.reload()?;
-        let set = self.tables()?;
-        let is_in_none = |id: &ObjectId| set.look_up(id).is_some_and(|locations| locations.is_empty());
-        Ok(set.damaged.is_empty() && published.iter().any(is_in_none))
-    }
-
-    /// Calls `visit` for all that the tables say of some packs. Reads every table.
-    pub(crate) fn visit_entries_of(
-        &self,
-        packs: &HashMap<PackId, PackKind>,
-        mut visit: impl FnMut(ObjectId, Location) -> Result<()>,
-    ) -> Result<()> {
-        if packs.is_empty() {
-            return Ok(());
-        }
-        let set = self.tables()?;
-        for table in
-            set.tables.iter().filter(|table| table.packs().iter().any(|pack| packs.contains_key(&pack.pack)))
-        {
-            for block in 0..table.entry_block_count() {
-                let Some(entries) = table.entries(block) else { continue };
-                for entry in &entries {
-                    let location = table.location(entry);
-                    if let Some(location) = location.filter(|location| packs.contains_key(&location.pack)) {
-                        visit(entry.id, location)?;
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Opens every table, and reads whole as many of them, the smallest first, as have no more bytes together. Names those
-    /// that are damaged, and says why.
-    pub(crate) fn verify_tables(
-        &self,
-        mut bytes_max: u64,
-        mut read: impl FnMut(u64) -> Result<()>,
-    ) -> Result<Vec<(String, String)>> {
-        let mut damaged = Vec::new();
-        let mut listed = self.backend.list(&Area::index())?;
-        listed.sort_by_key(|file| file.size);
-        for file in listed {
-            let Some(id) = TableId::parse(&file.name) else { continue };
-            let is_read_whole = file.size <= bytes_max;
-            bytes_max = bytes_max.saturating_sub(file.size);
-            let table = Table::open(self.backend.as_ref(), self.repository, id);
-            match table.and_then(|table| if is_read_whole { table.verify(&mut read) } else { Ok(()) }) {
-                Ok(()) => {}
-                // A backup beside this has merged it with others, and verified it as it did.
-                Err(error) if error.is_not_found() => {}
-                Err(error) if error.is_damage() => {
-                    damaged.push((Area::index().key(id).to_string(), error.to_string()));
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(damaged)
+    fn missing(&self) -> Arc<HashSet<PackId>> {
+        Arc::clone(&self.missing.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn tables(&self) -> Result<Arc<TableSet>> {
@@ -311,7 +256,8 @@ impl Index {
     fn load(&self, known: Option<&TableSet>, damaged: Damaged) -> Result<TableSet> {
         let is_open = |id: TableId| {
             let mut tables = known.iter().flat_map(|set| &set.tables);
-            tables.find(|table| table.id() == id && !table.is_damaged()).cloned()
+            // Also one with damaged blocks: for what these may have named, packs have been asked.
+            tables.find(|table| table.id() == id).cloned()
         };
         let opened = open_listed(
             || self.listed_tables(),
@@ -345,20 +291,15 @@ impl Index {
         }
     }
 
-    /// Replaces the set by one without the tables that were found to be damaged while reading.
-    fn put_aside_damaged(&self, set: &TableSet) {
-        let (damaged, tables): (Vec<_>, Vec<_>) =
-            set.tables.iter().cloned().partition(|table| table.is_damaged());
-        for table in &damaged {
+    /// What the damaged blocks of a table may have named.
+    fn salvaged_blocks(&self, table: &Arc<Table>) -> Arc<Salvaged> {
+        // Held while the packs are read: the others wait for it instead of doing the same.
+        let mut salvaged = lock(&self.salvaged_blocks);
+        let salvage = || {
             self.damaged.note(table.id(), &format!("index table {} is damaged", table.id()));
-        }
-        self.neighbours().clear();
-        self.replace_set(TableSet {
-            tables,
-            damaged: set.damaged.iter().copied().chain(damaged.iter().map(|table| table.id())).collect(),
-            table_lost: set.table_lost,
-            salvaged: OnceLock::new(),
-        });
+            salvage_blocks(self.backend.as_ref(), table)
+        };
+        Arc::clone(salvaged.entry(table.id()).or_insert_with(salvage))
     }
 
     /// The objects of all packs that no table of the set names.
@@ -434,24 +375,8 @@ impl TableSet {
         self.table_lost == newer.table_lost && newer.damaged.is_subset(&self.damaged)
     }
 
-    /// The places in all tables; `None` if a table turned out to be damaged.
-    fn look_up(&self, id: &ObjectId) -> Option<Vec<Location>> {
-        let mut locations = Vec::new();
-        for table in &self.tables {
-            locations.extend(table.look_up(id)?);
-        }
-        Some(locations)
-    }
-
-    /// A place in some table, asked only where a filter lets the id pass; `None` if a table is damaged.
-    fn look_up_filtered(&self, id: &ObjectId) -> Option<Option<Location>> {
-        for table in &self.tables {
-            if table.may_contain(id)?
-                && let Some(location) = table.look_up(id)?.first()
-            {
-                return Some(Some(*location));
-            }
-        }
-        Some(None)
+    fn is_of_the_same_tables(&self, other: &Self) -> bool {
+        let ids = |set: &Self| -> Vec<TableId> { set.tables.iter().map(|table| table.id()).collect() };
+        self.table_lost == other.table_lost && self.damaged == other.damaged && ids(self) == ids(other)
     }
 }

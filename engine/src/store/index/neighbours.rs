@@ -33,7 +33,9 @@ impl Neighbours {
         if self.loaded.iter().any(|(loaded, _)| *loaded == pack) {
             return false;
         }
-        if self.candidates.contains(&pack) {
+        if let Some(place) = self.candidates.iter().position(|candidate| *candidate == pack) {
+            // Of several threads one loads it.
+            self.candidates.remove(place);
             return true;
         }
         self.candidates.push_back(pack);
@@ -44,6 +46,9 @@ impl Neighbours {
     }
 
     pub(super) fn insert(&mut self, kind: PackKind, pack: PackId, entries: &[PackEntry]) {
+        if self.loaded.iter().any(|(loaded, _)| *loaded == pack) {
+            return;
+        }
         // What is beyond the bound is found in the tables.
         let entries = entries.get(..MAX_OBJECTS).unwrap_or(entries);
         self.places.extend(entries.iter().map(|entry| (entry.id, Location::in_pack(kind, pack, entry))));
@@ -100,6 +105,10 @@ mod tests {
         assert!(!neighbours.wants(pack(1)));
         assert!(!neighbours.wants(pack(2)));
         assert!(neighbours.wants(pack(1)));
+        // Of two threads that race, one loads it; and should both, it counts once.
+        assert!(!neighbours.wants(pack(1)));
+        insert(&mut neighbours, 1, 0..10);
+        assert_eq!(neighbours.loaded.len(), 1);
         insert(&mut neighbours, 1, 0..10);
         assert!(!neighbours.wants(pack(1)));
         assert!(neighbours.wants(pack(2)));

@@ -1,5 +1,8 @@
 //! Looks objects up in one table, reading and verifying a block at a time.
+//!
+//! A block that is not intact makes only those ids doubtful that lie between its intact neighbours.
 
+use std::ops::{Range, RangeInclusive};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -17,9 +20,33 @@ pub(super) struct Table {
     header: TableHeader,
     packs: Vec<TablePack>,
     reader: Arc<dyn ObjectReader>,
-    /// Loaded with the first question that it can answer.
-    filter: OnceLock<Filter>,
+    /// Loaded with the first question that it can answer; `None` if it is not intact.
+    filter: OnceLock<Option<Filter>>,
     damaged: AtomicBool,
+    /// Found when the first block is met that is not intact.
+    damaged_runs: OnceLock<Vec<DamagedRun>>,
+}
+
+/// What a table says of an object.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// Its places, the newest first.
+    pub(super) places: Vec<Location>,
+    /// Whether a block that is not intact may name more of them.
+    pub(super) is_doubtful: bool,
+}
+
+impl Found {
+    fn doubtful() -> Self {
+        Self { places: Vec::new(), is_doubtful: true }
+    }
+}
+
+/// Blocks of entries side by side that are not intact.
+pub(super) struct DamagedRun {
+    blocks: Range<u64>,
+    /// The ids that they may have named: from the last one before them to the first one behind them.
+    pub(super) ids: RangeInclusive<ObjectId>,
 }
 
 impl Table {
@@ -49,7 +76,14 @@ impl Table {
             let decoded = verify_block(id, number, &block).and_then(|payload| decode_packs(payload, count));
             packs.extend(decoded.ok_or_else(|| corrupt("its list of packs is not intact"))?);
         }
-        Ok(Self { header, packs, reader, filter: OnceLock::new(), damaged: AtomicBool::new(false) })
+        Ok(Self {
+            header,
+            packs,
+            reader,
+            filter: OnceLock::new(),
+            damaged: AtomicBool::new(false),
+            damaged_runs: OnceLock::new(),
+        })
     }
 
     pub(super) fn id(&self) -> TableId {
@@ -69,29 +103,25 @@ impl Table {
         self.header.layout.entry_count
     }
 
-    /// Whether a block was found that is not intact. Such a table must not be asked any more.
+    /// Whether a block was found that is not intact.
     pub(super) fn is_damaged(&self) -> bool {
         self.damaged.load(Ordering::Relaxed)
     }
 
     /// Notes that the table is damaged.
-    pub(super) fn put_aside(&self) {
+    pub(super) fn note_damage(&self) {
         self.damaged.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the object may be in the table; `None` if the table is damaged.
-    pub(super) fn may_contain(&self, id: &ObjectId) -> Option<bool> {
-        if let Some(filter) = self.filter.get() {
-            return Some(filter.may_contain(id));
-        }
-        let filter = self.read_filter()?;
-        Some(self.filter.get_or_init(|| filter).may_contain(id))
+    /// Whether the object may be in the table: where its filter is not intact, any may.
+    pub(super) fn may_contain(&self, id: &ObjectId) -> bool {
+        let filter = self.filter.get_or_init(|| self.read_filter());
+        filter.as_ref().is_none_or(|filter| filter.may_contain(id))
     }
 
-    /// The places of an object, the newest first; `None` if the table is damaged.
-    pub(super) fn look_up(&self, id: &ObjectId) -> Option<Vec<Location>> {
-        let blocks = self.header.layout.entry_blocks().count() as u64;
-        let (mut low, mut high) = (0, blocks);
+    /// The places of an object.
+    pub(super) fn look_up(&self, id: &ObjectId) -> Found {
+        let (mut low, mut high) = (0, self.entry_block_count());
         // What is known of the ids at the bounds, to interpolate between them.
         let (mut low_id, mut high_id) = (0, u64::MAX);
         let mut steps = 0;
@@ -102,37 +132,77 @@ impl Table {
                 _ => low + (high - low) / 2,
             };
             steps += 1;
-            let entries = self.entries(guess)?;
-            let (first, last) = (entries.first()?, entries.last()?);
-            if *id < first.id {
-                (high, high_id) = (guess, first.id.prefix());
-            } else if *id > last.id {
-                (low, low_id) = (guess + 1, last.id.prefix());
-            } else {
-                return self.collect(id, guess, entries);
+            match self.entries(guess).and_then(Entries::new) {
+                Some(entries) if *id < entries.first() => (high, high_id) = (guess, entries.first().prefix()),
+                Some(entries) if *id > entries.last() => (low, low_id) = (guess + 1, entries.last().prefix()),
+                Some(entries) => return self.collect(id, guess, entries.0),
+                None => match self.side_of_damage(id, guess) {
+                    Some(Side::Before(block, known)) => (high, high_id) = (block, known.prefix()),
+                    Some(Side::Behind(block, known)) => (low, low_id) = (block, known.prefix()),
+                    None => return Found::doubtful(),
+                },
             }
         }
-        Some(Vec::new())
+        Found::default()
+    }
+
+    /// On which side of the damaged blocks around one an id lies, the block from which on or up to which it is looked
+    /// for, and the id there; `None` if the damaged blocks may have named it.
+    fn side_of_damage(&self, id: &ObjectId, block: u64) -> Option<Side> {
+        let runs = self.damaged_runs();
+        let run = runs.get(runs.partition_point(|run| run.blocks.end <= block))?;
+        let (start, end) = (run.blocks.start, run.blocks.end);
+        if start > 0 && id <= run.ids.start() {
+            return Some(Side::Before(start, *run.ids.start()));
+        }
+        (end < self.entry_block_count() && id >= run.ids.end()).then_some(Side::Behind(end, *run.ids.end()))
     }
 
     /// Entries of an id around a block that has it: equal ids may go on in the blocks beside it.
-    fn collect(&self, id: &ObjectId, block: u64, entries: Vec<TableEntry>) -> Option<Vec<Location>> {
+    fn collect(&self, id: &ObjectId, block: u64, entries: Vec<TableEntry>) -> Found {
         let starts = entries.first().is_some_and(|entry| entry.id == *id);
         let ends = entries.last().is_some_and(|entry| entry.id == *id);
-        let mut all = entries;
-        let last = self.header.layout.entry_blocks().count() as u64;
-        if starts && block > 0 {
-            all.splice(0..0, self.entries(block - 1)?);
+        let beside = |is_wanted: bool, block: u64| match is_wanted {
+            true => self.entries(block),
+            false => Some(Vec::new()),
+        };
+        let before = beside(starts && block > 0, block.saturating_sub(1));
+        let after = beside(ends && block + 1 < self.entry_block_count(), block + 1);
+        let is_doubtful = before.is_none() || after.is_none();
+        let all = before.into_iter().flatten().chain(entries).chain(after.into_iter().flatten());
+        let places = all.filter(|entry| entry.id == *id).filter_map(|entry| self.location(&entry));
+        Found { places: places.collect(), is_doubtful }
+    }
+
+    /// The blocks of entries that are not intact, in order. Reads all of them the first time.
+    pub(super) fn damaged_runs(&self) -> &[DamagedRun] {
+        self.damaged_runs.get_or_init(|| self.find_damaged_runs())
+    }
+
+    fn find_damaged_runs(&self) -> Vec<DamagedRun> {
+        const LEAST: ObjectId = ObjectId::from_bytes([0; 32]);
+        const GREATEST: ObjectId = ObjectId::from_bytes([0xff; 32]);
+        let mut runs = Vec::new();
+        let (mut last, mut run_start) = (LEAST, None);
+        for block in 0..self.entry_block_count() {
+            let Some(entries) = self.entries(block).and_then(Entries::new) else {
+                run_start.get_or_insert(block);
+                continue;
+            };
+            if let Some(start) = run_start.take() {
+                runs.push(DamagedRun { blocks: start..block, ids: last..=entries.first() });
+            }
+            last = entries.last();
         }
-        if ends && block + 1 < last {
-            all.extend(self.entries(block + 1)?);
+        if let Some(start) = run_start {
+            runs.push(DamagedRun { blocks: start..self.entry_block_count(), ids: last..=GREATEST });
         }
-        all.iter().filter(|entry| entry.id == *id).map(|entry| self.location(entry)).collect()
+        runs
     }
 
     pub(super) fn location(&self, entry: &TableEntry) -> Option<Location> {
         let Some(pack) = self.packs.get(entry.pack as usize) else {
-            self.put_aside();
+            self.note_damage();
             return None;
         };
         Some(Location {
@@ -157,15 +227,15 @@ impl Table {
     }
 
     fn read_filter(&self) -> Option<Filter> {
-        let mut bytes = Vec::new();
+        let mut filter = Filter::with_room_for(self.entry_count());
         for (index, number) in self.header.layout.filter_blocks().enumerate() {
             let length = self.header.layout.filter_block_len(index as u64);
             self.with_block(number, |payload| {
-                bytes.extend_from_slice(payload.get(..length)?);
+                filter.extend(payload.get(..length)?);
                 payload.get(length..)?.iter().all(|&byte| byte == 0).then_some(())
             })?;
         }
-        Some(Filter::decode(&bytes))
+        Some(filter)
     }
 
     /// Reads every block.
@@ -191,9 +261,33 @@ impl Table {
         let read = self.reader.read_at(number * BLOCK_SIZE as u64, &mut block);
         let decoded = read.ok().and_then(|()| verify_block(self.id(), number, &block)).and_then(decode);
         if decoded.is_none() {
-            self.put_aside();
+            self.note_damage();
         }
         decoded
+    }
+}
+
+/// Where to go on looking.
+enum Side {
+    Before(u64, ObjectId),
+    Behind(u64, ObjectId),
+}
+
+/// The entries of a block that is not empty.
+struct Entries(Vec<TableEntry>);
+
+impl Entries {
+    fn new(entries: Vec<TableEntry>) -> Option<Self> {
+        (!entries.is_empty()).then_some(Self(entries))
+    }
+
+    fn first(&self) -> ObjectId {
+        // OK to index: it is not empty.
+        self.0[0].id
+    }
+
+    fn last(&self) -> ObjectId {
+        self.0[self.0.len() - 1].id
     }
 }
 

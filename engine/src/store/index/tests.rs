@@ -134,6 +134,13 @@ fn each_pack_is_salvaged_once() {
     }
     world.backend.remove(&other_pack).unwrap();
     index.reload().unwrap();
+    assert_eq!(
+        index.locate_in_tables(&other).unwrap().len(),
+        1,
+        "while no table comes or goes nothing is listed"
+    );
+    world.add(3);
+    index.reload().unwrap();
     assert_eq!(index.locate_in_tables(&other).unwrap(), []);
     assert_eq!(index.locate_in_tables(&id).unwrap().len(), 1);
 }
@@ -163,4 +170,81 @@ fn tables_are_missing_where_what_was_published_is_in_none() {
     world.backend.remove(&table).unwrap();
     assert!(lacks());
     assert!(!world.index().lacks_tables(&[second]).unwrap());
+}
+
+/// Publishes a table of so many objects in one pack, which is written as well.
+fn add_many(world: &World, count: u64) -> (Vec<ObjectId>, Key) {
+    let before = world.backend.names(&Area::index()).unwrap();
+    let mut writer = StoreWriter::new(&world.store, HashSet::new(), false).unwrap();
+    let mut ids = Vec::new();
+    for number in 0..count {
+        let content = number.to_le_bytes();
+        let id = world.store.hasher().id(ObjectType::Chunk, &content);
+        writer.add(ObjectType::Chunk, id, 8, &[&[0], &content[..]].concat()).unwrap();
+        ids.push(id);
+    }
+    writer.finish().unwrap();
+    let names = world.backend.names(&Area::index()).unwrap();
+    let new = names.into_iter().find(|name| !before.contains(name));
+    ids.sort();
+    (ids, Area::index().key(new.unwrap()))
+}
+
+/// One flipped bit once cost memory and time for all that the table named.
+#[test]
+fn of_a_damaged_block_only_what_it_may_have_named_is_asked_of_the_packs() {
+    const OBJECTS: u64 = 3000;
+    const PER_BLOCK: usize = 85;
+    for damaged in [&[0][..], &[7], &[7, 8, 9], &[34, 35], &[0, 1, 20, 35]] {
+        let world = World::new();
+        let (ids, table) = add_many(&world, OBJECTS);
+        for block in damaged {
+            // Header, list of packs, then the entries.
+            world.flip(&table, (2 + block) * 4096 + 100);
+        }
+        let index = world.index();
+        let hash =
+            |number: u64| world.store.hasher().id(ObjectType::Chunk, &(OBJECTS + number).to_le_bytes());
+        for id in &ids {
+            assert_eq!(index.locate_in_tables(id).unwrap().len(), 1, "{damaged:?}");
+        }
+        for absent in (0..500).map(hash) {
+            assert_eq!(index.locate_in_tables(&absent).unwrap(), []);
+            assert!(!index.contains(&absent).unwrap());
+        }
+        let in_block = |place: usize| damaged.contains(&((place / PER_BLOCK) as isize));
+        for (place, id) in ids.iter().enumerate() {
+            // After two hits the pack's directory tells, which is published.
+            assert!(index.contains(id).unwrap() || in_block(place), "{damaged:?} {place}");
+        }
+        let salvaged: usize = lock(&index.salvaged_blocks).values().map(|salvaged| salvaged.len()).sum();
+        assert!(salvaged <= damaged.len() * (PER_BLOCK + 2), "{salvaged}");
+        assert!(!is_salvaged(&index));
+    }
+}
+
+#[test]
+fn a_damaged_filter_excludes_nothing() {
+    let world = World::new();
+    let (ids, table) = add_many(&world, 200);
+    world.flip(&table, -100);
+    let index = world.index();
+    for id in &ids {
+        assert!(index.contains(id).unwrap() && index.may_contain(id).unwrap());
+    }
+}
+
+#[test]
+fn nothing_relies_on_packs_that_are_gone() {
+    let world = World::new();
+    let (id, pack, _) = world.add(1);
+    let (other, _, _) = world.add(2);
+    world.backend.remove(&pack).unwrap();
+    let index = world.index();
+    assert_eq!(index.note_missing_packs().unwrap(), 1);
+    assert!(!index.contains(&id).unwrap() && index.contains(&other).unwrap());
+    let (again, _, _) = world.add(1);
+    assert_eq!(again, id);
+    index.reload().unwrap();
+    assert!(index.contains(&id).unwrap(), "it has another copy now");
 }

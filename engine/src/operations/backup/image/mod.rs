@@ -18,9 +18,13 @@ use super::{HintsBase, Made, Run, unsettled};
 use crate::error::{Error, Result};
 use crate::extent::joined;
 use crate::format::{Content, Counters, FileEvidence, HintEvidence, ImageContent, Method, Record, Timestamp};
+use crate::id::ObjectId;
 use crate::revision::{MapPart, MapReader, diff_maps, span_of};
 use crate::source::ImageSource;
 use crate::store::{StoreWriter, Stored};
+
+/// Chunks that are looked up before all of them are taken over unread.
+const SAMPLED_CHUNKS: usize = 64;
 
 /// The backup of an image on its way.
 pub(super) struct ImageBackup<'r, 'a> {
@@ -92,6 +96,11 @@ impl<'r, 'a> ImageBackup<'r, 'a> {
             self.run.monitor.warn("the newest revision is damaged: the source is read to heal it");
             return Ok(None);
         }
+        if !self.is_stored(&parent.root(), &map)? {
+            let reason = "some of what the newest revision is made of is lost, or in no index table: the source is read";
+            self.run.monitor.warn(reason);
+            return Ok(None);
+        }
         Ok(Some(Made {
             content: parent.content.clone(),
             method: Method::Unchanged,
@@ -117,6 +126,12 @@ impl<'r, 'a> ImageBackup<'r, 'a> {
 
     /// Reads what the hints name, after a sample of the rest was found to be as in the base.
     fn read_hinted(&mut self, source: &dyn ImageSource, hints: &Hints) -> Result<Made> {
+        if !self.base_is_stored()? {
+            let reason =
+                "some of what the hints' base is made of is lost, or in no index table: everything is read";
+            self.run.warn(reason.to_owned());
+            return self.read_all(source, None);
+        }
         match self.try_hinted(source, hints) {
             Ok(Hinted::Made(made)) => Ok(*made),
             Ok(Hinted::NotBelieved(evidence)) => self.read_all(source, Some(evidence)),
@@ -219,6 +234,51 @@ impl<'r, 'a> ImageBackup<'r, 'a> {
         Ok(slots)
     }
 
+    /// Whether the hints' base may be taken over unread, as far as that is told without reading it.
+    fn base_is_stored(&self) -> Result<bool> {
+        let Some(record) = &self.run.place.hints_base else { return Ok(true) };
+        match MapReader::open(self.run.repository.store(), &record.root()) {
+            Ok(map) => self.is_stored(&record.root(), &map),
+            // Told when it is opened again.
+            Err(error) if error.is_damage() => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether what is taken over unread is in published packs that are there: the root, and a sample of the chunks; all of
+    /// them where packs are missing.
+    fn is_stored(&self, root: &ObjectId, map: &MapReader) -> Result<bool> {
+        let index = self.run.repository.store().index();
+        if !index.contains(root)? {
+            return Ok(false);
+        }
+        match index.has_missing_packs() {
+            true => self.is_all_stored(map),
+            false => {
+                let mut chunks = map.random_chunks(SAMPLED_CHUNKS)?.into_iter();
+                chunks.try_fold(true, |all, id| Ok(all && index.contains(&id)?))
+            }
+        }
+    }
+
+    fn is_all_stored(&self, map: &MapReader) -> Result<bool> {
+        let index = self.run.repository.store().index();
+        let mut is_all = true;
+        map.walk(&mut |part| {
+            if self.run.monitor.is_cancelled() {
+                return Err(Error::Cancelled);
+            }
+            match part {
+                MapPart::Node { id, .. } | MapPart::Chunk { id, .. } => {
+                    is_all &= is_all && index.contains(id)?
+                }
+                MapPart::Unreadable { .. } => is_all = false,
+            }
+            Ok(is_all)
+        })?;
+        Ok(is_all)
+    }
+
     /// The parent's map, if there is one to compare with.
     fn parent_map(&self) -> Option<MapReader> {
         self.run.place.parent.as_ref().and_then(|parent| self.usable_map(parent))
@@ -244,13 +304,12 @@ impl<'r, 'a> ImageBackup<'r, 'a> {
     ) -> Result<(Outcome, Stored)> {
         let store = self.run.repository.store();
         let bad = self.run.bad_objects();
-        let mut writer = StoreWriter::new(store, bad.clone(), self.run.options.dry_run)?;
+        let mut writer = StoreWriter::new(store, bad, self.run.options.dry_run)?;
         let context = Context {
             hasher: store.hasher().clone(),
             compression: store.header().compression,
             chunk_size: store.header().chunk_size,
             base,
-            bad,
             presence: writer.presence(),
             source,
             base_damage: Mutex::default(),
@@ -284,7 +343,9 @@ impl<'r, 'a> ImageBackup<'r, 'a> {
             // The new map was not stored: what was read and is not as in the base is the best that is known.
             Some(_) if self.run.options.dry_run => outcome.bytes_differing,
             Some(parent) => {
-                changed_bytes(&parent, &MapReader::open(self.run.repository.store(), &outcome.root_id)?)
+                let map = MapReader::open(self.run.repository.store(), &outcome.root_id)?;
+                // Where the parent can't be read in part, as when it is healed, what differed from the rest is told.
+                changed_bytes(&parent, &map).unwrap_or(outcome.bytes_differing)
             }
             None => data_bytes,
         };
@@ -356,10 +417,10 @@ fn boundary(base: &MapReader, size: u64) -> Option<Range<u64>> {
     (base_size != size).then_some(first..size.div_ceil(chunk_size))
 }
 
-/// Bytes of the chunks in which two maps differ. Nodes that can't be read are for scrub to find.
-fn changed_bytes(parent: &MapReader, map: &MapReader) -> u64 {
+/// Bytes of the chunks in which two maps differ; `None` where a node can't be read.
+fn changed_bytes(parent: &MapReader, map: &MapReader) -> Option<u64> {
     let size = map.root().size.max(parent.root().size);
     let chunk_size = u64::from(map.root().chunk_size);
     let bytes = |range: &Range<u64>| (range.end * chunk_size).min(size) - range.start * chunk_size;
-    diff_maps(parent, map).map_or(0, |ranges| ranges.iter().map(bytes).sum())
+    diff_maps(parent, map).ok().map(|ranges| ranges.iter().map(bytes).sum())
 }

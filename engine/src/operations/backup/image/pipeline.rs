@@ -3,7 +3,7 @@
 //! Workers read, hash and compress batches side by side; the calling thread takes the results in the order of the
 //! slots, so packs and maps are the same whatever the workers' timing.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
@@ -32,8 +32,6 @@ pub(super) struct Context<'a> {
     pub(super) chunk_size: u32,
     /// What is compared with: a chunk that equals the one at its place needs no look-up.
     pub(super) base: Option<&'a MapReader>,
-    /// Chunks that must be stored anew though the base has them.
-    pub(super) bad: HashSet<ObjectId>,
     pub(super) presence: Presence<'a>,
     /// Where batches without bytes of their own are read; `None` for streams.
     pub(super) source: Option<&'a dyn ImageSource>,
@@ -268,7 +266,7 @@ impl Worker {
                 batch.bytes_differing += u64::from(plain_len);
             }
             let Slot::Chunk(id) = slot else { continue };
-            let known = in_base.get(index) == Some(&slot) && !context.bad.contains(&id);
+            let known = in_base.get(index) == Some(&slot) && context.presence.stands(&id)?;
             if !known && !context.presence.contains(&id)? {
                 batch.new.push(self.encoder.encode(context.compression, id, content)?);
             }

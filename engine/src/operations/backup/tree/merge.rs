@@ -93,7 +93,10 @@ impl<'a> Merge<'a> {
             Some(level) => level.find(&found.name, parent)?,
             None => Some(parent.reader.root().clone()),
         };
-        let attributes = at_path.as_ref().and_then(|known| parent.attributes(known, found));
+        let attributes = match &at_path {
+            Some(known) => parent.attributes(known, found)?,
+            None => None,
+        };
         let top = match at_path.as_ref() {
             Some(known) if is_same_inode(known, found) => top_of(known),
             known => moved_top(&mut self.moved, parent, found)?.or(known.and_then(top_of)),

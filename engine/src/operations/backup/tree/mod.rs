@@ -82,7 +82,9 @@ fn store(run: &mut Run<'_>, source: &TreeSource, reader: Option<&TreeReader>) ->
     let (store, monitor) = (run.repository.store(), run.monitor);
     let bad = run.bad_objects();
     let damage = Mutex::default();
-    let mut writer = StoreWriter::new(store, bad.clone(), run.options.dry_run)?;
+    let may_be_damaged = !bad.is_empty() || store.index().has_missing_packs();
+    let mut writer = StoreWriter::new(store, bad, run.options.dry_run)?;
+    let presence = writer.presence();
     let context = Context {
         hasher: store.hasher().clone(),
         compression: store.header().compression,
@@ -90,7 +92,8 @@ fn store(run: &mut Run<'_>, source: &TreeSource, reader: Option<&TreeReader>) ->
         presence: writer.presence(),
     };
     let links = HardLinks::default();
-    let parent = reader.map(|reader| Parent { reader, store, bad: &bad, damage: &damage, monitor });
+    let parent =
+        reader.map(|reader| Parent { reader, store, presence, may_be_damaged, damage: &damage, monitor });
     let merge = Merge::new(source.walk()?, parent);
     let planner = Planner::new(merge, &links, monitor, context.chunk_size);
     let mut assembly = Assembly::new(&context, &links, &mut writer, monitor);

@@ -11,7 +11,7 @@ use crate::id::ObjectId;
 use crate::monitor::Monitor;
 use crate::revision::{EntryRun, EntryRuns, TreeReader};
 use crate::source::tree::{EntryStat, EntryType};
-use crate::store::Store;
+use crate::store::{Presence, Store};
 
 /// So many directories are known by their inodes at most, in tens of MiB.
 const MOVED_MAX: usize = 400_000;
@@ -20,8 +20,10 @@ const MOVED_MAX: usize = 400_000;
 pub(super) struct Parent<'a> {
     pub(super) reader: &'a TreeReader,
     pub(super) store: &'a Store,
-    /// What must not be relied upon.
-    pub(super) bad: &'a HashSet<ObjectId>,
+    /// Tells what may be relied upon.
+    pub(super) presence: Presence<'a>,
+    /// Whether anything is known to be bad or missing: then files are looked into, else their tops tell enough.
+    pub(super) may_be_damaged: bool,
     /// Where the first damage is noted: what can't be read of the parent is read from the source.
     pub(super) damage: &'a Mutex<Option<Error>>,
     pub(super) monitor: &'a dyn Monitor,
@@ -55,9 +57,9 @@ impl Parent<'_> {
     }
 
     /// The attributes of a directory that are as they were.
-    pub(super) fn attributes(&self, known: &Entry, found: &Found) -> Option<Attributes> {
-        let stands = is_unchanged(known, found) && !self.has_bad_attributes(known);
-        stands.then(|| known.attributes.clone())
+    pub(super) fn attributes(&self, known: &Entry, found: &Found) -> Result<Option<Attributes>> {
+        let stands = is_unchanged(known, found) && !self.has_bad_attributes(known)?;
+        Ok(stands.then(|| known.attributes.clone()))
     }
 
     /// All directories of the parent, for those that have moved. What can't be read is not among them.
@@ -84,28 +86,35 @@ impl Parent<'_> {
     }
 
     fn reaches_bad(&self, known: &Entry) -> Result<bool> {
-        if self.bad.is_empty() {
-            return Ok(false);
-        }
-        if self.has_bad_attributes(known) {
+        if self.has_bad_attributes(known)? {
             return Ok(true);
         }
         match &known.content {
-            EntryContent::File(FileData::Slice { chunk, .. }) => Ok(self.bad.contains(chunk)),
+            EntryContent::File(FileData::Slice { chunk, .. }) => self.is_bad(chunk),
             EntryContent::File(FileData::Map { level, subtree }) => self.map_reaches_bad(*level, subtree.id),
             _ => Ok(false),
         }
     }
 
-    fn has_bad_attributes(&self, known: &Entry) -> bool {
-        matches!(&known.attributes, Attributes::Chunk(id) if self.bad.contains(id))
+    fn is_bad(&self, id: &ObjectId) -> Result<bool> {
+        Ok(!self.presence.stands(id)?)
+    }
+
+    fn has_bad_attributes(&self, known: &Entry) -> Result<bool> {
+        match &known.attributes {
+            Attributes::Chunk(id) => self.is_bad(id),
+            Attributes::None | Attributes::Inline(_) => Ok(false),
+        }
     }
 
     fn map_reaches_bad(&self, level: u8, top: ObjectId) -> Result<bool> {
         let mut waiting = vec![(level, top)];
         while let Some((level, id)) = waiting.pop() {
-            if self.bad.contains(&id) {
+            if self.is_bad(&id)? {
                 return Ok(true);
+            }
+            if !self.may_be_damaged {
+                return Ok(false);
             }
             match self.look_into(level, &id, &mut waiting) {
                 Ok(false) => {}
@@ -122,8 +131,14 @@ impl Parent<'_> {
     /// Whether a leaf has a bad chunk; the children of an inner node wait for their turn.
     fn look_into(&self, level: u8, id: &ObjectId, waiting: &mut Vec<(u8, ObjectId)>) -> Result<bool> {
         let Some(below) = level.checked_sub(1) else {
-            let is_bad = |slot: &Slot| matches!(slot, Slot::Chunk(id) if self.bad.contains(id));
-            return Ok(self.store.file_leaf(id)?.slots.iter().any(|slot| is_bad(&slot.content)));
+            for slot in &self.store.file_leaf(id)?.slots {
+                if let Slot::Chunk(chunk) = &slot.content
+                    && self.is_bad(chunk)?
+                {
+                    return Ok(true);
+                }
+            }
+            return Ok(false);
         };
         waiting.extend(self.store.file_inner(id)?.children.iter().map(|child| (below, child.id)));
         Ok(false)

@@ -1,0 +1,119 @@
+//! What the index says of its own health: tables that are damaged or missing, and packs that are missing or in no table.
+
+use std::collections::HashMap;
+
+use super::Index;
+use super::table_reader::Table;
+use crate::backend::Area;
+use crate::error::Result;
+use crate::format::PackKind;
+use crate::id::{ObjectId, PackId, TableId};
+use crate::store::Location;
+
+impl Index {
+    /// The packs that tables name, but that are gone or have another size than they had when they were written.
+    pub(crate) fn missing_packs(&self) -> Result<HashMap<PackId, PackKind>> {
+        // Tables first: a pack that a table names is there before the table is.
+        let set = self.tables()?;
+        let sizes = self.pack_sizes()?;
+        let packs = set.tables.iter().flat_map(|table| table.packs());
+        Ok(packs
+            .filter(|pack| sizes.get(&pack.pack) != Some(&pack.size))
+            .map(|pack| (pack.pack, pack.kind))
+            .collect())
+    }
+
+    /// Whether a table names a pack.
+    pub(crate) fn names_pack(&self, pack: PackId) -> Result<bool> {
+        Ok(self.tables()?.tables.iter().any(|table| table.packs().iter().any(|named| named.pack == pack)))
+    }
+
+    fn pack_sizes(&self) -> Result<HashMap<PackId, u64>> {
+        let mut sizes = HashMap::new();
+        for kind in PackKind::ALL {
+            let listed = self.backend.list(&Area::packs(kind))?;
+            sizes.extend(listed.iter().filter_map(|file| Some((PackId::parse(&file.name)?, file.size))));
+        }
+        Ok(sizes)
+    }
+
+    /// Sizes of the packs that no table names; none where a table is damaged, as it may have named any.
+    pub(crate) fn unnamed_packs(&self) -> Result<Vec<u64>> {
+        // Packs first: a table that comes meanwhile names what was there.
+        let mut sizes = self.pack_sizes()?;
+        self.reload()?;
+        let set = self.tables()?;
+        for pack in set.tables.iter().flat_map(|table| table.packs()) {
+            sizes.remove(&pack.pack);
+        }
+        let is_any_damaged = !set.damaged.is_empty() || set.tables.iter().any(|table| table.is_damaged());
+        Ok(if is_any_damaged { Vec::new() } else { sizes.into_values().collect() })
+    }
+
+    /// Whether tables are missing: one of these objects, each of which was published, is in none, and none is damaged.
+    pub(crate) fn lacks_tables(&self, published: &[ObjectId]) -> Result<bool> {
+        self.reload()?;
+        let set = self.tables()?;
+        let is_named = |id: &ObjectId| {
+            set.tables.iter().any(|table| {
+                let found = table.look_up(id);
+                found.is_doubtful || !found.places.is_empty()
+            })
+        };
+        Ok(set.damaged.is_empty() && !published.iter().all(is_named))
+    }
+
+    /// Calls `visit` for all that the tables say of some packs. Reads every table.
+    pub(crate) fn visit_entries_of(
+        &self,
+        packs: &HashMap<PackId, PackKind>,
+        mut visit: impl FnMut(ObjectId, Location) -> Result<()>,
+    ) -> Result<()> {
+        if packs.is_empty() {
+            return Ok(());
+        }
+        let set = self.tables()?;
+        for table in
+            set.tables.iter().filter(|table| table.packs().iter().any(|pack| packs.contains_key(&pack.pack)))
+        {
+            for block in 0..table.entry_block_count() {
+                let Some(entries) = table.entries(block) else { continue };
+                for entry in &entries {
+                    let location = table.location(entry);
+                    if let Some(location) = location.filter(|location| packs.contains_key(&location.pack)) {
+                        visit(entry.id, location)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens every table, and reads whole as many of them, the smallest first, as have no more bytes together. Names those
+    /// that are damaged, and says why.
+    pub(crate) fn verify_tables(
+        &self,
+        mut bytes_max: u64,
+        mut read: impl FnMut(u64) -> Result<()>,
+    ) -> Result<Vec<(String, String)>> {
+        let mut damaged = Vec::new();
+        let mut listed = self.backend.list(&Area::index())?;
+        listed.sort_by_key(|file| file.size);
+        for file in listed {
+            let Some(id) = TableId::parse(&file.name) else { continue };
+            let is_read_whole = file.size <= bytes_max;
+            bytes_max = bytes_max.saturating_sub(file.size);
+            let table = Table::open(self.backend.as_ref(), self.repository, id);
+            match table.and_then(|table| if is_read_whole { table.verify(&mut read) } else { Ok(()) }) {
+                Ok(()) => {}
+                // A backup beside this has merged it with others, and verified it as it did.
+                Err(error) if error.is_not_found() => {}
+                Err(error) if error.is_damage() => {
+                    damaged.push((Area::index().key(id).to_string(), error.to_string()));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(damaged)
+    }
+}
