@@ -47,6 +47,8 @@ impl Deref for EntryRun {
 pub struct EntryRuns {
     tree: TreeReader,
     after: Option<EntryName>,
+    /// Entries that are still to be passed over.
+    to_skip: u64,
     /// The node to be read next.
     next: Option<DirectoryPlace>,
     /// The inner nodes above it, from the top down, each with the number of its next child.
@@ -55,7 +57,13 @@ pub struct EntryRuns {
 
 impl EntryRuns {
     pub(super) fn new(tree: TreeReader, top: Option<&DirectoryTop>, after: Option<&EntryName>) -> Self {
-        Self { tree, after: after.cloned(), next: top.map(DirectoryPlace::top), open: Vec::new() }
+        let next = top.map(DirectoryPlace::top);
+        Self { tree, after: after.cloned(), to_skip: 0, next, open: Vec::new() }
+    }
+
+    /// The entries from one on, counted from 0. What lies before it is not read, as far as inner nodes tell.
+    pub(super) fn from_position(tree: TreeReader, top: Option<&DirectoryTop>, position: u64) -> Self {
+        Self { to_skip: position, ..Self::new(tree, top, None) }
     }
 
     fn next_place(&mut self) -> Option<DirectoryPlace> {
@@ -77,11 +85,20 @@ impl EntryRuns {
         let is_passed = |name: &EntryName| self.after.as_ref().is_some_and(|after| name <= after);
         if place.level == 0 {
             let leaf = place.leaf(self.tree.store())?;
-            let skipped = leaf.entries.partition_point(|entry| is_passed(&entry.name));
+            let passed = leaf.entries.partition_point(|entry| is_passed(&entry.name));
+            let skipped =
+                passed.max(usize::try_from(self.to_skip).unwrap_or(usize::MAX).min(leaf.entries.len()));
+            self.to_skip = self.to_skip.saturating_sub(leaf.entries.len() as u64);
             return Ok((skipped < leaf.entries.len()).then_some(EntryRun { leaf, skipped }));
         }
         let inner = place.inner(self.tree.store())?;
-        let index = inner.children.partition_point(|child| is_passed(&child.last_name));
+        let mut index = inner.children.partition_point(|child| is_passed(&child.last_name));
+        while let Some(rest) =
+            inner.children.get(index).and_then(|child| self.to_skip.checked_sub(child.entry_count))
+        {
+            self.to_skip = rest;
+            index += 1;
+        }
         self.open.push((place, inner, index));
         Ok(None)
     }
@@ -125,6 +142,25 @@ mod tests {
 
     fn top(level: u8, node: &DirectorySubtree) -> DirectoryTop {
         DirectoryTop { level, id: node.id, entry_count: node.entry_count }
+    }
+
+    #[test]
+    fn a_directory_is_listed_from_any_position_on() {
+        let trees = Trees::new();
+        let tree = trees.open(None);
+        for count in [1, 40, 3000] {
+            let top = trees.directory(&numbered(0..count)).unwrap();
+            let all = names(&tree, Some(&top), None);
+            for position in [0, 1, 39, 40, 1000, 1500, 2999, 3000, u64::MAX] {
+                let runs = tree.entry_runs_from(Some(&top), position);
+                let listed: Vec<Vec<u8>> = runs
+                    .flat_map(|run| {
+                        run.unwrap().iter().map(|entry| entry.name.as_bytes().to_vec()).collect::<Vec<_>>()
+                    })
+                    .collect();
+                assert_eq!(listed, all[all.len().min(usize::try_from(position).unwrap_or(usize::MAX))..]);
+            }
+        }
     }
 
     #[test]

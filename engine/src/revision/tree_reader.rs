@@ -102,6 +102,11 @@ impl TreeReader {
         EntryRuns::new(self.clone(), directory, after)
     }
 
+    /// The entries of a directory in the order of their names, from one on that is counted from 0.
+    pub fn entry_runs_from(&self, directory: Option<&DirectoryTop>, position: u64) -> EntryRuns {
+        EntryRuns::from_position(self.clone(), directory, position)
+    }
+
     /// The entries of a directory in the order of their names, from behind a name on. A part of the directory that can't
     /// be read gives one error, and the entries behind it still come.
     pub fn entries(
