@@ -54,13 +54,7 @@ impl Index {
     pub(crate) fn lacks_tables(&self, published: &[ObjectId]) -> Result<bool> {
         self.reload()?;
         let set = self.tables()?;
-        let is_named = |id: &ObjectId| {
-            set.tables.iter().any(|table| {
-                let found = table.look_up(id);
-                found.is_doubtful || !found.places.is_empty()
-            })
-        };
-        Ok(set.damaged.is_empty() && !published.iter().all(is_named))
+        Ok(set.damaged.is_empty() && !published.iter().all(|id| set.names(id)))
     }
 
     /// Calls `visit` for all that the tables say of some packs. Reads every table.

@@ -230,7 +230,7 @@ fn a_damaged_filter_excludes_nothing() {
     world.flip(&table, -100);
     let index = world.index();
     for id in &ids {
-        assert!(index.contains(id).unwrap() && index.may_contain(id).unwrap());
+        assert!(index.contains(id).unwrap() && index.stands(id).unwrap());
     }
 }
 
