@@ -4,12 +4,16 @@ use std::fs;
 use std::io::Cursor;
 use std::path::PathBuf;
 
+use super::changed_bytes;
+use crate::backend::Key;
 use crate::error::{Error, Result};
-use crate::format::ObjectType;
+use crate::format::{ObjectType, Root, Subtree};
 use crate::id::ObjectId;
 use crate::monitor::CollectingMonitor;
 use crate::operations::backup::{BackupOptions, BackupReport, backup};
 use crate::repository::{CreateOptions, Repository};
+use crate::revision::MapReader;
+use crate::revision::test_maps::{Maps, absent, chunk as map_chunk};
 use crate::source::{FileSource, Source};
 
 const CHUNK: usize = 4096;
@@ -50,8 +54,32 @@ impl World {
         world
     }
 
+    /// One revision, of which nothing is lost.
+    fn whole() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let options = CreateOptions { chunk_size: CHUNK as u32, ..CreateOptions::default() };
+        Repository::create(&directory.path().join("r"), &options).unwrap();
+        let world = Self { directory, content: (0..300).flat_map(chunk).collect() };
+        world.back_up_file("vm", &world.content).unwrap();
+        world
+    }
+
     fn repository(&self) -> Repository {
         Repository::open(&self.directory.path().join("r"), 1 << 20).unwrap()
+    }
+
+    /// Makes the first leaf of the newest revision's map unreadable.
+    fn flip_first_leaf(&self) {
+        let repository = self.repository();
+        let newest = repository.latest(&repository.stream("vm").unwrap()).unwrap().unwrap();
+        let map = MapReader::open(repository.store(), &newest.root()).unwrap();
+        let leaf = map.subtree(0, 0).unwrap().unwrap().id;
+        let place = repository.store().index().locate_in_tables(&leaf).unwrap()[0];
+        let pack = Key::pack(place.kind, place.pack).to_string();
+        let pack = self.directory.path().join("r").join(pack);
+        let mut bytes = fs::read(&pack).unwrap();
+        bytes[place.offset as usize + 10] ^= 1;
+        fs::write(pack, bytes).unwrap();
     }
 
     fn number_that_passes_by_chance(&self) -> u64 {
@@ -107,6 +135,26 @@ impl World {
     }
 }
 
+/// They counted as nothing where the parent could be read in part only.
+#[test]
+fn bytes_that_changed_are_counted_also_where_the_parent_is_damaged() {
+    let maps = Maps::new();
+    let [whole, other] = [1, 2].map(|number| maps.map(&[map_chunk(number); 600]));
+    assert_eq!(changed_bytes(&whole, &other), Some(600 * CHUNK as u64));
+    let Root { level, size, chunk_size, .. } = *whole.root();
+    let top = Some(Subtree { id: absent(9), data_bytes: size, chunk_count: 600 });
+    let lost = maps.open(&Root { level, size, chunk_size, top });
+    assert_eq!(changed_bytes(&lost, &other), None);
+
+    let world = World::whole();
+    world.flip_first_leaf();
+    let mut content = world.content.clone();
+    content[..CHUNK].copy_from_slice(&chunk(1));
+    let counters = world.back_up_file("vm", &content).unwrap().record.counters;
+    // With the first leaf of the parent nothing could be compared.
+    assert_eq!(counters.bytes_changed, 256 * CHUNK as u64);
+}
+
 fn tells(warnings: &[String], words: &str) -> bool {
     warnings.iter().any(|warning| warning.contains(words))
 }
@@ -146,7 +194,10 @@ fn a_stream_of_bytes_ends_with_an_error_and_is_whole_the_next_time() {
     let world = World::new();
     let (report, _) = world.back_up("vm", world.stdin(), None);
     let error = report.map(|report| report.record.name).unwrap_err();
-    assert!(matches!(error, Error::Corrupt(_)) && error.to_string().contains("run the backup again"), "{error}");
+    assert!(
+        matches!(error, Error::Corrupt(_)) && error.to_string().contains("run the backup again"),
+        "{error}"
+    );
     assert_eq!(world.repository().damage().unwrap().objects.len(), 1);
     let (report, _) = world.back_up("vm", world.stdin(), None);
     assert_eq!(report.unwrap().record.counters.chunks_new, 1);
@@ -158,8 +209,7 @@ fn a_stream_of_bytes_ends_with_an_error_and_is_whole_the_next_time() {
 fn a_dry_run_tells_of_lost_tables_and_marks_nothing() {
     let world = World::new();
     for source in [world.file(), world.stdin()] {
-        let options =
-            BackupOptions { stream: "vm".to_owned(), dry_run: true, ..BackupOptions::default() };
+        let options = BackupOptions { stream: "vm".to_owned(), dry_run: true, ..BackupOptions::default() };
         let monitor = CollectingMonitor::default();
         backup(&world.repository(), source, &options, &monitor).unwrap();
         assert!(tells(&monitor.warnings(), "index tables are lost"), "{:?}", monitor.warnings());
