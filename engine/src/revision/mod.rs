@@ -4,8 +4,11 @@ mod chunk_parts;
 mod damaged;
 mod directory_place;
 mod directory_reader;
+mod entry_compare;
+mod file_compare;
 mod file_map;
 mod file_reader;
+mod forest;
 mod health;
 mod image_reader;
 mod labels;
@@ -20,11 +23,16 @@ pub(crate) mod test_trees;
 #[cfg(test)]
 mod tests;
 mod tree_reader;
+mod tree_set;
 mod tree_walk;
 
 pub(crate) use damaged::BadSearch;
 pub use directory_reader::{EntryRun, EntryRuns};
+pub(crate) use entry_compare::{same_metadata, same_version};
+pub(crate) use file_compare::same_content;
 pub use file_reader::{FileExtent, FileReader};
+pub use forest::TreeNumbers;
+pub(crate) use forest::{Met, SharedDirectory, TreesWalk, Variant, directories_of};
 pub use health::FileCount;
 pub use image_reader::ImageReader;
 pub use labels::StreamLabels;
@@ -33,6 +41,7 @@ pub(crate) use map_reader::{MapPart, MapReader, Sought, span_of};
 pub(crate) use recent::Recent;
 pub use spec::split_revision;
 pub use tree_reader::TreeReader;
+pub(crate) use tree_set::{LostTree, TreeSet};
 pub(crate) use tree_walk::TreePart;
 
 use crate::backend::{Area, Key};
@@ -75,7 +84,7 @@ impl Repository {
     /// # Errors
     /// [`crate::Error::is_not_found`] if the revision was forgotten meanwhile.
     pub(crate) fn pin_revision(&self, purpose: &str, record: &Record) -> Result<Option<Claimed>> {
-        let pin = self.pin(purpose, record.id, record.root())?;
+        let pin = self.pin(purpose, vec![record.id], vec![record.root()])?;
         if pin.is_some() {
             // Only if the record is still there, gc has seen it or sees the pin (docs/format.md, section 5).
             self.backend().open(&Key::record(record.stream, &record.key()))?;
