@@ -36,9 +36,9 @@ mod store;
 pub use error::{Corrupt, Error, Result};
 pub use format::{
     AttributeList, Attributes, BadObject, Compression, Content, Counters, Damage, DirectoryTop, Entry,
-    EntryContent, EntryName, FileData, FileEvidence, FileSubtree, Header, HintEvidence, ImageContent, Kind,
-    Labels, Metadata, Method, ObjectType, Record, RecordKey, SymlinkTarget, Timestamp, TreeContent,
-    TreeTotals,
+    EntryContent, EntryName, EntryType, FileData, FileEvidence, FileSubtree, Header, HintEvidence,
+    ImageContent, Kind, Labels, Metadata, Method, ObjectType, Record, RecordKey, SymlinkTarget, Timestamp,
+    TreeContent, TreeTotals,
 };
 pub use id::{ObjectId, RepositoryId, RevisionId, StreamId};
 pub use monitor::{CollectingMonitor, Monitor, SilentMonitor};
@@ -47,7 +47,7 @@ pub use repository::{
     Repository, Stream, StreamList, validate_label, validate_stream_name,
 };
 pub use revision::{
-    EntryRun, EntryRuns, FileCount, FileExtent, FileReader, ImageReader, StreamLabels, TreeReader,
-    split_revision,
+    EntryRun, EntryRuns, FileCount, FileExtent, FileReader, ImageReader, StreamLabels, TreeNumbers,
+    TreeReader, split_revision, tidy_path,
 };
 pub use source::{FileSource, ImageSource, Source, TreeOptions, TreeSource};

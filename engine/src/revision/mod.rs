@@ -22,6 +22,7 @@ pub(crate) mod test_maps;
 pub(crate) mod test_trees;
 #[cfg(test)]
 mod tests;
+mod tree_path;
 mod tree_reader;
 mod tree_set;
 mod tree_walk;
@@ -40,6 +41,8 @@ pub(crate) use map_diff::diff_maps;
 pub(crate) use map_reader::{MapPart, MapReader, Sought, span_of};
 pub(crate) use recent::Recent;
 pub use spec::split_revision;
+pub(crate) use tree_path::no_such_path;
+pub use tree_path::tidy_path;
 pub use tree_reader::TreeReader;
 pub(crate) use tree_set::{LostTree, TreeSet};
 pub(crate) use tree_walk::TreePart;

@@ -13,12 +13,12 @@ pub struct TreeNumbers {
 impl TreeNumbers {
     /// One tree.
     pub(crate) fn one(number: u32) -> Self {
-        Self { runs: vec![number..number.saturating_add(1)] }
+        Self { runs: std::iter::once(number..number.saturating_add(1)).collect() }
     }
 
     /// The first `count` trees.
     pub(crate) fn first(count: u32) -> Self {
-        Self { runs: Some(0..count).filter(|run| !run.is_empty()).into_iter().collect() }
+        Self { runs: std::iter::once(0..count).filter(|run| !run.is_empty()).collect() }
     }
 
     /// The trees of all sets.
