@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use clap::Args;
 use serde_json::Map;
 use treering_engine::operations::ls::{Listed, ls};
-use treering_engine::{Entry, EntryContent, TreeReader};
+use treering_engine::{Entry, EntryContent, TreeReader, tidy_path};
 
 use super::Context;
 use super::revision::{Named, find_one};
@@ -50,7 +50,8 @@ pub(super) fn run(context: &Context<'_>, args: &LsArgs) -> CommandOutcome {
     let named = find_one(&repository, &args.revision).map_err(during)?;
     let tree = repository.open_tree(&named.record).map_err(|error| during(error.into()))?;
     let monitor = context.ui.monitor()?;
-    let listing = Listing { args, named: &named, tree: &tree, monitor: &monitor };
+    let path = tidy_path(args.path());
+    let listing = Listing { args, path, named: &named, tree: &tree, monitor: &monitor };
     let mut damaged = DamagedParts::default();
     match context.ui.is_json() {
         true => listing.print_json(context, &mut damaged),
@@ -78,6 +79,7 @@ type Show<'s> = &'s mut dyn FnMut(&[u8], &Entry) -> Result<(), Failure>;
 
 struct Listing<'a> {
     args: &'a LsArgs,
+    path: Vec<u8>,
     named: &'a Named,
     tree: &'a TreeReader,
     monitor: &'a TerminalMonitor,
@@ -85,7 +87,7 @@ struct Listing<'a> {
 
 impl Listing<'_> {
     fn list(&self, damaged: &mut DamagedParts, show: Show<'_>) -> Result<(), Failure> {
-        let (name, path) = (self.named.name(), self.args.path());
+        let name = self.named.name();
         let mut tell = |listed: Listed<'_>| match listed {
             Listed::Entry { path, entry } => show(path, entry),
             Listed::Lost { path, error } => {
@@ -93,7 +95,7 @@ impl Listing<'_> {
                 Ok(())
             }
         };
-        ls(self.tree, &name, path, self.args.recursive, self.monitor, &mut tell)
+        ls(self.tree, &name, &self.path, self.args.recursive, self.monitor, &mut tell)
     }
 
     fn print_json(&self, context: &Context<'_>, damaged: &mut DamagedParts) -> Result<(), Failure> {
@@ -120,18 +122,13 @@ impl Listing<'_> {
     }
 
     fn line(&self, path: &[u8], entry: &Entry) -> String {
-        // Of what lists itself, as of what is below other directories, the path is shown.
-        let is_alone = path.is_empty() || self.args.recursive || !self.is_below_path(path);
-        let name = if is_alone { path_text(path) } else { escaped(entry.name.as_bytes()) };
+        // What lists itself has the path that was asked for.
+        let needs_path = self.args.recursive || path.len() == self.path.len();
+        let name = if needs_path { path_text(path) } else { escaped(entry.name.as_bytes()) };
         match self.args.long {
             true => format!("{} {name}{}\n", self.details(entry), target(entry)),
             false => format!("{name}\n"),
         }
-    }
-
-    /// Whether it is in the directory that is listed, as against what lists itself.
-    fn is_below_path(&self, path: &[u8]) -> bool {
-        path.len() > treering_engine::tidy_path(self.args.path()).len()
     }
 
     fn details(&self, entry: &Entry) -> String {
