@@ -9,13 +9,16 @@ use std::os::unix::process::ExitStatusExt;
 use support::system::{Requirement, can_use, run_on_terminal};
 use support::{CHUNK, World, assert_keys};
 
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 15] = [
     "init",
     "backup",
     "list",
     "status",
     "restore",
     "dump",
+    "ls",
+    "find",
+    "history",
     "diff",
     "mount",
     "unmount",

@@ -151,6 +151,22 @@ pub enum Error {
         revision: String,
     },
 
+    /// A tree has no entry of this path.
+    #[error("{revision} has no entry '{path}'")]
+    NoSuchPath {
+        /// The revision, as `stream@name`.
+        revision: String,
+        /// What was asked for.
+        path: String,
+    },
+
+    /// Two trees have so little in common that what differs can't be held.
+    #[error("{count} paths differ, which is more than can be compared at once")]
+    TooManyChanges {
+        /// Paths that were found to differ.
+        count: u64,
+    },
+
     /// Another process holds what is needed.
     #[error("{what} is in use by {holder}")]
     Busy {
