@@ -1,0 +1,1 @@
+//! Tests of the restore of trees.
