@@ -189,6 +189,9 @@ fn hint_of(error: &Error) -> Option<String> {
             return Some(format!("give more of it; these match:{}", listed(candidates, LINES)));
         }
         Error::UnusableTarget { hint, .. } => hint,
+        Error::NoSuchPath { .. } => {
+            "paths begin at the tree's root, which is the directory that was backed up; a mount shows what there is"
+        }
         Error::Corrupt(corrupt) => damage_hint(corrupt.object()),
         Error::Damaged { .. } => DAMAGED_DATA,
         Error::LostStreamName { .. } => {

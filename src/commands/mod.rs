@@ -10,6 +10,7 @@ pub(crate) mod list;
 pub(crate) mod man;
 pub(crate) mod mount;
 pub(crate) mod restore;
+mod restore_trees;
 mod revision;
 pub(crate) mod scrub;
 mod serve;

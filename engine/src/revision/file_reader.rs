@@ -82,10 +82,10 @@ impl FileReader {
         matches!(self.data, FileData::Slice { .. })
     }
 
-    /// The slots of a file that has a map, from left to right; a part of the map that can't be read comes as one range with
-    /// the error. Of a file that is empty or a slice there are none.
-    pub(crate) fn slots(&self) -> impl Iterator<Item = (Range<u64>, Result<Slot>)> + '_ {
-        self.map().into_iter().flat_map(|map| map.slots_from(0))
+    /// The slots of a file that has a map, from the one on that holds this byte; a part of the map that can't be read comes
+    /// as one range with the error. Of a file that is empty or a slice there are none.
+    pub(crate) fn slots(&self, from: u64) -> impl Iterator<Item = (Range<u64>, Result<Slot>)> + '_ {
+        self.map().into_iter().flat_map(move |map| map.slots_from(from))
     }
 
     /// What names chunks by their content.

@@ -85,7 +85,8 @@ impl Allocation {
         /// What the file system may take for itself.
         const SLACK: u64 = 128 << 10;
         let (there, wanted) = (stat.blocks.saturating_mul(512), reader.data_bytes());
-        let punch = wanted < reader.size() && there > wanted.saturating_add(wanted / 64).saturating_add(SLACK);
+        let punch =
+            wanted < reader.size() && there > wanted.saturating_add(wanted / 64).saturating_add(SLACK);
         Self { fill: there < wanted, punch }
     }
 }
@@ -93,8 +94,8 @@ impl Allocation {
 /// The pieces of a file from its begin to its end.
 pub(super) fn pieces(reader: &FileReader) -> impl Iterator<Item = Result<Piece>> + '_ {
     let (size, is_slice) = (reader.size(), reader.is_slice());
-    let slice = is_slice.then(|| (0..size, Ok(Part::Slice)));
-    let mut parts = reader.slots().map(|(range, slot)| (range, part_of(slot))).chain(slice).peekable();
+    let slice = is_slice.then_some((0..size, Ok(Part::Slice)));
+    let mut parts = reader.slots(0).map(|(range, slot)| (range, part_of(slot))).chain(slice).peekable();
     std::iter::from_fn(move || {
         let mut piece = Piece::default();
         let mut bytes = 0;
@@ -259,7 +260,13 @@ impl Content<'_> {
         Ok(())
     }
 
-    fn compare_hole(&self, range: &Range<u64>, write: bool, holes: bool, outcome: &mut Outcome) -> Attempt<()> {
+    fn compare_hole(
+        &self,
+        range: &Range<u64>,
+        write: bool,
+        holes: bool,
+        outcome: &mut Outcome,
+    ) -> Attempt<()> {
         let is_right = match holes {
             true => !self.allocation.punch && self.next_data(range).is_none(),
             false => self.is_zero(range, outcome)?,

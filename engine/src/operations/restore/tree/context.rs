@@ -239,7 +239,8 @@ impl<'a> Context<'a> {
     /// Makes durable what was written to other file systems than the target's own.
     pub(super) fn sync_others(&self) -> Result<()> {
         let file_systems = self.file_systems.lock().unwrap_or_else(PoisonError::into_inner);
-        let failed = |errno: rustix::io::Errno| Error::io("sync", "a file system below the target")(errno.into());
+        let failed =
+            |errno: rustix::io::Errno| Error::io("sync", "a file system below the target")(errno.into());
         file_systems.values().try_for_each(|descriptor| syncfs(descriptor).map_err(failed))
     }
 

@@ -302,8 +302,9 @@ fn make(above: &OwnedFd, name: &[u8], content: &EntryContent) -> Result<(), Errn
 pub(super) fn is_same(above: &OwnedFd, name: &[u8], stat: &EntryStat, content: &EntryContent) -> bool {
     stat.kind == type_of(content)
         && match content {
-            EntryContent::Symlink(target) => readlinkat(above, name, Vec::new())
-                .is_ok_and(|found| found.as_bytes() == target.as_bytes()),
+            EntryContent::Symlink(target) => {
+                readlinkat(above, name, Vec::new()).is_ok_and(|found| found.as_bytes() == target.as_bytes())
+            }
             EntryContent::BlockDevice { major, minor } | EntryContent::CharacterDevice { major, minor } => {
                 stat.device_number == (*major, *minor)
             }

@@ -105,7 +105,7 @@ impl Large {
         }
     }
 
-    fn new(
+    fn under_way(
         directory: &Arc<TargetDirectory>,
         entry: &Entry,
         reader: FileReader,
@@ -141,7 +141,7 @@ impl Large {
         }
         verify_links(context, directory, entry, &stat)?;
         let target = NewFile { file, partial: None };
-        Ok(Self::new(directory, entry, context.tree.open_file(data), target, Way::Verify))
+        Ok(Self::under_way(directory, entry, context.tree.open_file(data), target, Way::Verify))
     }
 
     fn open_to_write(
@@ -170,10 +170,15 @@ impl Large {
         }
         let target = NewFile::create(context, directory, above, name, false)?;
         target.file.set_len(reader.size()).map_err(Trouble::of("set the size of"))?;
-        Ok(Self::new(directory, entry, reader, target, Way::Write))
+        Ok(Self::under_way(directory, entry, reader, target, Way::Write))
     }
 
-    fn mend(directory: &Arc<TargetDirectory>, entry: &Entry, reader: FileReader, target: NewFile) -> Attempt<Begun> {
+    fn mend(
+        directory: &Arc<TargetDirectory>,
+        entry: &Entry,
+        reader: FileReader,
+        target: NewFile,
+    ) -> Attempt<Begun> {
         let stat = EntryStat::of(&target.file).map_err(Trouble::of("look at"))?;
         let resized = stat.size != reader.size();
         if resized {
@@ -181,7 +186,7 @@ impl Large {
         }
         let allocation = Allocation::of(&stat, &reader);
         let outcome = Outcome { differs: resized, ..Outcome::default() };
-        match Self::new(directory, entry, reader, target, Way::Mend) {
+        match Self::under_way(directory, entry, reader, target, Way::Mend) {
             Begun::Large(large) => {
                 let result = Mutex::new(Ok(outcome));
                 Ok(Begun::Large(Box::new(Self { allocation, result, ..*large })))
@@ -261,9 +266,7 @@ impl Large {
         context.go_on()?;
         let above = self.directory.open()?;
         match (self.way, &self.target.partial) {
-            (Way::Verify, _) if outcome.differs => {
-                Err(Trouble::Refused("it is not what was written to it"))
-            }
+            (Way::Verify, _) if outcome.differs => Err(Trouble::Refused("it is not what was written to it")),
             (Way::Verify, _) => self.ended(true),
             (Way::Mend, None) if outcome.lost.is_empty() => self.finish_in_place(context, &outcome),
             (Way::Mend, None) => {
@@ -297,7 +300,9 @@ impl Large {
     /// What was interrupted stays, to be continued.
     fn remove_unfinished(&self, trouble: &Trouble) {
         let is_interrupted = matches!(trouble, Trouble::Engine(crate::error::Error::Cancelled));
-        if let (false, Some(partial), Ok(above)) = (is_interrupted, &self.target.partial, self.directory.open()) {
+        if let (false, Some(partial), Ok(above)) =
+            (is_interrupted, &self.target.partial, self.directory.open())
+        {
             let _ = rustix::fs::unlinkat(above, partial.as_slice(), rustix::fs::AtFlags::empty());
         }
     }

@@ -48,7 +48,8 @@ impl<'a> Owners<'a> {
         let mut value = value.to_vec();
         if !self.numeric
             && (name == ACL_ACCESS || name == ACL_DEFAULT)
-            && let Some((_, entries)) = value.split_first_chunk_mut().filter(|(start, _)| **start == ACL_VERSION)
+            && let Some((_, entries)) =
+                value.split_first_chunk_mut().filter(|(start, _)| **start == ACL_VERSION)
         {
             let (entries, _) = entries.as_chunks_mut::<8>();
             entries.iter_mut().for_each(|entry| self.acl_entry(entry));
@@ -67,7 +68,12 @@ impl<'a> Owners<'a> {
     }
 }
 
-fn known(cache: &Mutex<HashMap<u32, u32>>, number: u32, name: &[u8], look_up: fn(&str) -> Option<u32>) -> u32 {
+fn known(
+    cache: &Mutex<HashMap<u32, u32>>,
+    number: u32,
+    name: &[u8],
+    look_up: fn(&str) -> Option<u32>,
+) -> u32 {
     let mut cache = cache.lock().unwrap_or_else(PoisonError::into_inner);
     let find = || std::str::from_utf8(name).ok().and_then(look_up).unwrap_or(number);
     *cache.entry(number).or_insert_with(find)

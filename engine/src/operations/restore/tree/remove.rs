@@ -29,7 +29,9 @@ pub(super) fn remove_extras(context: &Context<'_>, directory: &TargetDirectory) 
         Ok(extras) => extras,
         Err(error) if error.is_loss() => {
             let path = shown(&directory.place.path(b""));
-            context.problems.tell(format!("nothing is removed from {path}: the revision's directory is damaged"));
+            context
+                .problems
+                .tell(format!("nothing is removed from {path}: the revision's directory is damaged"));
             return Ok(());
         }
         Err(error) => return Err(error),

@@ -77,7 +77,9 @@ impl Target {
         if let Some(stat) = &place.there
             && stat.kind != EntryType::Directory
         {
-            return Err(place.refuse("it is no directory", "choose a directory, or one that is not there yet"));
+            return Err(
+                place.refuse("it is no directory", "choose a directory, or one that is not there yet")
+            );
         }
         if is_made {
             place.make()?;
@@ -121,10 +123,9 @@ impl Target {
     ) -> Result<Self> {
         match &place.there {
             Some(stat) if stat.kind == EntryType::Directory => {
-                return Err(place.refuse(
-                    "it is a directory, and what is restored is none",
-                    "name a file in it",
-                ));
+                return Err(
+                    place.refuse("it is a directory, and what is restored is none", "name a file in it")
+                );
             }
             Some(_) if !options.in_place && !options.overwrite => {
                 return Err(place.refuse(
@@ -167,10 +168,9 @@ impl Place {
         let place =
             Self { path: path.to_owned(), parent: Some(opened), name: name.as_bytes().to_vec(), there };
         match &place.there {
-            Some(stat) if stat.kind == EntryType::Symlink => Err(place.refuse(
-                "it is a symbolic link, and none is followed",
-                "name what it leads to",
-            )),
+            Some(stat) if stat.kind == EntryType::Symlink => {
+                Err(place.refuse("it is a symbolic link, and none is followed", "name what it leads to"))
+            }
             _ => Ok(place),
         }
     }

@@ -34,11 +34,7 @@ enum Job {
 }
 
 /// Goes through all that is to be restored, or read back.
-pub(super) fn run(
-    context: &Context<'_>,
-    root: Arc<TargetDirectory>,
-    single: Option<&Entry>,
-) -> Result<()> {
+pub(super) fn run(context: &Context<'_>, root: Arc<TargetDirectory>, single: Option<&Entry>) -> Result<()> {
     let workers = worker_count();
     let (jobs, queue) = bounded::<Job>(workers * 2);
     std::thread::scope(|scope| {
