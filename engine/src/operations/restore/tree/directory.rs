@@ -7,7 +7,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, removexattr, unlinkat};
+use rustix::fs::{
+    AtFlags, Mode, OFlags, ResolveFlags, fgetxattr, mkdirat, openat, openat2, removexattr, unlinkat,
+};
 use rustix::io::Errno;
 
 use super::context::Context;
@@ -298,8 +300,11 @@ pub(super) fn is_mount_point(above: &OwnedFd, name: &[u8]) -> Result<bool, Errno
 }
 
 fn has_default_acl(descriptor: &OwnedFd) -> bool {
-    let mut nothing = [0; 0];
-    rustix::fs::fgetxattr(descriptor, ACL_DEFAULT, &mut nothing[..]).is_ok_and(|length| length > 0)
+    let mut short = [0; 128];
+    match fgetxattr(descriptor, ACL_DEFAULT, &mut short[..]) {
+        Ok(length) => length > 0,
+        Err(errno) => errno == Errno::RANGE,
+    }
 }
 
 /// Takes from what was just made what its directory passed on.
