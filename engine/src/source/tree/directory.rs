@@ -96,6 +96,19 @@ impl Directory {
         Ok(descriptor)
     }
 
+    /// Lets the directory above be found open, for who goes up a tree deeper than descriptors are kept: from the root it
+    /// would be opened level by level.
+    pub(crate) fn keep_parent_open(&self) {
+        let Some(parent) = &self.parent else { return };
+        let own = self.descriptors.get(self.key);
+        let (None, Some(own)) = (self.descriptors.get(parent.key), own) else { return };
+        let Ok(above) = open_quietly(&own, b"..", OFlags::DIRECTORY) else { return };
+        // This one may have been moved.
+        if EntryStat::of(&above).is_ok_and(|stat| stat.identity == parent.identity) {
+            self.descriptors.keep(parent.key, &Arc::new(above));
+        }
+    }
+
     fn open_in(&self, parent: &OwnedFd) -> Result<OwnedFd, Cause> {
         let descriptor = open_quietly(parent, &self.name, OFlags::DIRECTORY)?;
         let found = EntryStat::of(&descriptor)?;

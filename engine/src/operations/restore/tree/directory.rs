@@ -217,6 +217,7 @@ impl TargetDirectory {
     /// Says whether it had all of it already.
     fn set_metadata(&self, context: &Context<'_>, entry: &Entry) -> Attempt<bool> {
         let descriptor = self.open()?;
+        self.place.keep_parent_open();
         let wanted = context.wanted(self, b"", entry)?;
         let handle = Handle::Open(descriptor.as_fd());
         let stat = handle.stat()?;

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
 
 use super::content::{Allocation, Content, Outcome, Piece};
 use super::context::Context;
@@ -169,7 +169,10 @@ impl Large {
             }
         }
         let target = NewFile::create(context, directory, above, name, false)?;
-        target.file.set_len(reader.size()).map_err(Trouble::of("set the size of"))?;
+        if let Err(error) = target.file.set_len(reader.size()) {
+            remove_partial(above, &target);
+            return Err(Trouble::of("set the size of")(error));
+        }
         Ok(Self::under_way(directory, entry, reader, target, Way::Write))
     }
 
@@ -300,11 +303,15 @@ impl Large {
     /// What was interrupted stays, to be continued.
     fn remove_unfinished(&self, trouble: &Trouble) {
         let is_interrupted = matches!(trouble, Trouble::Engine(crate::error::Error::Cancelled));
-        if let (false, Some(partial), Ok(above)) =
-            (is_interrupted, &self.target.partial, self.directory.open())
-        {
-            let _ = rustix::fs::unlinkat(above, partial.as_slice(), rustix::fs::AtFlags::empty());
+        if let (false, Ok(above)) = (is_interrupted, self.directory.open()) {
+            remove_partial(&above, &self.target);
         }
+    }
+}
+
+fn remove_partial(above: &OwnedFd, target: &NewFile) {
+    if let Some(partial) = &target.partial {
+        let _ = unlinkat(above, partial.as_slice(), AtFlags::empty());
     }
 }
 

@@ -207,3 +207,20 @@ impl Run<'_> {
         Ok(context.counters.bytes.load(Ordering::Relaxed))
     }
 }
+
+/// Reads back what is at a target, without restoring anything.
+#[cfg(test)]
+fn verify_alone(
+    tree: &TreeReader,
+    repository: &Repository,
+    target: &Path,
+    options: &TreeRestoreOptions,
+) -> Result<TreeRestoreReport> {
+    let monitor = &crate::monitor::SilentMonitor;
+    let target = Target::open(target, repository, tree.root(), options)?;
+    let (owners, problems) = (Owners::new(tree, false), Problems::new(monitor));
+    let mut report = TreeRestoreReport::default();
+    Run { tree, options, owners: &owners, problems: &problems, target: &target, monitor }.verify()?;
+    problems.finish(&mut report);
+    Ok(report)
+}

@@ -137,6 +137,7 @@ fn remove(context: &Context<'_>, place: &Arc<Directory>, above: &OwnedFd, name: 
             }
             (None, _) => {
                 let Some(emptied) = levels.pop() else { break };
+                emptied.place.keep_parent_open();
                 let (above_place, opened) = match levels.last() {
                     Some(level) => (&level.place, level.open()),
                     None => (place, place.open().map_err(|_| Trouble::Refused(MOVED))),
