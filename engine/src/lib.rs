@@ -49,7 +49,7 @@ pub use repository::{
     Repository, Stream, StreamList, validate_label, validate_stream_name,
 };
 pub use revision::{
-    EntryRun, EntryRuns, FileCount, FileExtent, FileReader, ImageReader, StreamLabels, TreeReader,
-    split_revision,
+    EntryPlace, EntryRun, EntryRuns, FileCount, FileExtent, FileReader, ImageReader, StreamLabels,
+    TreeReader, split_revision,
 };
 pub use source::{FileSource, ImageSource, Source, TreeOptions, TreeSource};

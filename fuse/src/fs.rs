@@ -183,7 +183,7 @@ impl FileSystem {
                 Place::Entry(_) => Ino::ROOT,
             };
             let listing = self.trees.open_directory(&place, above)?;
-            return Ok(self.directories.insert(DirectoryHandle::Tree(listing)));
+            return Ok(self.directories.insert(DirectoryHandle::Tree(Box::new(listing))));
         }
         let node = self.node(ino)?;
         match node.kind() {

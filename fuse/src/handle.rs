@@ -78,7 +78,7 @@ pub(crate) enum DirectoryHandle {
     /// One that may change.
     Names(NamesHandle),
     /// One of a tree.
-    Tree(TreeListing),
+    Tree(Box<TreeListing>),
 }
 
 /// An open directory of names. What it lists is taken once, at its beginning, so that offsets keep their meaning.

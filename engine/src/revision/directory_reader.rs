@@ -5,12 +5,36 @@ use std::sync::Arc;
 
 use super::TreeReader;
 use super::directory_place::DirectoryPlace;
-use crate::error::Result;
+use crate::error::{Corrupt, Result};
 use crate::format::{DirectoryInner, DirectoryLeaf, DirectoryTop, Entry, EntryName};
+use crate::id::ObjectId;
 use crate::store::Store;
 
-/// The entry of a name; one node is read for each level.
-pub(super) fn lookup(store: &Store, top: &DirectoryTop, name: &[u8]) -> Result<Option<Entry>> {
+/// Where an entry is stored: by this it is found again without its directory, as long as what is stored stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntryPlace {
+    /// The leaf that has it.
+    pub leaf: ObjectId,
+    /// Its number among the entries of the leaf, from 0.
+    pub index: u32,
+}
+
+impl EntryPlace {
+    fn new(leaf: ObjectId, index: usize) -> Self {
+        // OK to unwrap: a leaf has 64 KiB at most.
+        Self { leaf, index: u32::try_from(index).unwrap_or(u32::MAX) }
+    }
+}
+
+/// The entry at a place that a look-up or a listing gave.
+pub(super) fn entry_at(store: &Store, place: &EntryPlace) -> Result<Entry> {
+    let leaf = store.directory_leaf(&place.leaf)?;
+    let entry = leaf.entries.get(place.index as usize).cloned();
+    entry.ok_or_else(|| Corrupt::new(format!("directory {}", place.leaf), "it has fewer entries").into())
+}
+
+/// The entry of a name, and where it is stored; one node is read for each level.
+pub(super) fn lookup(store: &Store, top: &DirectoryTop, name: &[u8]) -> Result<Option<(EntryPlace, Entry)>> {
     let mut place = DirectoryPlace::top(top);
     while place.level > 0 {
         let inner = place.inner(store)?;
@@ -22,15 +46,27 @@ pub(super) fn lookup(store: &Store, top: &DirectoryTop, name: &[u8]) -> Result<O
     }
     let leaf = place.leaf(store)?;
     let found = leaf.entries.binary_search_by(|entry| entry.name.as_bytes().cmp(name));
-    Ok(found.ok().and_then(|index| leaf.entries.get(index)).cloned())
+    let place_and_entry = |index| {
+        let entry: &Entry = leaf.entries.get(index)?;
+        Some((EntryPlace::new(place.id, index), entry.clone()))
+    };
+    Ok(found.ok().and_then(place_and_entry))
 }
 
 /// Entries that follow each other in a directory, at least one: a slice of what the cache holds.
 #[derive(Clone, Debug)]
 pub struct EntryRun {
+    id: ObjectId,
     leaf: Arc<DirectoryLeaf>,
     /// Entries of the leaf that are not in it.
     skipped: usize,
+}
+
+impl EntryRun {
+    /// Where the entry of this number in the run is stored.
+    pub fn place(&self, number: usize) -> EntryPlace {
+        EntryPlace::new(self.id, self.skipped + number)
+    }
 }
 
 impl Deref for EntryRun {
@@ -89,7 +125,7 @@ impl EntryRuns {
             let skipped =
                 passed.max(usize::try_from(self.to_skip).unwrap_or(usize::MAX).min(leaf.entries.len()));
             self.to_skip = self.to_skip.saturating_sub(leaf.entries.len() as u64);
-            return Ok((skipped < leaf.entries.len()).then_some(EntryRun { leaf, skipped }));
+            return Ok((skipped < leaf.entries.len()).then_some(EntryRun { id: place.id, leaf, skipped }));
         }
         let inner = place.inner(self.tree.store())?;
         let mut index = inner.children.partition_point(|child| is_passed(&child.last_name));

@@ -23,7 +23,7 @@ mod tree_sample;
 mod tree_walk;
 
 pub(crate) use damaged::BadSearch;
-pub use directory_reader::{EntryRun, EntryRuns};
+pub use directory_reader::{EntryPlace, EntryRun, EntryRuns};
 pub use file_reader::{FileExtent, FileReader};
 pub use health::FileCount;
 pub use image_reader::ImageReader;

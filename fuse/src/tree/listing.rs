@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use treering_engine::{DirectoryTop, Entry, EntryRun, EntryRuns};
+use treering_engine::{DirectoryTop, Entry, EntryPlace, EntryRun, EntryRuns};
 
 use super::{OpenTree, TreeFs, attributes_of};
 use crate::answers::{Attributes, DirectoryEntry, Room};
@@ -28,8 +28,8 @@ struct Position {
 }
 
 impl Position {
-    /// The next entry.
-    fn entry(&mut self) -> treering_engine::Result<Option<&Entry>> {
+    /// The next entry, and where it is stored.
+    fn entry(&mut self) -> treering_engine::Result<Option<(EntryPlace, &Entry)>> {
         while self.run.as_ref().is_none_or(|run| self.in_run >= run.len()) {
             (self.run, self.in_run) = (None, 0);
             match self.runs.next() {
@@ -37,7 +37,8 @@ impl Position {
                 None => return Ok(None),
             }
         }
-        Ok(self.run.as_ref().and_then(|run| run.get(self.in_run)))
+        let run = self.run.as_ref();
+        Ok(run.and_then(|run| Some((run.place(self.in_run), run.get(self.in_run)?))))
     }
 }
 
@@ -50,7 +51,7 @@ impl TreeListing {
     ///
     /// # Errors
     /// A part of the directory that can't be read, if it comes first: what comes before it is listed before.
-    pub(crate) fn read(&self, from: u64, add: &mut dyn FnMut(&Entry, u64) -> Room) -> Result<(), Errno> {
+    fn read(&self, from: u64, add: &mut dyn FnMut(EntryPlace, &Entry, u64) -> Room) -> Result<(), Errno> {
         let mut known = self.position.lock().unwrap_or_else(PoisonError::into_inner);
         let mut position =
             known.take().filter(|position| position.number == from).unwrap_or_else(|| Position {
@@ -61,14 +62,14 @@ impl TreeListing {
             });
         loop {
             let number = position.number;
-            let entry = match position.entry() {
-                Ok(Some(entry)) => entry,
+            let (place, entry) = match position.entry() {
+                Ok(Some(found)) => found,
                 Ok(None) => break,
                 // Asked for again at this place, it is the answer.
                 Err(_) if number > from => return Ok(()),
                 Err(error) => return Err(self.tree.report(self.ino, &error)),
             };
-            if add(entry, number) == Room::Full {
+            if add(place, entry, number) == Room::Full {
                 break;
             }
             position.number += 1;
@@ -105,8 +106,8 @@ impl TreeFs {
                 return Ok(());
             }
         }
-        listing.read(offset.saturating_sub(DOTS as u64), &mut |entry, number| {
-            let ino = self.number(&listing.tree, listing.ino, entry);
+        listing.read(offset.saturating_sub(DOTS as u64), &mut |place, entry, number| {
+            let ino = self.number(&listing.tree, listing.ino, place, entry);
             add(shown(entry, attributes_of(entry, ino), number))
         })
     }
@@ -123,8 +124,8 @@ impl TreeFs {
                 return Ok(());
             }
         }
-        listing.read(offset.saturating_sub(DOTS as u64), &mut |entry, number| {
-            let ino = self.acquire(&listing.tree, listing.ino, entry);
+        listing.read(offset.saturating_sub(DOTS as u64), &mut |place, entry, number| {
+            let ino = self.acquire(&listing.tree, listing.ino, place, entry);
             let attributes = attributes_of(entry, ino);
             let added = add(shown(entry, attributes, number), &attributes);
             if added == Room::Full {

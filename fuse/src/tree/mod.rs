@@ -11,10 +11,12 @@ mod open;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use treering_engine::{DirectoryTop, Entry, EntryContent, FileData, RevisionId, StreamId, Timestamp};
+use treering_engine::{
+    DirectoryTop, Entry, EntryContent, EntryPlace, FileData, RevisionId, StreamId, Timestamp,
+};
 
 pub(crate) use file::OpenEntry;
-use inodes::{Held, TreeInodes};
+use inodes::{Found, Held, TreeInodes};
 pub(crate) use listing::TreeListing;
 pub(crate) use open::{OpenTree, Trees};
 
@@ -69,21 +71,23 @@ impl TreeFs {
     /// Finds a name, and counts a lookup.
     pub(crate) fn lookup(&self, place: &Place, name: &[u8]) -> Result<Attributes, Errno> {
         let (tree, top) = self.directory(place)?;
-        let found =
-            tree.reader.lookup(top.as_ref(), name).map_err(|error| tree.report(place.ino(), &error))?;
-        let entry = found.ok_or(Errno::NotFound)?;
-        let ino = self.acquire(&tree, place.ino(), &entry);
+        let found = tree.reader.locate(top.as_ref(), name);
+        let found = found.map_err(|error| tree.report(place.ino(), &error))?;
+        let (stored, entry) = found.ok_or(Errno::NotFound)?;
+        let ino = self.acquire(&tree, place.ino(), stored, &entry);
         Ok(attributes_of(&entry, ino))
     }
 
     /// Counts a lookup of an entry of a directory.
-    pub(crate) fn acquire(&self, tree: &OpenTree, parent: Ino, entry: &Entry) -> Ino {
-        self.inodes.acquire(&tree.key, parent, entry)
+    fn acquire(&self, tree: &OpenTree, parent: Ino, place: EntryPlace, entry: &Entry) -> Ino {
+        let found = Found { tree: &tree.key, parent, place, entry };
+        self.inodes.acquire(&found, &|place| tree.reader.entry_at(place).ok())
     }
 
     /// The number of an entry of a directory, whether the kernel holds it or not.
-    pub(crate) fn number(&self, tree: &OpenTree, parent: Ino, entry: &Entry) -> Ino {
-        self.inodes.number(&tree.key, parent, entry)
+    fn number(&self, tree: &OpenTree, parent: Ino, place: EntryPlace, entry: &Entry) -> Ino {
+        let found = Found { tree: &tree.key, parent, place, entry };
+        self.inodes.number(&found, &|place| tree.reader.entry_at(place).ok())
     }
 
     /// The attributes of the root of a revision, or of an entry.
@@ -115,7 +119,7 @@ impl TreeFs {
         let (tree, top) = self.directory(place)?;
         let parent = match place {
             Place::Root(..) => above,
-            Place::Entry(ino) => self.held(*ino)?.parent,
+            Place::Entry(ino) => self.held(*ino)?.of.parent,
         };
         Ok(TreeListing::new(tree, top, place.ino(), parent))
     }
@@ -154,41 +158,34 @@ impl TreeFs {
                 }
             }
             Place::Entry(ino) => {
-                let held = self.held(*ino)?;
-                let top = held.directory.ok_or(Errno::NotADirectory)?;
-                Ok((self.trees.open_key(&held.tree)?, top))
+                let (tree, entry) = self.entry_of(*ino)?;
+                match entry.content {
+                    EntryContent::Directory(top) => Ok((tree, top)),
+                    _ => Err(Errno::NotADirectory),
+                }
             }
         }
     }
 
     /// What is stored of a place.
     fn entry(&self, place: &Place) -> Result<(Arc<OpenTree>, Entry), Errno> {
-        let ino = match place {
+        match place {
             Place::Root(stream, revision, ino) => {
                 let tree = self.trees.open(*stream, *revision, *ino)?;
                 let root = tree.reader.root().clone();
-                return Ok((tree, root));
+                Ok((tree, root))
             }
-            Place::Entry(ino) => *ino,
-        };
-        let held = self.held(ino)?;
-        let tree = self.trees.open_key(&held.tree)?;
-        if let Some(entry) = held.linked {
-            return Ok((tree, *entry));
+            Place::Entry(ino) => self.entry_of(*ino),
         }
-        let top = match held.parent == held.tree.root {
-            true => top_of(tree.reader.root()),
-            false => self.held(held.parent)?.directory.flatten(),
-        };
-        let found = tree.reader.lookup(top.as_ref(), &held.name).map_err(|error| tree.report(ino, &error))?;
-        found.map(|entry| (tree, entry)).ok_or(Errno::NotFound)
     }
-}
 
-fn top_of(entry: &Entry) -> Option<DirectoryTop> {
-    match entry.content {
-        EntryContent::Directory(top) => top,
-        _ => None,
+    fn entry_of(&self, ino: Ino) -> Result<(Arc<OpenTree>, Entry), Errno> {
+        let held = self.held(ino)?;
+        let tree = self.trees.open_key(&held.of.tree)?;
+        match tree.reader.entry_at(&held.place) {
+            Ok(entry) => Ok((tree, entry)),
+            Err(error) => Err(tree.report(ino, &error)),
+        }
     }
 }
 
