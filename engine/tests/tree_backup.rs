@@ -505,9 +505,19 @@ fn files_whose_chunks_are_lost_are_read_again() {
 /// Of a large file only the top of its map was asked for, and that may be in another table than its chunks.
 #[test]
 fn files_whose_chunks_are_lost_with_their_table_are_read_again() {
-    let world = World::new();
-    world.write("large", &noise(1, 3 << 20));
-    world.write("sub/small", &noise(2, 5000));
+    // A sample shows the loss; or where it is little of all, the small file does, when the large one was taken over.
+    for (empty_files, small_file) in [(0, false), (3000, true)] {
+        let world = World::new();
+        world.write("first", &noise(1, 3 << 20));
+        (0..empty_files).for_each(|number| _ = world.write(&format!("empty-{number}"), b""));
+        if small_file {
+            world.write("last", &noise(2, 5000));
+        }
+        assert_that_lost_chunks_are_read_again(&world);
+    }
+}
+
+fn assert_that_lost_chunks_are_read_again(world: &World) {
     world.backup();
     let files = |area: &str| files_below(&world.directory.path().join("repository").join(area));
     let (tables, chunks) = (files("index"), files("packs/data"));

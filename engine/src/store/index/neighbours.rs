@@ -110,6 +110,7 @@ mod tests {
         insert(&mut neighbours, 1, 0..10);
         assert_eq!(neighbours.loaded.len(), 1);
         insert(&mut neighbours, 1, 0..10);
+        assert_eq!(neighbours.loaded.len(), 1);
         assert!(!neighbours.wants(pack(1)));
         assert!(neighbours.wants(pack(2)));
         let place = neighbours.get(&id(3)).unwrap();
