@@ -47,7 +47,7 @@ pub use repository::{
     Repository, Stream, StreamList, validate_label, validate_stream_name,
 };
 pub use revision::{
-    EntryRun, EntryRuns, FileCount, FileExtent, FileReader, ImageReader, StreamLabels, TreeNumbers,
-    TreeReader, split_revision, tidy_path,
+    EntryPlace, EntryRun, EntryRuns, FileCount, FileExtent, FileReader, ImageReader, StreamLabels,
+    TreeNumbers, TreeReader, split_revision, tidy_path,
 };
 pub use source::{FileSource, ImageSource, Source, TreeOptions, TreeSource};

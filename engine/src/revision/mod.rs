@@ -28,7 +28,7 @@ mod tree_set;
 mod tree_walk;
 
 pub(crate) use damaged::BadSearch;
-pub use directory_reader::{EntryRun, EntryRuns};
+pub use directory_reader::{EntryPlace, EntryRun, EntryRuns};
 pub(crate) use entry_compare::{same_metadata, same_version};
 pub(crate) use file_compare::same_content;
 pub use file_reader::{FileExtent, FileReader};

@@ -400,9 +400,10 @@ impl Publication {
 #[cfg(test)]
 mod tests {
     use std::io;
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
 
     use super::*;
+    use crate::backend::recording::{Call, RecordingDisk};
     use crate::backend::{Disk, DiskFile, LocalBackend, SystemDisk};
     use crate::format::{Compression, Header, Timestamp};
 
@@ -462,6 +463,34 @@ mod tests {
             features: Vec::new(),
         };
         store_of(root, disk, header)
+    }
+
+    /// A table in one directory must never survive a power cut that a pack in another one does not.
+    #[test]
+    fn packs_are_durable_with_their_names_before_a_table_names_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = RecordingDisk::new(directory.path());
+        let store = store(directory.path(), disk.clone());
+        let mut writer = StoreWriter::new(&store, HashSet::new(), false).unwrap();
+        let id = store.hasher.id(ObjectType::Chunk, b"content");
+        writer.add(ObjectType::Chunk, id, 7, &blob(b"content")).unwrap();
+        writer.add_node(b"node").unwrap();
+        disk.take();
+        writer.finish().unwrap();
+        let calls = disk.take();
+        let place =
+            |call: Call| calls.iter().rposition(|made| *made == call).unwrap_or_else(|| panic!("{call:?}"));
+        let path = |area: Area| PathBuf::from(area.path());
+        let table = place(Call::Name(path(Area::index())));
+        for kind in PackKind::ALL {
+            let (named, synced) =
+                (Call::Name(path(Area::packs(kind))), Call::SyncDirectory(path(Area::packs(kind))));
+            assert!(place(named) < place(synced.clone()) && place(synced) < table, "{calls:?}");
+        }
+        assert!(table < place(Call::SyncDirectory(path(Area::index()))), "{calls:?}");
+        // What is reused may be named by a table of another run whose name is not durable yet.
+        StoreWriter::new(&store, HashSet::new(), false).unwrap().finish().unwrap();
+        assert_eq!(disk.take(), [Call::SyncDirectory(path(Area::index()))]);
     }
 
     /// The blob of a chunk that is not compressed.

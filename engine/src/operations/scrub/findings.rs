@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 
 use super::{BadFinding, ScrubReport, damage_of};
-use crate::backend::Key;
+use crate::backend::{Area, Key};
 use crate::error::Result;
 use crate::format::{BadObject, ObjectType, PackKind, Timestamp};
 use crate::id::{ObjectId, PackId};
@@ -128,6 +128,16 @@ impl Findings {
         } else {
             self.too_many = true;
         }
+    }
+
+    /// Notes that no table names an object that a revision reaches: some are lost. One such object is enough to tell.
+    pub(super) fn note_lost_table(&mut self, id: ObjectId) {
+        let place = format!("{}/", Area::index().path());
+        if self.bad.contains_key(&id) || self.damaged_files.iter().any(|(file, _)| *file == place) {
+            return;
+        }
+        let reason = format!("index tables are missing: none names chunk {id}, which a revision reaches");
+        self.damaged_files.push((place, reason));
     }
 
     /// Notes an object that can be read only in a damaged pack.

@@ -29,6 +29,8 @@ pub(super) struct CheckedPiece {
     chunks: u64,
     bytes: u64,
     bad: Vec<(ObjectId, String)>,
+    /// A chunk that no table names.
+    unnamed: Option<ObjectId>,
     /// Chunks on the damage list that are intact.
     good_again: Vec<ObjectId>,
 }
@@ -167,9 +169,14 @@ impl Scrub<'_> {
         for (id, length) in piece {
             self.go_on()?;
             if packs_read {
-                if !self.was_read_with_its_pack(id, known)? {
+                let is_read = self.was_read_with_its_pack(id, known)?;
+                if !is_read {
                     // It was counted with its pack.
                     self.check_chunk(id, *length, found)?;
+                }
+                let index = self.repository.store().index();
+                if (!is_read || index.has_missed_tables()) && !index.is_named(id)? {
+                    found.unnamed = Some(*id);
                 }
                 continue;
             }
@@ -218,12 +225,16 @@ impl CheckedPiece {
         self.bytes += other.bytes;
         self.bad.extend(other.bad);
         self.good_again.extend(other.good_again);
+        self.unnamed = self.unnamed.or(other.unnamed);
     }
 
     pub(super) fn note(self, findings: &mut Findings) {
         findings.chunks_checked += self.chunks;
         findings.bytes_checked += self.bytes;
         findings.good_again.extend(self.good_again);
+        if let Some(id) = self.unnamed {
+            findings.note_lost_table(id);
+        }
         self.bad.into_iter().for_each(|(id, reason)| findings.note_bad(id, ObjectType::Chunk, reason));
     }
 }

@@ -54,6 +54,8 @@ impl<'r, 'a> ImageBackup<'r, 'a> {
         if let Some(made) = self.take_over_unchanged(evidence.as_ref())? {
             return Ok(made);
         }
+        // After the evidence was taken: what is written from now on has a later time.
+        source.write_back();
         let read_at = Timestamp::now();
         let mut made = match self.hints.take().filter(|_| !self.run.options.force_read) {
             Some(hints) => self.read_hinted(source, &hints)?,
