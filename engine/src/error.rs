@@ -305,7 +305,7 @@ impl Error {
 }
 
 /// Names a few ranges, as `bytes 0 to 65535 and 3 further ranges`.
-fn ranges_text(ranges: &[Range<u64>]) -> String {
+pub(crate) fn ranges_text(ranges: &[Range<u64>]) -> String {
     let text = |range: &Range<u64>| format!("bytes {} to {}", range.start, range.end.saturating_sub(1));
     let shown: Vec<String> = ranges.iter().take(8).map(text).collect();
     let more = ranges.len().saturating_sub(shown.len());

@@ -13,6 +13,7 @@ pub(crate) mod ls;
 pub(crate) mod man;
 pub(crate) mod mount;
 pub(crate) mod restore;
+mod restore_trees;
 mod revision;
 pub(crate) mod scrub;
 mod serve;

@@ -14,7 +14,6 @@ mod image_reader;
 mod labels;
 mod map_diff;
 mod map_reader;
-mod recent;
 mod spec;
 #[cfg(test)]
 pub(crate) mod test_maps;
@@ -24,6 +23,7 @@ pub(crate) mod test_trees;
 mod tests;
 mod tree_path;
 mod tree_reader;
+mod tree_sample;
 mod tree_set;
 mod tree_walk;
 
@@ -39,7 +39,6 @@ pub use image_reader::ImageReader;
 pub use labels::StreamLabels;
 pub(crate) use map_diff::diff_maps;
 pub(crate) use map_reader::{MapPart, MapReader, Sought, span_of};
-pub(crate) use recent::Recent;
 pub use spec::split_revision;
 pub(crate) use tree_path::no_such_path;
 pub use tree_path::tidy_path;

@@ -4,8 +4,9 @@ use super::{Findings, Scrub, damage_of, gather};
 use crate::error::{Error, Result};
 use crate::format::{Content, Kind, ObjectType, Record};
 use crate::id::ObjectId;
+use crate::recent::Recent;
 use crate::repository::Stream;
-use crate::revision::{MapPart, MapReader, Recent, TreePart, TreeReader};
+use crate::revision::{MapPart, MapReader, TreePart, TreeReader};
 
 /// Chunks that are gathered before they are looked at by all cores: many, so that it pays to start these.
 const BATCH_CHUNKS: usize = 1 << 14;

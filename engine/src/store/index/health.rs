@@ -1,7 +1,6 @@
 //! What the index says of its own health: tables that are damaged or missing, and packs that are missing or in no table.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Index;
@@ -66,11 +65,7 @@ impl Index {
     /// Whether a table names an object, or one that is damaged may.
     pub(crate) fn is_named(&self, id: &ObjectId) -> Result<bool> {
         let set = self.tables()?;
-        let names = |table: &Arc<Table>| {
-            let found = table.look_up(id);
-            found.is_doubtful || !found.places.is_empty()
-        };
-        Ok(!set.damaged.is_empty() || set.tables.iter().any(names))
+        Ok(!set.damaged.is_empty() || set.names(id))
     }
 
     /// Calls `visit` for all that the tables say of some packs. Reads every table.
