@@ -28,6 +28,7 @@ Examples:
   treering backup /var/lib/libvirt/images/vm1.img vm1
   treering backup /home home
   treering list vm1
+  treering ls -l home@latest docs
   treering mount /mnt
   treering restore vm1@latest /var/lib/libvirt/images/vm1-restored.img
 

@@ -5,7 +5,7 @@
 //! | operation | takes | before |
 //! | --- | --- | --- |
 //! | backup | [`Claimed`] under `sessions/`, then the stream's lock | it lists revisions to choose a parent |
-//! | mount, restore, dump, scrub | [`Claimed`] under `pins/`, where one can be written | it looks again whether the record is there |
+//! | mount, restore, dump, ls, find, history, diff, scrub | [`Claimed`] under `pins/`, where one can be written | it looks again whether the record is there |
 //! | making a stream | the lock `streams` | it lists the streams |
 //! | changing the damage list | the lock `damage` | it reads the list |
 //! | merging tables | the lock `index`, or leaves it to the holder | it lists the tables |

@@ -1,11 +1,14 @@
 //! Differences of trees beside what was done to them.
 
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::format::{SymlinkTarget, Timestamp};
 use crate::monitor::SilentMonitor;
 use crate::repository::Stream;
-use crate::revision::test_maps::absent;
-use crate::revision::test_trees::{Trees, data, entry, numbered};
+use crate::revision::test_maps::{absent, numbers};
+use crate::revision::test_trees::{Trees, canonical_directory, data, entry, numbered};
+use crate::store::StoreWriter;
 
 struct World {
     trees: Trees,
@@ -245,4 +248,109 @@ fn a_tree_that_folds_its_paths_out_of_few_nodes_is_compared_where_it_differs() {
     let moved = entry("moved", EntryContent::Directory(fold("x")));
     assert_eq!(world.diff(std::slice::from_ref(&bomb), &[bomb.clone(), world.file("y", "1")]), ["+ y"]);
     assert_eq!(world.diff(&[bomb], &[moved]), ["R bomb/ > moved/"]);
+}
+
+/// What stands at each path: the inode of a fifo, `None` for a directory.
+type Paths = BTreeMap<Vec<u8>, Option<u64>>;
+
+fn build(world: &World, paths: &Paths) -> Vec<Entry> {
+    world.trees.write(|writer| build_below(writer, paths, b""))
+}
+
+fn build_below(writer: &mut StoreWriter<'_>, paths: &Paths, above: &[u8]) -> Vec<Entry> {
+    let below = paths.iter().filter_map(|(path, node)| Some((path.strip_prefix(above)?, path, node)));
+    let own = below.filter(|(name, ..)| !name.is_empty() && !name.contains(&b'/'));
+    let entry = |(name, path, node): (&[u8], &Vec<u8>, &Option<u64>)| match node {
+        Some(inode) => {
+            let mut fifo = entry(name, EntryContent::BlockDevice { major: 1, minor: *inode as u32 });
+            fifo.metadata.inode = *inode;
+            fifo
+        }
+        None => {
+            let below = build_below(writer, paths, &[path.as_slice(), b"/"].concat());
+            entry(name, EntryContent::Directory(canonical_directory(&below, writer)))
+        }
+    };
+    let mut entries: Vec<Entry> = own.map(entry).collect();
+    entries.sort_by(|a, b| a.name.cmp(&b.name));
+    entries
+}
+
+/// What is at a path or below it, taken out.
+fn take(paths: &mut Paths, path: &[u8]) -> Paths {
+    let is_in = |other: &[u8]| other.strip_prefix(path).is_some_and(|rest| matches!(rest, [] | [b'/', ..]));
+    let (taken, left) = std::mem::take(paths).into_iter().partition(|(other, _)| is_in(other));
+    *paths = left;
+    taken
+}
+
+/// Moves, removals and additions at random.
+fn edit(random: &mut impl FnMut(u64) -> u64, paths: &mut Paths) {
+    let directories: Vec<Vec<u8>> =
+        paths.iter().filter(|(_, node)| node.is_none()).map(|(path, _)| path.clone()).collect();
+    let place = |random: &mut dyn FnMut(u64) -> u64| {
+        let name = format!("{:02}", random(30)).into_bytes();
+        match directories.get(random(directories.len() as u64 + 2) as usize) {
+            Some(directory) => [directory.as_slice(), b"/", &name].concat(),
+            None => name,
+        }
+    };
+    let some = paths.keys().nth(random(paths.len() as u64 + 1) as usize).cloned();
+    let target = place(random);
+    match (random(4), some) {
+        (0, Some(path)) => drop(take(paths, &path)),
+        (1 | 2, Some(path)) if !target.starts_with(&path) && !paths.contains_key(&target) => {
+            for (old, node) in take(paths, &path) {
+                paths.insert([target.as_slice(), &old[path.len()..]].concat(), node);
+            }
+        }
+        _ if !paths.contains_key(&target) => {
+            let is_directory = random(3) == 0;
+            paths.insert(target, if is_directory { None } else { Some(random(1000)) });
+        }
+        _ => {}
+    }
+}
+
+/// Does to the paths of one tree what a diff tells.
+fn apply(diff: &TreeDiff, before: &Paths, after: &Paths) -> Paths {
+    let mut paths = before.clone();
+    let changes: Vec<Change<'_>> = diff.changes().collect();
+    let (renamed, others): (Vec<&Change<'_>>, _) =
+        changes.iter().partition(|change| change.kind == ChangeKind::Renamed);
+    let mut arrived = Paths::new();
+    for change in renamed {
+        let from = change.from.unwrap();
+        for (old, node) in take(&mut paths, from) {
+            arrived.insert([change.path, &old[from.len()..]].concat(), node);
+        }
+    }
+    for change in others {
+        match change.kind {
+            ChangeKind::Removed => assert!(paths.remove(change.path).is_some(), "twice"),
+            ChangeKind::Added => {
+                assert!(arrived.insert(change.path.to_vec(), after[change.path]).is_none(), "twice");
+            }
+            _ => drop(paths.insert(change.path.to_vec(), after[change.path])),
+        }
+    }
+    for (path, node) in arrived {
+        assert!(paths.insert(path, node).is_none(), "twice");
+    }
+    paths
+}
+
+#[test]
+fn what_is_told_makes_of_one_tree_the_other() {
+    let world = World::new();
+    for seed in 0..60 {
+        let mut random = numbers(seed);
+        let mut before = Paths::new();
+        (0..80).for_each(|_| edit(&mut random, &mut before));
+        let mut after = before.clone();
+        (0..1 + random(12)).for_each(|_| edit(&mut random, &mut after));
+        let roots = [build(&world, &before), build(&world, &after)];
+        let diff = world.diff_of(&roots[0], &roots[1], &TreeDiffOptions::default()).unwrap();
+        assert!(apply(&diff, &before, &after) == after, "seed {seed}: {:#?}", lines(&diff));
+    }
 }
