@@ -90,6 +90,16 @@ impl TreeFs {
         self.inodes.number(&found, &|place| tree.reader.entry_at(place).ok())
     }
 
+    /// The attributes of the root of a revision. Leaves no tree open: a stream that is listed may have thousands.
+    pub(crate) fn root_attributes(
+        &self,
+        stream: StreamId,
+        revision: RevisionId,
+        ino: Ino,
+    ) -> Result<Attributes, Errno> {
+        Ok(attributes_of(&self.trees.root(stream, revision)?, ino))
+    }
+
     /// The attributes of the root of a revision, or of an entry.
     pub(crate) fn attributes(&self, place: &Place) -> Result<Attributes, Errno> {
         let (_, entry) = self.entry(place)?;

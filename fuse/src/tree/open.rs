@@ -1,10 +1,11 @@
 //! Opens the trees of revisions, and lets go of those that nobody has used for a while, so that gc may have them.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use treering_engine::{Error, RevisionId, StreamId, TreeReader};
+use treering_engine::{Entry, Error, RevisionId, StreamId, TreeReader};
 
 use crate::errno::Errno;
 use crate::images::Images;
@@ -40,9 +41,16 @@ impl OpenTree {
         Errno::Unreadable
     }
 
-    /// Notes that an entry was read well.
-    pub(super) fn read_well(&self, ino: Ino) {
-        self.reports.read_well(self.key.revision, Piece::Entry(ino)..=Piece::Entry(ino));
+    /// Logs once that something of a file's content can't be read.
+    pub(super) fn report_content(&self, ino: Ino, part: Range<u64>, error: &Error) -> Errno {
+        let line = format_args!("{}: {error}", self.name);
+        self.reports.report_part(self.key.revision, &self.name, Piece::Content(ino), part, line);
+        Errno::Unreadable
+    }
+
+    /// Notes that a part of a file's content was read well.
+    pub(super) fn read_well(&self, ino: Ino, part: Range<u64>) {
+        self.reports.read_part_well(self.key.revision, Piece::Content(ino), part);
     }
 }
 
@@ -96,6 +104,14 @@ impl Trees {
         Ok(tree)
     }
 
+    /// The entry of a tree's root. The tree does not stay open for that.
+    pub(super) fn root(&self, stream: StreamId, revision: RevisionId) -> Result<Entry, Errno> {
+        if let Some(tree) = self.known(revision) {
+            return Ok(tree.reader.root().clone());
+        }
+        Ok(self.images.open_tree(stream, revision)?.1.root().clone())
+    }
+
     fn known(&self, revision: RevisionId) -> Option<Arc<OpenTree>> {
         let mut open = self.lock();
         let kept = open.get_mut(&revision)?;
@@ -128,13 +144,13 @@ impl Trees {
                 idle.push(kept.held.take());
             }
         }
-        // What is open in a handle is found again.
-        open.retain(|_, kept| kept.held.is_some() || kept.tree.strong_count() > 1);
-        let is_any_left = !open.is_empty();
         drop(open);
-        // After the lock: a pin is a file that is removed.
+        // Not under the lock: a pin is a file that is removed.
         drop(idle);
-        is_any_left
+        let mut open = self.lock();
+        // What is open in a handle is found again, however long that lasts.
+        open.retain(|_, kept| kept.tree.strong_count() > 0);
+        !open.is_empty()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<RevisionId, Kept>> {
