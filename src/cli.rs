@@ -7,7 +7,8 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    backup, completions, diff, dump, init, list, man, mount, restore, scrub, status, unmount,
+    backup, completions, diff, dump, find, history, init, list, ls, man, mount, restore, scrub, status,
+    unmount,
 };
 
 /// The first argument of a process that serves a mount in the background. Not for users, so clap does not know it.
@@ -124,6 +125,9 @@ pub(crate) enum Command {
     Status(status::StatusArgs),
     Restore(restore::RestoreArgs),
     Dump(dump::DumpArgs),
+    Ls(ls::LsArgs),
+    Find(find::FindArgs),
+    History(history::HistoryArgs),
     Diff(diff::DiffArgs),
     Mount(mount::MountArgs),
     Unmount(unmount::UnmountArgs),
@@ -202,7 +206,7 @@ mod tests {
     fn commands_that_print_data_are_told_by_their_names() {
         for command in Cli::command().get_subcommands() {
             let arguments = match command.get_name() {
-                "diff" => vec!["a", "b"],
+                "diff" | "find" | "history" => vec!["a", "b"],
                 "completions" => vec!["bash"],
                 "list" | "status" | "init" | "scrub" | "man" => vec![],
                 "restore" => vec!["a", "b"],

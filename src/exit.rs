@@ -189,6 +189,17 @@ fn hint_of(error: &Error) -> Option<String> {
             return Some(format!("give more of it; these match:{}", listed(candidates, LINES)));
         }
         Error::UnusableTarget { hint, .. } => hint,
+        Error::NoSuchPath { .. } => {
+            "paths begin at the tree's root, which is the directory that was backed up, and lead through no symlinks; \
+             `treering ls` and `treering find` show what there is"
+        }
+        Error::NotATree { .. } => {
+            "`treering list` shows which streams hold trees; into an image one looks through `treering mount`"
+        }
+        Error::NotAnImage { .. } => {
+            "`treering list` shows which streams hold images; into a tree one looks with `treering ls` and `treering find`"
+        }
+        Error::TooManyChanges { .. } => "compare a part of the trees: `treering diff STREAM@A B PATH`",
         Error::Corrupt(corrupt) => damage_hint(corrupt.object()),
         Error::Damaged { .. } => DAMAGED_DATA,
         Error::LostStreamName { .. } => {

@@ -9,13 +9,16 @@ use std::os::unix::process::ExitStatusExt;
 use support::system::{Requirement, can_use, run_on_terminal};
 use support::{CHUNK, World, assert_keys};
 
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 15] = [
     "init",
     "backup",
     "list",
     "status",
     "restore",
     "dump",
+    "ls",
+    "find",
+    "history",
     "diff",
     "mount",
     "unmount",
@@ -45,7 +48,7 @@ fn the_help_of_every_command_has_examples() {
     for command in COMMANDS {
         let help = world.ok(&[command, "--help"]).text();
         assert!(help.contains("Examples:") && help.contains(&format!("treering {command}")), "{help}");
-        for absent in ["--encrypt", "--path", "--working-copies", "--check", "internal"] {
+        for absent in ["--encrypt", "--working-copies", "--check", "internal"] {
             assert!(!help.contains(absent), "{command}: {absent}");
         }
     }

@@ -151,6 +151,22 @@ pub enum Error {
         revision: String,
     },
 
+    /// A tree has no entry of this path.
+    #[error("{revision} has no entry '{path}'")]
+    NoSuchPath {
+        /// The revision, as `stream@name`.
+        revision: String,
+        /// What was asked for.
+        path: String,
+    },
+
+    /// Two trees have so little in common that what differs can't be held.
+    #[error("{count} paths differ, which is more than can be compared at once")]
+    TooManyChanges {
+        /// Paths that were found to differ.
+        count: u64,
+    },
+
     /// Another process holds what is needed.
     #[error("{what} is in use by {holder}")]
     Busy {
@@ -289,7 +305,7 @@ impl Error {
 }
 
 /// Names a few ranges, as `bytes 0 to 65535 and 3 further ranges`.
-fn ranges_text(ranges: &[Range<u64>]) -> String {
+pub(crate) fn ranges_text(ranges: &[Range<u64>]) -> String {
     let text = |range: &Range<u64>| format!("bytes {} to {}", range.start, range.end.saturating_sub(1));
     let shown: Vec<String> = ranges.iter().take(8).map(text).collect();
     let more = ranges.len().saturating_sub(shown.len());

@@ -38,9 +38,9 @@ mod store;
 pub use error::{Corrupt, Error, Result};
 pub use format::{
     AttributeList, Attributes, BadObject, Compression, Content, Counters, Damage, DirectoryTop, Entry,
-    EntryContent, EntryName, FileData, FileEvidence, FileSubtree, Header, HintEvidence, ImageContent, Kind,
-    Labels, Metadata, Method, ObjectType, Record, RecordKey, SymlinkTarget, Timestamp, TreeContent,
-    TreeTotals,
+    EntryContent, EntryName, EntryType, FileData, FileEvidence, FileSubtree, Header, HintEvidence,
+    ImageContent, Kind, Labels, Metadata, Method, ObjectType, Record, RecordKey, SymlinkTarget, Timestamp,
+    TreeContent, TreeTotals,
 };
 pub use id::{ObjectId, RepositoryId, RevisionId, StreamId};
 pub use monitor::{CollectingMonitor, Monitor, SilentMonitor};
@@ -50,6 +50,6 @@ pub use repository::{
 };
 pub use revision::{
     EntryPlace, EntryRun, EntryRuns, FileCount, FileExtent, FileReader, ImageReader, StreamLabels,
-    TreeReader, split_revision,
+    TreeNumbers, TreeReader, split_revision, tidy_path,
 };
 pub use source::{FileSource, ImageSource, Source, TreeOptions, TreeSource};

@@ -1,20 +1,22 @@
 //! `treering dump`.
 
+use std::ffi::{OsStr, OsString};
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
 use clap::Args;
-use treering_engine::operations::dump::dump;
-use treering_engine::{Error, Monitor};
+use treering_engine::operations::dump::{dump, dump_file};
+use treering_engine::{Content, EntryContent, Error, FileReader, ImageReader, Monitor};
 
 use super::Context;
 use super::revision::{Opened, open_named};
 use crate::exit::{Code, CommandOutcome, Failure};
 use crate::ui::stdout_was_closed;
 
-/// Write an image to stdout
+/// Write an image, or a file of a tree, to stdout
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -22,16 +24,28 @@ Examples:
   treering dump vm1@1 | ssh host 'cat > vm1.img'
   treering dump vm1 | cmp - vm1.img
   treering dump vm1 > vm1.raw && qemu-img convert -O qcow2 vm1.raw vm1.qcow2
+  treering dump home@1 alice/letter.txt | diff - /home/alice/letter.txt
+
+PATH begins at the tree's root. Holes come as zeros. What is no file is refused.
 
 What reads in places, as qemu-img does, can't read a pipe: dump into a file, restore, or mount.")]
 pub(crate) struct DumpArgs {
     /// The revision; the latest without SPEC
     #[arg(value_name = "STREAM[@SPEC]")]
     revision: String,
+
+    /// The file, of a tree; a slash before it counts for nothing
+    path: Option<OsString>,
+}
+
+/// What is written.
+enum Dumped {
+    Image(Box<ImageReader>),
+    File(FileReader),
 }
 
 pub(super) fn run(context: &Context<'_>, args: &DumpArgs) -> CommandOutcome {
-    if io::stdout().is_terminal() {
+    if io::stdout().is_terminal() && args.path.is_none() {
         return Err(Failure::usage("will not write an image to a terminal")
             .hint("send it into a pipe or a file, or use `treering restore`"));
     }
@@ -40,15 +54,65 @@ pub(super) fn run(context: &Context<'_>, args: &DumpArgs) -> CommandOutcome {
             Failure::new("cannot write to stdout: it is closed").hint("send it into a pipe or a file")
         );
     }
-    let during = |failure: Failure| failure.during(format_args!("dump {}", args.revision));
-    let Opened { named, image, .. } = open_named(context, &args.revision, during)?;
+    let path = args.path.as_deref();
+    let during = |failure: Failure| match path {
+        Some(path) => failure.during(format_args!("dump {} of {}", path.to_string_lossy(), args.revision)),
+        None => failure.during(format_args!("dump {}", args.revision)),
+    };
+    let opened = open_named(context, &args.revision, during)?;
+    let (dumped, name) = find(&opened, path).map_err(during)?;
     let monitor = context.ui.monitor()?;
     let mut output = Output::start(&monitor).map_err(|error| Failure::output(&error))?;
-    match dump(&image, &named.name(), &mut output, &monitor) {
+    let done = match &dumped {
+        Dumped::Image(image) => dump(image, &name, &mut output, &monitor),
+        Dumped::File(file) => dump_file(file, &name, &mut output, &monitor),
+    };
+    match done {
         Ok(_) => Ok(Code::Done),
         Err(Error::Io { .. }) if monitor.is_cancelled() => Err(Error::Cancelled.into()),
         Err(error) => Err(Failure { is_broken_pipe: output.is_broken_pipe, ..during(error.into()) }),
     }
+}
+
+/// What is to be written, and what messages call it.
+fn find(opened: &Opened, path: Option<&OsStr>) -> Result<(Dumped, String), Failure> {
+    let Opened { repository, named } = opened;
+    match (&named.record.content, path) {
+        (Content::Image(_), None) => {
+            Ok((Dumped::Image(Box::new(repository.open_image(&named.record)?)), named.name()))
+        }
+        (Content::Image(_), Some(_)) => {
+            Err(Failure::usage(format!("{} is an image, and has no paths", named.name()))
+                .hint("leave PATH out; files in an image can be had by mounting it"))
+        }
+        (Content::Tree(_), None) => Err(Failure::usage(format!("{} is a tree", named.name()))
+            .hint("name a file of it: `treering dump STREAM PATH`; `treering restore` gives all of it")),
+        (Content::Tree(_), Some(path)) => {
+            let file = find_file(opened, path)?;
+            Ok((Dumped::File(file), format!("{} of {}", path.to_string_lossy(), named.name())))
+        }
+    }
+}
+
+fn find_file(opened: &Opened, path: &OsStr) -> Result<FileReader, Failure> {
+    let Opened { repository, named } = opened;
+    let tree = repository.open_tree(&named.record)?;
+    let shown = path.to_string_lossy().into_owned();
+    let missing = || Error::NoSuchPath { revision: named.name(), path: shown.clone() };
+    let entry = tree.find(path.as_bytes())?.ok_or_else(missing)?;
+    let what = match &entry.content {
+        EntryContent::File(data) => return Ok(tree.open_file(data)),
+        EntryContent::Directory(_) => "a directory".to_owned(),
+        EntryContent::Symlink(target) => {
+            format!("a symbolic link to {}", String::from_utf8_lossy(target.as_bytes()))
+        }
+        EntryContent::BlockDevice { .. } => "a block device".to_owned(),
+        EntryContent::CharacterDevice { .. } => "a character device".to_owned(),
+        EntryContent::Fifo => "a named pipe".to_owned(),
+        EntryContent::Socket => "a socket".to_owned(),
+    };
+    Err(Failure::new(format!("{shown} is {what}, and no file"))
+        .hint("name a file; `treering restore --path` restores anything"))
 }
 
 /// How soon a signal is noticed while nobody takes what was written.

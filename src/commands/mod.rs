@@ -4,16 +4,21 @@ pub(crate) mod backup;
 pub(crate) mod completions;
 pub(crate) mod diff;
 pub(crate) mod dump;
+pub(crate) mod find;
+pub(crate) mod history;
 pub(crate) mod init;
 mod inventory;
 pub(crate) mod list;
+pub(crate) mod ls;
 pub(crate) mod man;
 pub(crate) mod mount;
 pub(crate) mod restore;
+mod restore_trees;
 mod revision;
 pub(crate) mod scrub;
 mod serve;
 pub(crate) mod status;
+mod tree_entry;
 pub(crate) mod unmount;
 
 use std::path::{Path, PathBuf};
@@ -42,6 +47,9 @@ pub(crate) fn run(cli: &Cli, ui: &Ui) -> CommandOutcome {
         Command::Status(args) => status::run(&context, args),
         Command::Restore(args) => restore::run(&context, args),
         Command::Dump(args) => dump::run(&context, args),
+        Command::Ls(args) => ls::run(&context, args),
+        Command::Find(args) => find::run(&context, args),
+        Command::History(args) => history::run(&context, args),
         Command::Diff(args) => diff::run(&context, args),
         Command::Mount(args) => mount::run(&context, args),
         Command::Unmount(args) => unmount::run(&context, args),
@@ -66,7 +74,15 @@ fn raise_open_file_limit() {
 
 /// Whether the exit code tells damage from other errors: where it is looked for, or data can't be given back for it.
 fn tells_damage(command: &Command) -> bool {
-    matches!(command, Command::Scrub(_) | Command::Restore(_) | Command::Dump(_))
+    matches!(
+        command,
+        Command::Scrub(_)
+            | Command::Restore(_)
+            | Command::Dump(_)
+            | Command::Ls(_)
+            | Command::Find(_)
+            | Command::History(_)
+    )
 }
 
 impl Context<'_> {

@@ -1,6 +1,6 @@
 //! From `STREAM@SPEC` to records.
 
-use treering_engine::{ImageReader, Record, Repository, Stream, split_revision};
+use treering_engine::{Record, Repository, Stream, split_revision};
 
 use super::Context;
 use crate::exit::Failure;
@@ -27,11 +27,10 @@ pub(super) fn find_one(repository: &Repository, text: &str) -> Result<Named, Fai
     find_in(repository, stream, spec.unwrap_or(LATEST))
 }
 
-/// A revision of an image that a user named, opened.
+/// A revision that a user named, in its repository.
 pub(super) struct Opened {
     pub(super) repository: Repository,
     pub(super) named: Named,
-    pub(super) image: ImageReader,
 }
 
 /// Opens the one revision that `STREAM[@SPEC]` means, for what `during` says.
@@ -42,8 +41,7 @@ pub(super) fn open_named(
 ) -> Result<Opened, Failure> {
     let repository = context.repository()?;
     let named = find_one(&repository, text).map_err(&during)?;
-    let image = repository.open_image(&named.record).map_err(|error| during(error.into()))?;
-    Ok(Opened { repository, named, image })
+    Ok(Opened { repository, named })
 }
 
 /// The one revision of a stream that a SPEC means.

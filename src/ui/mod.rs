@@ -1,7 +1,10 @@
 //! Everything that a person or a script sees: results on stdout, all else on stderr.
 
 mod closed;
+mod escape;
+mod json_stream;
 mod logger;
+mod output;
 mod progress;
 mod signals;
 mod size;
@@ -11,7 +14,10 @@ mod terminal;
 mod time;
 
 pub(crate) use closed::stdout_was_closed;
+pub(crate) use escape::escaped;
+pub(crate) use json_stream::JsonStream;
 pub(crate) use logger::{detach_log, reopen_log_on_hang_up};
+pub(crate) use output::Output;
 pub(crate) use progress::TerminalMonitor;
 pub(crate) use signals::SignalQueue;
 pub(crate) use size::{count, parse_size, rate, size};
@@ -138,6 +144,11 @@ impl Ui {
     pub(crate) fn print_table(&self, table: &Table) -> Result<(), Failure> {
         let style = if self.stdout_color { Style::Bold } else { Style::None };
         self.print(&table.render(style))
+    }
+
+    /// The heading of columns, highlighted on a terminal.
+    pub(crate) fn heading(&self, text: &str) -> String {
+        Style::Bold.when(self.stdout_color).paint(text)
     }
 
     /// Says something on stderr that is no result.

@@ -157,7 +157,7 @@ fn make_modes(root: &Path) {
 }
 
 /// An ACL as the kernel keeps it: entries of tag, permissions, id.
-fn acl(named_user: u32) -> Vec<u8> {
+pub(crate) fn acl(named_user: u32) -> Vec<u8> {
     const NOBODY: u32 = u32::MAX;
     let entries: [(u16, u16, u32); 5] =
         [(1, 6, NOBODY), (2, 4, named_user), (4, 4, NOBODY), (16, 6, NOBODY), (32, 0, NOBODY)];

@@ -31,7 +31,7 @@ mod time;
 
 pub(crate) use blob::{BlobEncoder, decode_blob_into};
 pub use directory::{
-    AttributeList, Attributes, DirectoryTop, Entry, EntryContent, EntryName, FileData, Metadata,
+    AttributeList, Attributes, DirectoryTop, Entry, EntryContent, EntryName, EntryType, FileData, Metadata,
     SymlinkTarget, TreeTotals,
 };
 pub(crate) use directory::{

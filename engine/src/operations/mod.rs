@@ -3,5 +3,8 @@
 pub mod backup;
 pub mod diff;
 pub mod dump;
+pub mod find;
+pub mod history;
+pub mod ls;
 pub mod restore;
 pub mod scrub;

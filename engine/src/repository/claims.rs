@@ -62,19 +62,24 @@ impl Repository {
         }
     }
 
-    /// Pins a revision, so that gc keeps it while the pin lives; `None` on a medium that takes no pin.
+    /// Pins revisions, so that gc keeps them while the pin lives; `None` on a medium that takes no pin.
     ///
     /// # Errors
     /// What is not the medium's, such as too many open files: it goes by, and gc could take what is read without a pin.
-    pub(crate) fn pin(&self, purpose: &str, revision: RevisionId, root: ObjectId) -> Result<Option<Claimed>> {
-        let mut claim = new_claim(purpose, None);
-        claim.revisions.push(revision);
-        claim.roots.push(root);
+    pub(crate) fn pin(
+        &self,
+        purpose: &str,
+        revisions: Vec<RevisionId>,
+        roots: Vec<ObjectId>,
+    ) -> Result<Option<Claimed>> {
+        let claim = Claim { revisions, roots, ..new_claim(purpose, None) };
         match self.backend().claim(&Key::pin(claim.id), &seal(&claim)?) {
             Ok(guard) => Ok(Some(Claimed { claim, guard })),
             Err(Error::Io { source, .. }) if takes_no_pin(&source) => {
+                let revisions: Vec<String> = claim.revisions.iter().map(ToString::to_string).collect();
                 log::info!(
-                    "revision {revision} is read without a pin, which a gc elsewhere would heed: {source}"
+                    "read without a pin, which a gc elsewhere would heed: revision {}: {source}",
+                    revisions.join(", ")
                 );
                 Ok(None)
             }

@@ -17,9 +17,9 @@ pub(super) struct DirectoryPlace {
     pub(super) level: u8,
     entry_count: u64,
     /// The name before its first one, unless it begins the directory.
-    after: Option<EntryName>,
+    pub(super) after: Option<EntryName>,
     /// Its last name; of the top nobody says it.
-    last: Option<EntryName>,
+    pub(super) last: Option<EntryName>,
 }
 
 impl DirectoryPlace {

@@ -7,7 +7,7 @@ use super::chunk_parts::{ChunkParts, copy_part};
 use super::file_map::FileMap;
 use super::map_reader::Sought;
 use crate::error::Result;
-use crate::format::{FileData, Slot};
+use crate::format::{FileData, ObjectHasher, Slot};
 use crate::id::ObjectId;
 
 /// An open file of a tree. Cheap to clone, and shared between threads; while one lives, gc keeps what it reads.
@@ -75,6 +75,22 @@ impl FileReader {
             }
         }
         Ok(length)
+    }
+
+    /// Whether it is a part of a chunk that other files may share.
+    pub(crate) fn is_slice(&self) -> bool {
+        matches!(self.data, FileData::Slice { .. })
+    }
+
+    /// The slots of a file that has a map, from the one on that holds this byte; a part of the map that can't be read comes
+    /// as one range with the error. Of a file that is empty or a slice there are none.
+    pub(crate) fn slots(&self, from: u64) -> impl Iterator<Item = (Range<u64>, Result<Slot>)> + '_ {
+        self.map().into_iter().flat_map(move |map| map.slots_from(from))
+    }
+
+    /// What names chunks by their content.
+    pub(crate) fn hasher(&self) -> &ObjectHasher {
+        self.tree.store().hasher()
     }
 
     fn read_slice(&self, id: &ObjectId, slice: Range<u32>, offset: u64, target: &mut [u8]) -> Result<()> {

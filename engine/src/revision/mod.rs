@@ -4,8 +4,11 @@ mod chunk_parts;
 mod damaged;
 mod directory_place;
 mod directory_reader;
+mod entry_compare;
+mod file_compare;
 mod file_map;
 mod file_reader;
+mod forest;
 mod health;
 mod image_reader;
 mod labels;
@@ -18,20 +21,29 @@ pub(crate) mod test_maps;
 pub(crate) mod test_trees;
 #[cfg(test)]
 mod tests;
+mod tree_path;
 mod tree_reader;
 mod tree_sample;
+mod tree_set;
 mod tree_walk;
 
 pub(crate) use damaged::BadSearch;
 pub use directory_reader::{EntryPlace, EntryRun, EntryRuns};
+pub(crate) use entry_compare::{same_metadata, same_version};
+pub(crate) use file_compare::same_content;
 pub use file_reader::{FileExtent, FileReader};
+pub use forest::TreeNumbers;
+pub(crate) use forest::{Met, SharedDirectory, TreesWalk, Variant, directories_of};
 pub use health::FileCount;
 pub use image_reader::ImageReader;
 pub use labels::StreamLabels;
 pub(crate) use map_diff::diff_maps;
 pub(crate) use map_reader::{MapPart, MapReader, Sought, span_of};
 pub use spec::split_revision;
+pub(crate) use tree_path::no_such_path;
+pub use tree_path::tidy_path;
 pub use tree_reader::TreeReader;
+pub(crate) use tree_set::{LostTree, TreeSet};
 pub(crate) use tree_walk::TreePart;
 
 use crate::backend::{Area, Key};
@@ -74,7 +86,7 @@ impl Repository {
     /// # Errors
     /// [`crate::Error::is_not_found`] if the revision was forgotten meanwhile.
     pub(crate) fn pin_revision(&self, purpose: &str, record: &Record) -> Result<Option<Claimed>> {
-        let pin = self.pin(purpose, record.id, record.root())?;
+        let pin = self.pin(purpose, vec![record.id], vec![record.root()])?;
         if pin.is_some() {
             // Only if the record is still there, gc has seen it or sees the pin (docs/format.md, section 5).
             self.backend().open(&Key::record(record.stream, &record.key()))?;

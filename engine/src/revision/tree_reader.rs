@@ -49,7 +49,7 @@ impl TreeReader {
         Ok(Self { open: Arc::new(OpenTree { store: Arc::clone(store), root_id, root, _pin: pin }) })
     }
 
-    pub(super) fn store(&self) -> &Store {
+    pub(crate) fn store(&self) -> &Store {
         &self.open.store
     }
 

@@ -24,7 +24,7 @@ pub(crate) struct Attribute {
 }
 
 /// The attributes of an entry that is open for reading, sorted by name.
-pub(super) fn of_open(descriptor: impl AsFd) -> Result<Vec<Attribute>, Cause> {
+pub(crate) fn of_open(descriptor: impl AsFd) -> Result<Vec<Attribute>, Cause> {
     let list = read(|buffer| flistxattr(&descriptor, buffer));
     collect(list, |name| read(|buffer| fgetxattr(&descriptor, name, buffer)))
 }
@@ -33,7 +33,7 @@ pub(super) fn of_open(descriptor: impl AsFd) -> Result<Vec<Attribute>, Cause> {
 ///
 /// The calls for descriptors refuse such a one. The path below `/proc` leads to what it holds and no further, so that
 /// also a symlink's own attributes are read, whatever has its name by now.
-pub(super) fn of_held(descriptor: impl AsFd) -> Result<Vec<Attribute>, Cause> {
+pub(crate) fn of_held(descriptor: impl AsFd) -> Result<Vec<Attribute>, Cause> {
     let path = format!("/proc/self/fd/{}", descriptor.as_fd().as_raw_fd());
     let list = match read(|buffer| listxattr(&path, buffer)) {
         // What is held is there, if only its path is.

@@ -20,7 +20,7 @@ use super::stat::{EntryStat, EntryType, Identity};
 const OPEN_MAX: NonZeroUsize = NonZeroUsize::new(128).unwrap();
 
 /// A directory of the tree.
-pub(super) struct Directory {
+pub(crate) struct Directory {
     parent: Option<Arc<Directory>>,
     /// Its name in its parent; the root's is the path that the user gave.
     name: Vec<u8>,
@@ -39,7 +39,7 @@ struct Descriptors {
 
 impl Directory {
     /// The root of a tree, open already.
-    pub(super) fn root(path: &[u8], descriptor: OwnedFd, stat: &EntryStat) -> Arc<Self> {
+    pub(crate) fn root(path: &[u8], descriptor: OwnedFd, stat: &EntryStat) -> Arc<Self> {
         let descriptors = Descriptors {
             root: Arc::new(descriptor),
             recent: Mutex::new(LruCache::new(OPEN_MAX)),
@@ -50,20 +50,32 @@ impl Directory {
     }
 
     /// A directory that was listed in this one. It is not opened yet.
-    pub(super) fn child(self: &Arc<Self>, name: &[u8], identity: Identity) -> Arc<Self> {
+    pub(crate) fn child(self: &Arc<Self>, name: &[u8], identity: Identity) -> Arc<Self> {
         let descriptors = Arc::clone(&self.descriptors);
         let key = descriptors.next_key.fetch_add(1, Ordering::Relaxed);
         let (parent, depth) = (Some(Arc::clone(self)), self.depth + 1);
         Arc::new(Self { parent, name: name.to_vec(), depth, identity, key, descriptors })
     }
 
+    /// A directory in this one that is open already.
+    pub(crate) fn open_child(
+        self: &Arc<Self>,
+        name: &[u8],
+        identity: Identity,
+        descriptor: &Arc<OwnedFd>,
+    ) -> Arc<Self> {
+        let child = self.child(name, identity);
+        child.descriptors.keep(child.key, descriptor);
+        child
+    }
+
     /// Names below the root up to here.
-    pub(super) fn depth(&self) -> usize {
+    pub(crate) fn depth(&self) -> usize {
         self.depth
     }
 
     /// The directory, open for listing and for what lies in it.
-    pub(super) fn open(&self) -> Result<Arc<OwnedFd>, Cause> {
+    pub(crate) fn open(&self) -> Result<Arc<OwnedFd>, Cause> {
         // From the nearest ancestor that is open, downwards.
         let mut missing = Vec::new();
         let mut above = self;
@@ -84,6 +96,19 @@ impl Directory {
         Ok(descriptor)
     }
 
+    /// Lets the directory above be found open, for who goes up a tree deeper than descriptors are kept: from the root it
+    /// would be opened level by level.
+    pub(crate) fn keep_parent_open(&self) {
+        let Some(parent) = &self.parent else { return };
+        let own = self.descriptors.get(self.key);
+        let (None, Some(own)) = (self.descriptors.get(parent.key), own) else { return };
+        let Ok(above) = open_quietly(&own, b"..", OFlags::DIRECTORY) else { return };
+        // This one may have been moved.
+        if EntryStat::of(&above).is_ok_and(|stat| stat.identity == parent.identity) {
+            self.descriptors.keep(parent.key, &Arc::new(above));
+        }
+    }
+
     fn open_in(&self, parent: &OwnedFd) -> Result<OwnedFd, Cause> {
         let descriptor = open_quietly(parent, &self.name, OFlags::DIRECTORY)?;
         let found = EntryStat::of(&descriptor)?;
@@ -91,7 +116,7 @@ impl Directory {
     }
 
     /// The path of an entry of this directory, or its own if `name` is empty, below the root.
-    pub(super) fn relative_path(&self, name: &[u8]) -> Vec<u8> {
+    pub(crate) fn relative_path(&self, name: &[u8]) -> Vec<u8> {
         let mut names = vec![name];
         names.extend(self.ancestors().filter(|above| above.parent.is_some()).map(|above| &above.name[..]));
         names.retain(|name| !name.is_empty());
@@ -101,13 +126,18 @@ impl Directory {
 
     /// Tells what went wrong with an entry of this directory, or with itself if `name` is empty.
     pub(super) fn error(&self, name: &[u8], action: &'static str, cause: Cause) -> EntryError {
+        EntryError { path: self.path(name), action, cause }
+    }
+
+    /// The path of an entry of this directory, or its own if `name` is empty, beginning with the root's.
+    pub(crate) fn path(&self, name: &[u8]) -> Vec<u8> {
         let mut path = self.ancestors().last().map(|root| root.name.clone()).unwrap_or_default();
         let below = self.relative_path(name);
         if !below.is_empty() && !path.ends_with(b"/") {
             path.push(b'/');
         }
         path.extend(below);
-        EntryError { path, action, cause }
+        path
     }
 
     /// This directory, its parent and so on, to the root.
@@ -150,7 +180,7 @@ impl Descriptors {
 }
 
 /// Opens an entry of a directory for reading, without following it, waiting for it, or changing its time of access.
-pub(super) fn open_quietly(directory: impl AsFd, name: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+pub(crate) fn open_quietly(directory: impl AsFd, name: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
     let flags =
         flags | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     match openat(&directory, name, flags | OFlags::NOATIME, Mode::empty()) {

@@ -19,8 +19,10 @@ mod selection;
 mod stat;
 mod walk;
 
-pub(crate) use attributes::Attribute;
+pub(crate) use attributes::{Attribute, of_held, of_open};
+pub(crate) use directory::{Directory, open_quietly};
 pub(crate) use entry::{Entry, FileExtent, HeldEntry, OpenFile};
+pub(crate) use names::Names;
 pub(crate) use problem::{Cause, EntryError, readable};
 pub use selection::TreeOptions;
 pub(crate) use stat::{EntryStat, EntryType, Identity};
@@ -34,7 +36,6 @@ use std::sync::Arc;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use self::ahead::Ahead;
-use self::directory::Directory;
 use self::piece::Task;
 use self::selection::Selection;
 use crate::error::{Error, Result};

@@ -12,7 +12,7 @@ const REQUEST_BYTES: usize = 64 << 10;
 
 /// The names in a directory, each once, in the order of their bytes.
 #[derive(Default)]
-pub(super) struct Names {
+pub(crate) struct Names {
     /// The names as they came, each behind its length.
     bytes: Vec<u8>,
     /// Where each begins in `bytes`.
@@ -21,7 +21,7 @@ pub(super) struct Names {
 
 impl Names {
     /// Reads the names. If that fails on the way, the error comes with those that were read.
-    pub(super) fn read(directory: impl AsFd) -> (Self, Result<(), Errno>) {
+    pub(crate) fn read(directory: impl AsFd) -> (Self, Result<(), Errno>) {
         let mut names = Self::default();
         let outcome = names.fill(directory);
         names.sort();
@@ -71,7 +71,7 @@ impl Names {
     }
 
     /// How many there are.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.starts.len()
     }
 
@@ -81,7 +81,7 @@ impl Names {
     }
 
     /// Up to `count` names from `first` on.
-    pub(super) fn part(&self, first: usize, count: usize) -> impl Iterator<Item = &[u8]> {
+    pub(crate) fn part(&self, first: usize, count: usize) -> impl Iterator<Item = &[u8]> {
         self.starts.iter().skip(first).take(count).map(|&start| name_at(&self.bytes, start))
     }
 }

@@ -64,12 +64,12 @@ pub(crate) struct EntryStat {
 
 impl EntryStat {
     /// Looks at a name in a directory: no symlink is followed, nothing is mounted.
-    pub(super) fn at(directory: impl AsFd, name: &[u8]) -> io::Result<Self> {
+    pub(crate) fn at(directory: impl AsFd, name: &[u8]) -> io::Result<Self> {
         Self::new(&statat(directory, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT)?)
     }
 
     /// Looks at what is open.
-    pub(super) fn of(descriptor: impl AsFd) -> io::Result<Self> {
+    pub(crate) fn of(descriptor: impl AsFd) -> io::Result<Self> {
         Self::new(&fstat(descriptor)?)
     }
 

@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{OFlags, SeekFrom, seek};
 
-use super::RestoreOptions;
+use super::super::RestoreOptions;
+use super::super::place::{lies_in, refuse, resolve};
 use super::write::{Before, Writer};
-use crate::backend::{Area, rename_new};
+use crate::backend::rename_new;
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
 use crate::repository::Repository;
@@ -252,17 +253,6 @@ fn partial_of(path: &Path) -> PathBuf {
     path.with_file_name(OsStr::from_bytes(&name))
 }
 
-/// Whether a path lies in the repository's directory, whatever name it has there: a bind mount may show all or a part of
-/// it elsewhere.
-fn lies_in(path: &Path, repository: &Path) -> bool {
-    let identity = |path: &Path| fs::metadata(path).ok().map(|there| (there.dev(), there.ino()));
-    let areas = Area::fixed();
-    let parts = areas.iter().map(|area| repository.join(area.path()));
-    let parts: Vec<(u64, u64)> =
-        parts.chain([repository.to_owned()]).filter_map(|part| identity(&part)).collect();
-    path.ancestors().filter_map(identity).any(|ancestor| parts.contains(&ancestor))
-}
-
 /// Whether a file has another name in the repository. Only what has several names is looked for.
 fn is_linked_from(metadata: &fs::Metadata, repository: &Path) -> bool {
     if !metadata.is_file() || metadata.nlink() < 2 {
@@ -323,21 +313,6 @@ fn lock(file: &File, path: &Path) -> Result<()> {
         }
         Err(TryLockError::Error(error)) => Err(Error::io("lock", path.display())(error)),
     }
-}
-
-/// The path with links followed; its last part need not exist.
-fn resolve(path: &Path) -> Result<PathBuf> {
-    if let Ok(resolved) = path.canonicalize() {
-        return Ok(resolved);
-    }
-    let absolute = std::path::absolute(path).map_err(Error::io("find", path.display()))?;
-    let (Some(parent), Some(name)) = (absolute.parent(), absolute.file_name()) else { return Ok(absolute) };
-    let parent = parent.canonicalize().map_err(Error::io("find directory", parent.display()))?;
-    Ok(parent.join(name))
-}
-
-fn refuse(path: &Path, reason: &str, hint: &'static str) -> Error {
-    Error::UnusableTarget { path: path.display().to_string(), reason: reason.to_owned(), hint }
 }
 
 /// Where a block device is mounted.

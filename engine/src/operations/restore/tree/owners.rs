@@ -1,0 +1,136 @@
+//! Whose entries are here: users and groups of the source are looked up by name, and keep their number where none has it.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use nix::unistd::{Group, User};
+
+use crate::revision::TreeReader;
+
+/// What an ACL begins with.
+const ACL_VERSION: [u8; 4] = [2, 0, 0, 0];
+/// Tags of its entries that name a user or a group.
+const ACL_USER: u16 = 2;
+const ACL_GROUP: u16 = 8;
+
+/// The attributes that are ACLs.
+pub(super) const ACL_ACCESS: &[u8] = b"system.posix_acl_access";
+pub(super) const ACL_DEFAULT: &[u8] = b"system.posix_acl_default";
+
+/// Numbers of the source and what they are here.
+pub(super) struct Owners<'a> {
+    tree: &'a TreeReader,
+    numeric: bool,
+    /// Only of numbers that the tree has a name for, so there are not many.
+    users: Mutex<HashMap<u32, u32>>,
+    groups: Mutex<HashMap<u32, u32>>,
+}
+
+impl<'a> Owners<'a> {
+    pub(super) fn new(tree: &'a TreeReader, numeric: bool) -> Self {
+        Self { tree, numeric, users: Mutex::default(), groups: Mutex::default() }
+    }
+
+    /// The user who is here what `uid` was at the source.
+    pub(super) fn user(&self, uid: u32) -> u32 {
+        let name = self.tree.user_name(uid).filter(|_| !self.numeric);
+        name.map_or(uid, |name| known(&self.users, uid, name, user_number))
+    }
+
+    /// The group that is here what `gid` was at the source.
+    pub(super) fn group(&self, gid: u32) -> u32 {
+        let name = self.tree.group_name(gid).filter(|_| !self.numeric);
+        name.map_or(gid, |name| known(&self.groups, gid, name, group_number))
+    }
+
+    /// The value of an attribute as it is to be here: ACLs name users and groups.
+    pub(super) fn attribute(&self, name: &[u8], value: &[u8]) -> Vec<u8> {
+        let mut value = value.to_vec();
+        if !self.numeric
+            && (name == ACL_ACCESS || name == ACL_DEFAULT)
+            && let Some((_, entries)) =
+                value.split_first_chunk_mut().filter(|(start, _)| **start == ACL_VERSION)
+        {
+            let (entries, _) = entries.as_chunks_mut::<8>();
+            entries.iter_mut().for_each(|entry| self.acl_entry(entry));
+        }
+        value
+    }
+
+    fn acl_entry(&self, entry: &mut [u8; 8]) {
+        let [tag_low, tag_high, _, _, id @ ..] = entry;
+        let number = u32::from_le_bytes(*id);
+        match u16::from_le_bytes([*tag_low, *tag_high]) {
+            ACL_USER => *id = self.user(number).to_le_bytes(),
+            ACL_GROUP => *id = self.group(number).to_le_bytes(),
+            _ => {}
+        }
+    }
+}
+
+fn known(
+    cache: &Mutex<HashMap<u32, u32>>,
+    number: u32,
+    name: &[u8],
+    look_up: fn(&str) -> Option<u32>,
+) -> u32 {
+    let mut cache = cache.lock().unwrap_or_else(PoisonError::into_inner);
+    let find = || std::str::from_utf8(name).ok().and_then(look_up).unwrap_or(number);
+    *cache.entry(number).or_insert_with(find)
+}
+
+/// A name that can't be looked up is nobody's.
+fn user_number(name: &str) -> Option<u32> {
+    User::from_name(name).ok().flatten().map(|user| user.uid.as_raw())
+}
+
+fn group_number(name: &str) -> Option<u32> {
+    Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::revision::test_trees::Trees;
+
+    /// A tree in which 4000 is root, and 4001 somebody whom nobody knows.
+    fn tree() -> TreeReader {
+        let trees = Trees::new();
+        let mut root = trees.root(None);
+        for names in [&mut root.users, &mut root.groups] {
+            names.insert(4000, b"root");
+            names.insert(4001, b"nobody-has-this-name");
+        }
+        TreeReader::open_unpinned(trees.store(), &trees.directory_node(&root.encode())).unwrap()
+    }
+
+    #[test]
+    fn owners_are_found_by_name_and_else_by_number() {
+        let tree = tree();
+        let owners = Owners::new(&tree, false);
+        for (number, expected) in [(4000, 0), (4001, 4001), (4002, 4002), (0, 0)] {
+            assert_eq!((owners.user(number), owners.group(number)), (expected, expected));
+        }
+        let numeric = Owners::new(&tree, true);
+        assert_eq!((numeric.user(4000), numeric.group(4000)), (4000, 4000));
+    }
+
+    #[test]
+    fn users_and_groups_in_acls_are_translated_and_nothing_else() {
+        let tree = tree();
+        let owners = Owners::new(&tree, false);
+        let acl = |ids: [u32; 4]| {
+            let entry = |(tag, id): (u16, u32)| [&tag.to_le_bytes()[..], &[6, 0], &id.to_le_bytes()].concat();
+            let entries: Vec<u8> = [1, 2, 8, 32].into_iter().zip(ids).flat_map(entry).collect();
+            [&ACL_VERSION[..], &entries].concat()
+        };
+        let before = acl([4000; 4]);
+        assert_eq!(owners.attribute(ACL_ACCESS, &before), acl([4000, 0, 0, 4000]));
+        assert_eq!(owners.attribute(ACL_DEFAULT, &before), acl([4000, 0, 0, 4000]));
+        assert_eq!(owners.attribute(b"user.x", &before), before);
+        assert_eq!(Owners::new(&tree, true).attribute(ACL_ACCESS, &before), before);
+        for odd in [&b""[..], b"\x02\0\0", b"\x03\0\0\0\x02\0\x06\0\xa0\x0f\0\0", b"\x02\0\0\0\x02"] {
+            assert_eq!(owners.attribute(ACL_ACCESS, odd), odd);
+        }
+    }
+}

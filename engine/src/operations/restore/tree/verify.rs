@@ -1,0 +1,76 @@
+//! Reads back what was restored: types, links and every byte. Owners and times are what the system said it has set.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{Advice, OFlags, fadvise};
+
+use super::context::Context;
+use super::directory::TargetDirectory;
+use super::entry::{Ended, is_device, is_same, settle};
+use super::file::compare_all;
+use super::hard_links::Meeting;
+use super::problems::{Attempt, Trouble};
+use crate::format::{Entry, EntryContent};
+use crate::source::tree::{EntryStat, open_quietly};
+
+const DIFFERS: Trouble = Trouble::Refused("it is not what was written to it");
+
+/// Reads an entry back that is no directory, and no large file.
+pub(super) fn verify_entry(
+    context: &Context<'_>,
+    directory: &TargetDirectory,
+    above: &OwnedFd,
+    entry: &Entry,
+) -> Attempt<Ended> {
+    let name = entry.name.as_bytes();
+    let stat = match EntryStat::at(above, name) {
+        Ok(stat) => stat,
+        // Left out, which was told.
+        Err(rustix::io::Errno::NOENT) if is_device(&entry.content) => return Ok(Ended::LeftOut),
+        Err(errno) => return Err(Trouble::of("read back")(errno)),
+    };
+    if !is_same(above, name, &stat, &entry.content) {
+        return Err(DIFFERS);
+    }
+    verify_links(context, directory, entry, &stat)?;
+    if let EntryContent::File(data) = &entry.content {
+        let reader = context.tree.open_file(data);
+        let file = open_uncached(above, name)?;
+        let stat = EntryStat::of(&file).map_err(Trouble::of("read back"))?;
+        if stat.size != reader.size() || compare_all(context, &file, &reader, &stat, false)?.differs {
+            return Err(DIFFERS);
+        }
+    }
+    Ok(Ended::Done { is_unchanged: true, identity: stat.identity })
+}
+
+/// Whether all names of one lead to one.
+pub(super) fn verify_links(
+    context: &Context<'_>,
+    directory: &TargetDirectory,
+    entry: &Entry,
+    stat: &EntryStat,
+) -> Attempt<()> {
+    if !entry.has_other_names {
+        return Ok(());
+    }
+    match context.links.meet(entry) {
+        Meeting::First(key) => {
+            let ended = Ok(Ended::Done { is_unchanged: true, identity: stat.identity });
+            settle(context, directory, entry, Some(key), &ended);
+            Ok(())
+        }
+        Meeting::Later(made) if made.identity != stat.identity => {
+            Err(Trouble::Refused("it is no hard link of its other name"))
+        }
+        Meeting::Later(_) | Meeting::Failed | Meeting::Untracked => Ok(()),
+    }
+}
+
+/// Opens a file so that what is read comes from the medium, as far as the system lets go of what it has in memory.
+pub(super) fn open_uncached(above: &OwnedFd, name: &[u8]) -> Attempt<File> {
+    let file = open_quietly(above, name, OFlags::empty()).map_err(Trouble::of("read back"))?;
+    let _ = fadvise(&file, 0, None, Advice::DontNeed);
+    Ok(File::from(file))
+}

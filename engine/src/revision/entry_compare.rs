@@ -1,0 +1,96 @@
+//! What makes two states of an entry the same one.
+
+use super::file_compare::same_content;
+use super::tree_reader::TreeReader;
+use crate::error::Result;
+use crate::format::{Entry, EntryContent};
+use crate::monitor::Monitor;
+
+/// Whether two entries of one type have the same metadata: mode, owner, group, time of modification and extended
+/// attributes. The time of a directory follows from what is made and removed in it, and does not count; so don't inode,
+/// ctime and links, which change when a tree is copied or restored, unless `all` does.
+pub(crate) fn same_metadata(a: &Entry, b: &Entry, all: bool) -> bool {
+    let owners = |entry: &Entry| (entry.metadata.mode, entry.metadata.uid, entry.metadata.gid);
+    let is_directory = matches!(a.content, EntryContent::Directory(_));
+    let same_time = a.metadata.mtime == b.metadata.mtime || is_directory && !all;
+    // Lists that are too long to stand in an entry have ids, which are the same if and only if the lists are.
+    let same = owners(a) == owners(b) && same_time && a.attributes == b.attributes;
+    let whole = |entry: &Entry| (entry.metadata, entry.has_other_names);
+    same && (!all || whole(a) == whole(b))
+}
+
+/// Whether two entries are one version of what they name: of one type, with the same metadata as [`same_metadata`] has it,
+/// and the same content. That of a directory is all that is below it, as it is stored.
+///
+/// # Errors
+/// Damage of what must be read to tell.
+pub(crate) fn same_version(tree: &TreeReader, a: &Entry, b: &Entry, monitor: &dyn Monitor) -> Result<bool> {
+    match (&a.content, &b.content) {
+        _ if !same_metadata(a, b, false) => Ok(false),
+        (EntryContent::File(in_a), EntryContent::File(in_b)) => same_content(tree, in_a, in_b, monitor),
+        (in_a, in_b) => Ok(in_a == in_b),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::{AttributeList, Attributes, FileData, SymlinkTarget, Timestamp};
+    use crate::monitor::SilentMonitor;
+    use crate::revision::test_trees::{Trees, entry};
+
+    #[test]
+    fn only_what_somebody_changed_counts_unless_all_does() {
+        let file = entry("x", EntryContent::File(FileData::Empty));
+        let changed = |change: &dyn Fn(&mut Entry)| {
+            let mut other = file.clone();
+            change(&mut other);
+            (same_metadata(&file, &other, false), same_metadata(&file, &other, true))
+        };
+        let list = AttributeList::new(vec![(b"user.a", b"b")]).unwrap();
+        let later = Timestamp { seconds: 9, nanoseconds: 0 };
+        let visible: [&dyn Fn(&mut Entry); 5] = [
+            &|entry| entry.metadata.mode = 0o600,
+            &|entry| entry.metadata.uid = 7,
+            &|entry| entry.metadata.gid = 7,
+            &|entry| entry.metadata.mtime = later,
+            &|entry| entry.attributes = Attributes::Inline(list.clone()),
+        ];
+        for change in visible {
+            assert_eq!(changed(change), (false, false));
+        }
+        let followers: [&dyn Fn(&mut Entry); 5] = [
+            &|entry| entry.metadata.inode = 99,
+            &|entry| entry.metadata.ctime = later,
+            &|entry| entry.metadata.links = 2,
+            &|entry| entry.metadata.mount = 1,
+            &|entry| entry.has_other_names = true,
+        ];
+        for change in followers {
+            assert_eq!(changed(change), (true, false));
+        }
+        assert_eq!(changed(&|entry| entry.unsettled = true), (true, true));
+        let directory = entry("x", EntryContent::Directory(None));
+        let mut touched = directory.clone();
+        touched.metadata.mtime = later;
+        assert!(same_metadata(&directory, &touched, false) && !same_metadata(&directory, &touched, true));
+    }
+
+    #[test]
+    fn a_version_is_what_an_entry_holds_and_is() {
+        let trees = Trees::new();
+        let tree = trees.open(None);
+        let same = |a: &Entry, b: &Entry| same_version(&tree, a, b, &SilentMonitor).unwrap();
+        let chunk = trees.chunk(b"aab");
+        let file = |offset| entry("x", EntryContent::File(FileData::Slice { chunk, offset, length: 1 }));
+        assert!(same(&file(0), &file(1)), "the same byte in another place");
+        assert!(!same(&file(0), &file(2)));
+        let link = |target: &[u8]| entry("x", EntryContent::Symlink(SymlinkTarget::new(target).unwrap()));
+        assert!(same(&link(b"a"), &link(b"a")) && !same(&link(b"a"), &link(b"b")));
+        assert!(!same(&link(b"a"), &file(0)));
+        let directory = |below: &str| {
+            entry("x", EntryContent::Directory(trees.directory(&[entry(below, EntryContent::Fifo)])))
+        };
+        assert!(same(&directory("a"), &directory("a")) && !same(&directory("a"), &directory("b")));
+    }
+}

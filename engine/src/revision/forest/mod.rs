@@ -1,0 +1,15 @@
+//! Several trees that are looked at together, directory by directory.
+//!
+//! Revisions of one stream hold mostly the same nodes. What several trees have in common in one place is read and looked
+//! at once for all of them, and who asks for differences alone does not come to see it. Whatever the trees, no more is
+//! held than a few bytes for each of them in each directory on the way down, and the leaves that stand side by side.
+
+mod numbers;
+mod sweep;
+#[cfg(test)]
+mod tests;
+mod walk;
+
+pub use numbers::TreeNumbers;
+pub(crate) use sweep::Variant;
+pub(crate) use walk::{Met, SharedDirectory, TreesWalk, directories_of};

@@ -1,0 +1,833 @@
+//! `treering restore` of trees, through the program.
+#![allow(clippy::unwrap_used, reason = "a test that can't go on may panic")]
+
+mod support;
+
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use support::oracle::{Leniency, RESTORED, acl, assert_same, attributes, make_nasty_tree, set_mtime};
+use support::system::{Mounted, Requirement, SmallDisk, can_use, system};
+use support::{Run, World, allocated, assert_keys, interrupt, noise, random_seed, settle, write_at};
+
+const MIB: usize = 1 << 20;
+
+/// A world with a revision of a tree of everything.
+fn nasty() -> World {
+    let world = World::new();
+    fs::create_dir(world.path("home")).unwrap();
+    make_nasty_tree(&world.path("home"));
+    settle();
+    world.ok(&["backup", "home"]);
+    world
+}
+
+/// A world with a revision of a few files, a link and a large file.
+fn small() -> World {
+    let world = World::new();
+    fs::create_dir_all(world.path("home/dir/sub")).unwrap();
+    fs::write(world.path("home/a"), b"the first").unwrap();
+    fs::write(world.path("home/dir/b"), b"the second").unwrap();
+    fs::write(world.path("home/dir/sub/c"), noise(1, 100_000)).unwrap();
+    fs::write(world.path("home/large"), noise(2, 12 * MIB)).unwrap();
+    symlink("dir/b", world.path("home/link")).unwrap();
+    settle();
+    world.ok(&["backup", "home"]);
+    world
+}
+
+fn number(said: &Value, key: &str) -> u64 {
+    said[key].as_u64().unwrap_or_else(|| panic!("no number {key} in {said:#}"))
+}
+
+/// Fails unless a directory has these names and no others.
+#[track_caller]
+fn assert_names(directory: &Path, expected: &[&str]) {
+    let mut names: Vec<_> = fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(names, expected, "{}", directory.display());
+}
+
+/// Names of our own that were left behind.
+fn leftovers(directory: &Path) -> Vec<PathBuf> {
+    let found = system("find", &[directory.to_str().unwrap(), "-name", "*treering*"]);
+    found.lines().map(PathBuf::from).collect()
+}
+
+#[test]
+fn everything_comes_back_into_a_new_directory() {
+    if !can_use(&[Requirement::Root]) {
+        return;
+    }
+    let world = nasty();
+    let said = world.json(&["restore", "home", "out", "--verify"]);
+    assert_same(&world.path("home"), &world.path("out"), RESTORED);
+    assert_keys(
+        &said,
+        &[
+            "files",
+            "directories",
+            "others",
+            "bytes_written",
+            "bytes_compared",
+            "removed",
+            "problems",
+            "seconds",
+        ],
+    );
+    assert_eq!(said["problems"], 0);
+    assert_eq!(number(&said, "bytes_verified"), number(&said, "size"));
+    assert!(leftovers(&world.path("out")).is_empty());
+    let again = world.json(&["restore", "home", "out", "--in-place", "--delete"]);
+    assert_eq!((&again["bytes_written"], &again["removed"]), (&0.into(), &0.into()), "{again:#}");
+    let entries = number(&again, "files") + number(&again, "directories") + number(&again, "others");
+    assert_eq!(number(&again, "unchanged"), entries, "{again:#}");
+    assert_same(&world.path("home"), &world.path("out"), RESTORED);
+}
+
+#[test]
+fn a_tree_of_the_system_comes_back() {
+    if !can_use(&[Requirement::Root]) {
+        return;
+    }
+    let world = World::new();
+    // What does not change meanwhile.
+    let real = world.path("real");
+    fs::create_dir(&real).unwrap();
+    for part in ["/etc", "/usr/share/zoneinfo", "/usr/bin"] {
+        system("cp", &["-a", part, real.to_str().unwrap()]);
+    }
+    settle();
+    world.ok(&["backup", "real"]);
+    world.ok(&["restore", "real", "out"]);
+    assert_same(&real, &world.path("out"), RESTORED);
+}
+
+/// Changes a tree of everything here and there.
+fn damage(out: &Path, seed: u64) -> u64 {
+    let file = |name: &str| out.join("files").join(name);
+    write_at(&file("of-100"), seed % 100, b"\xff\xfe");
+    fs::remove_file(file("small-7")).unwrap();
+    File::options().write(true).open(file("of-65537")).unwrap().set_len(5).unwrap();
+    // In a hole, and in data, of large files.
+    write_at(&file("sparse"), 9 << 20, &noise(5, 5000));
+    write_at(&file("large"), (seed % 5) << 20, b"changed");
+    set_mtime(&file("of-1"), 1, 1);
+    fs::set_permissions(file("of-4096"), Permissions::from_mode(0o777)).unwrap();
+    rustix::fs::removexattr(out.join("attributes/file"), "user.short").unwrap();
+    rustix::fs::setxattr(out.join("attributes/long"), "user.new", b"x", rustix::fs::XattrFlags::empty())
+        .unwrap();
+    rustix::fs::removexattr(out.join("attributes/acl"), "system.posix_acl_access").unwrap();
+    fs::remove_file(out.join("links/second")).unwrap();
+    fs::write(out.join("links/second"), b"has three names").unwrap();
+    fs::remove_file(out.join("links/up")).unwrap();
+    symlink("elsewhere", out.join("links/up")).unwrap();
+    fs::remove_file(out.join("modes/fifo")).unwrap();
+    fs::create_dir(out.join("modes/fifo")).unwrap();
+    fs::remove_dir(out.join("empty")).unwrap();
+    fs::write(out.join("empty"), b"no directory").unwrap();
+    fs::remove_dir_all(out.join("deep/a-directory-in-a-directory/a-directory-in-a-directory")).unwrap();
+    // The second name of what became a file of its own costs nothing: it is linked.
+    100 + number_of_bytes("small-7") + 65_537
+}
+
+fn number_of_bytes(small: &str) -> u64 {
+    let number = small.strip_prefix("small-").unwrap();
+    format!("the content of {number}\n").repeat(20).len() as u64
+}
+
+#[test]
+fn in_place_mends_whatever_was_changed_and_writes_little() {
+    if !can_use(&[Requirement::Root]) {
+        return;
+    }
+    let world = nasty();
+    let out = world.path("out");
+    world.ok(&["restore", "home", "out"]);
+    let seed = random_seed();
+    let small_files = damage(&out, seed);
+    fs::write(out.join("files/extra"), b"extra").unwrap();
+    let said = world.json(&["restore", "home", "out", "--in-place", "--verify"]);
+    fs::remove_file(out.join("files/extra")).unwrap();
+    set_mtime_of(&world.path("home/files"), &out.join("files"));
+    assert_same(&world.path("home"), &out, RESTORED);
+    // Of the large file one chunk, of the small ones all; the sparse one's hole is punched. 58 short files lay deep.
+    let written = number(&said, "bytes_written");
+    assert!(written >= small_files + 32 * 1024 && written <= small_files + 600 * 1024, "{written}");
+    assert!(number(&said, "bytes_compared") > 5 * MIB as u64);
+}
+
+fn set_mtime_of(like: &Path, path: &Path) {
+    let metadata = fs::metadata(like).unwrap();
+    set_mtime(path, metadata.mtime(), metadata.mtime_nsec());
+}
+
+#[test]
+fn overwrite_replaces_what_the_revision_has_and_leaves_the_rest() {
+    let world = small();
+    let out = world.path("out");
+    fs::create_dir_all(out.join("dir")).unwrap();
+    fs::write(out.join("a"), b"another").unwrap();
+    fs::write(out.join("dir/extra"), b"extra").unwrap();
+    fs::write(out.join("large"), b"short").unwrap();
+    world.fails(1, &["restore", "home", "out"], &["it is not empty", "--in-place", "--overwrite"]);
+    assert_eq!(fs::read(out.join("a")).unwrap(), b"another");
+    let said = world.json(&["restore", "home", "out", "--overwrite"]);
+    assert_eq!(number(&said, "bytes_written"), number(&said, "size"), "all is written");
+    assert_eq!(fs::read(out.join("dir/extra")).unwrap(), b"extra");
+    let said = world.json(&["restore", "home", "out", "--overwrite", "--delete"]);
+    assert_eq!(said["removed"], 1);
+    assert_same(&world.path("home"), &out, RESTORED);
+}
+
+#[test]
+fn delete_removes_what_the_revision_does_not_have_and_nothing_outside() {
+    let world = small();
+    let out = world.path("out");
+    world.ok(&["restore", "home", "out"]);
+    fs::create_dir(world.path("outside")).unwrap();
+    fs::write(world.path("outside/precious"), b"precious").unwrap();
+    fs::create_dir_all(out.join("extra/sub/deeper")).unwrap();
+    fs::write(out.join("extra/sub/file"), b"x").unwrap();
+    symlink(world.path("outside"), out.join("extra/way-out")).unwrap();
+    symlink(world.path("outside"), out.join("dir/way-out")).unwrap();
+    symlink(world.path("outside"), out.join("zzz")).unwrap();
+    // A link in the place of a directory of the revision.
+    fs::remove_dir_all(out.join("dir/sub")).unwrap();
+    symlink(world.path("outside"), out.join("dir/sub")).unwrap();
+    world.fails(2, &["restore", "home", "out", "--delete"], &["--delete needs --in-place or --overwrite"]);
+    let said = world.json(&["restore", "home", "out", "--in-place", "--delete"]);
+    assert_eq!(said["removed"], 7);
+    assert_same(&world.path("home"), &out, RESTORED);
+    assert_names(&world.path("outside"), &["precious"]);
+}
+
+#[test]
+fn a_directory_in_the_way_goes_if_it_is_empty_or_with_delete() {
+    let world = small();
+    let out = world.path("out");
+    world.ok(&["restore", "home", "out"]);
+    for name in ["a", "link", "large"] {
+        fs::remove_file(out.join(name)).unwrap();
+        fs::create_dir(out.join(name)).unwrap();
+    }
+    fs::write(out.join("a/kept"), b"kept").unwrap();
+    fs::write(out.join("large/kept"), b"kept").unwrap();
+    let run = world.run(&["restore", "home", "out", "--in-place", "--json"]).expect_code(1);
+    run.says(&["out/a: a directory that is not empty is in the way", "out/large", "--delete"]);
+    assert_eq!(run.json()["error"]["problems"], 2);
+    assert_eq!(fs::read(out.join("a/kept")).unwrap(), b"kept");
+    assert!(out.join("link").is_symlink());
+    world.ok(&["restore", "home", "out", "--in-place", "--delete"]);
+    assert_same(&world.path("home"), &out, RESTORED);
+}
+
+#[test]
+fn a_part_is_put_at_the_target() {
+    let world = small();
+    world.ok(&["restore", "home", "file", "--path", "/dir/b"]);
+    assert_eq!(fs::read(world.path("file")).unwrap(), b"the second");
+    world.ok(&["restore", "home", "home/../part", "--path", "dir"]).expect_code(0);
+    assert_same(&world.path("home/dir"), &world.path("part"), RESTORED);
+    world.ok(&["restore", "home", "a-link", "--path", "link"]);
+    assert_eq!(fs::read_link(world.path("a-link")).unwrap(), Path::new("dir/b"));
+    world.ok(&["restore", "home", "big", "--path", "large", "--verify"]);
+    assert!(fs::read(world.path("big")).unwrap() == fs::read(world.path("home/large")).unwrap());
+    world.fails(1, &["restore", "home", "x", "--path", "dir/nothing"], &["has no entry 'dir/nothing'"]);
+    world.fails(1, &["restore", "home", "x", "--path", "link/b"], &["has no entry"]);
+    assert!(!world.path("x").exists());
+}
+
+#[test]
+fn a_single_file_that_exists_needs_an_option() {
+    let world = small();
+    fs::write(world.path("file"), b"precious").unwrap();
+    fs::hard_link(world.path("file"), world.path("other-name")).unwrap();
+    world.fails(1, &["restore", "home", "file", "--path", "a"], &["it exists", "--overwrite"]);
+    world.fails(1, &["restore", "home", "home", "--path", "a"], &["it is a directory", "name a file in it"]);
+    for option in ["--in-place", "--overwrite"] {
+        fs::write(world.path("file"), b"precious").unwrap();
+        world.ok(&["restore", "home", "file", "--path", "a", option]);
+        assert_same(&world.path("home/a"), &world.path("file"), RESTORED);
+    }
+    assert_eq!(fs::read(world.path("other-name")).unwrap(), b"precious", "its other name is another file");
+    fs::write(world.path("big"), noise(9, 13 * MIB)).unwrap();
+    world.ok(&["restore", "home", "big", "--path", "large", "--in-place"]);
+    assert_same(&world.path("home/large"), &world.path("big"), RESTORED);
+}
+
+#[test]
+fn hard_links_are_one_file_again_also_in_a_part() {
+    let world = World::new();
+    let home = world.path("home");
+    fs::create_dir_all(home.join("one")).unwrap();
+    fs::create_dir_all(home.join("two")).unwrap();
+    fs::write(home.join("one/a"), b"text").unwrap();
+    fs::hard_link(home.join("one/a"), home.join("one/b")).unwrap();
+    fs::hard_link(home.join("one/a"), home.join("two/c")).unwrap();
+    fs::write(home.join("one/large"), noise(3, 9 * MIB)).unwrap();
+    fs::hard_link(home.join("one/large"), home.join("two/large")).unwrap();
+    fs::hard_link(home.join("one/large"), home.join("two/large-too")).unwrap();
+    settle();
+    world.ok(&["backup", "home"]);
+    let inode = |path: &str| fs::metadata(world.path(path)).unwrap().ino();
+    world.ok(&["restore", "home", "part", "--path", "one"]);
+    assert_eq!(inode("part/a"), inode("part/b"));
+    assert_eq!(fs::metadata(world.path("part/a")).unwrap().nlink(), 2);
+    world.ok(&["restore", "home", "out", "--verify"]);
+    assert_same(&home, &world.path("out"), RESTORED);
+    // Names that were torn apart become one again, those of others' files are left alone.
+    fs::remove_file(world.path("out/two/c")).unwrap();
+    fs::write(world.path("elsewhere"), b"text").unwrap();
+    fs::hard_link(world.path("elsewhere"), world.path("out/two/c")).unwrap();
+    fs::remove_file(world.path("out/two/large")).unwrap();
+    fs::copy(world.path("home/one/large"), world.path("out/two/large")).unwrap();
+    let said = world.json(&["restore", "home", "out", "--in-place", "--verify"]);
+    assert_same(&home, &world.path("out"), RESTORED);
+    assert_eq!(number(&said, "bytes_written"), 0);
+    assert_eq!(fs::metadata(world.path("elsewhere")).unwrap().nlink(), 1);
+    // Two groups that became one file part again.
+    world.ok(&["restore", "home", "single", "--path", "one/b"]);
+    assert_eq!(fs::metadata(world.path("single")).unwrap().nlink(), 1);
+}
+
+#[test]
+fn what_has_other_names_outside_is_never_changed() {
+    let world = small();
+    let out = world.path("out");
+    world.ok(&["restore", "home", "out"]);
+    for name in ["a", "large"] {
+        let outside = world.path(&format!("outside-{name}"));
+        fs::write(&outside, noise(7, 5000)).unwrap();
+        fs::set_permissions(&outside, Permissions::from_mode(0o600)).unwrap();
+        fs::remove_file(out.join(name)).unwrap();
+        fs::hard_link(&outside, out.join(name)).unwrap();
+    }
+    // The same content and another mode: not even that is changed.
+    fs::copy(world.path("home/dir/b"), world.path("outside-b")).unwrap();
+    fs::set_permissions(world.path("outside-b"), Permissions::from_mode(0o600)).unwrap();
+    fs::remove_file(out.join("dir/b")).unwrap();
+    fs::hard_link(world.path("outside-b"), out.join("dir/b")).unwrap();
+    world.ok(&["restore", "home", "out", "--in-place"]);
+    assert_same(&world.path("home"), &out, RESTORED);
+    for name in ["outside-a", "outside-large", "outside-b"] {
+        let metadata = fs::metadata(world.path(name)).unwrap();
+        assert_eq!((metadata.mode() & 0o7777, metadata.nlink()), (0o600, 1), "{name}");
+    }
+    assert!(fs::read(world.path("outside-a")).unwrap() == noise(7, 5000));
+    assert!(fs::read(world.path("outside-large")).unwrap() == noise(7, 5000));
+}
+
+#[test]
+fn every_refusal_has_its_own_message() {
+    let world = small();
+    symlink("elsewhere", world.path("dangling")).unwrap();
+    fs::create_dir(world.path("directory")).unwrap();
+    symlink("directory", world.path("to-directory")).unwrap();
+    fs::write(world.path("file"), b"").unwrap();
+    let refused = |target: &str, words: &[&str]| {
+        let all = [&["hint:"], words].concat();
+        world.fails(1, &["restore", "home", target, "--in-place", "--delete"], &all);
+    };
+    refused("dangling", &["it is a symbolic link"]);
+    refused("to-directory", &["it is a symbolic link"]);
+    refused("file", &["it is no directory"]);
+    refused("repo", &["it lies in the repository"]);
+    refused("repo/packs/new", &["it lies in the repository"]);
+    refused("repo/streams", &["it lies in the repository"]);
+    refused(".", &["the repository lies in it"]);
+    refused("/", &["the repository lies in it"]);
+    refused("directory/..", &["the repository lies in it"]);
+    world.fails(1, &["restore", "home", "missing/out"], &["cannot find directory", "missing"]);
+    world.fails(1, &["restore", "nothing", "out"], &["streams: home"]);
+    assert_names(&world.path("directory"), &[]);
+    assert!(fs::read(world.path("file")).unwrap().is_empty());
+    world.small_image("vm1.img");
+    world.backup("vm1.img", "vm1");
+    for option in [&["--path", "x"][..], &["--delete", "--in-place"], &["--numeric-owner"]] {
+        world.fails(2, &[&["restore", "vm1", "out"][..], option].concat(), &[option[0], "is for trees"]);
+    }
+}
+
+#[test]
+fn a_repository_that_is_mounted_below_the_target_is_left_alone() {
+    if !can_use(&[Requirement::Root]) {
+        return;
+    }
+    let world = small();
+    world.ok(&["restore", "home", "out"]);
+    fs::remove_dir_all(world.path("out/dir")).unwrap();
+    let bound = world.path("out/dir");
+    fs::create_dir(&bound).unwrap();
+    system("mount", &["--bind", world.repository().to_str().unwrap(), bound.to_str().unwrap()]);
+    let mounted = Mounted::take_over(bound);
+    let run = world.run(&["restore", "home", "out", "--in-place", "--delete"]).expect_code(1);
+    run.says(&["cannot restore out/dir: it is the repository"]);
+    world.ok(&["restore", "home", "other", "--verify"]);
+    drop(mounted);
+}
+
+#[test]
+fn delete_leaves_what_is_mounted_below_the_target() {
+    if !can_use(&[Requirement::Root]) {
+        return;
+    }
+    let world = small();
+    world.ok(&["restore", "home", "out"]);
+    fs::create_dir(world.path("outside")).unwrap();
+    fs::write(world.path("outside/precious"), b"precious").unwrap();
+    let bind = |to: &str| {
+        let path = world.path(to);
+        fs::create_dir_all(&path).unwrap();
+        system("mount", &["--bind", world.path("outside").to_str().unwrap(), path.to_str().unwrap()]);
+        Mounted::take_over(path)
+    };
+    // A directory that the revision has, and one that it does not have.
+    let mounts = [bind("out/dir/sub"), bind("out/extra/below")];
+    let run = world.run(&["restore", "home", "out", "--in-place", "--delete"]).expect_code(1);
+    run.says(&["cannot remove out/extra/below: something is mounted on it"]);
+    assert_names(&world.path("outside"), &["c", "precious"]);
+    drop(mounts);
+}
+
+/// Runs the program as a normal user.
+fn as_user(world: &World, arguments: &[&str]) -> Run {
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=1234", "--regid=1234", "--clear-groups", env!("CARGO_BIN_EXE_treering")]);
+    command.args(arguments).current_dir(world.directory()).env("TREERING_REPOSITORY", world.repository());
+    Run::of(arguments, command.output().unwrap())
+}
+
+#[test]
+fn a_normal_user_gets_what_he_may_have() {
+    if !can_use(&[Requirement::Root, Requirement::Program("setpriv")]) {
+        return;
+    }
+    let world = nasty();
+    fs::set_permissions(world.directory(), Permissions::from_mode(0o755)).unwrap();
+    system("chmod", &["-R", "a+rX", world.repository().to_str().unwrap()]);
+    fs::create_dir(world.path("his")).unwrap();
+    std::os::unix::fs::chown(world.path("his"), Some(1234), Some(1234)).unwrap();
+    let run = as_user(&world, &["restore", "home", "his/out", "--json"]).expect_code(0);
+    run.says(&[
+        "owner or group could not be set",
+        "device nodes could not be made: 2",
+        "privileged extended attributes",
+    ]);
+    let said = run.json();
+    assert_eq!((&said["devices_skipped"], &said["problems"]), (&2.into(), &0.into()));
+    assert!(number(&said, "owners_skipped") > 100);
+    let out = world.path("his/out");
+    let setuid = fs::metadata(out.join("modes/4755")).unwrap();
+    assert_eq!(setuid.mode() & 0o7777, 0o755, "setuid of root is not setuid of another user");
+    assert_eq!(fs::metadata(out.join("privileged/setuid")).unwrap().mode() & 0o7777, 0o4755 | 0o2000);
+    for path in ["modes/4755", "modes/2755", "modes/7777", "modes/dir-2775"] {
+        let mode = fs::metadata(world.path("home").join(path)).unwrap().mode() & 0o1777;
+        let restored = out.join(path);
+        assert_eq!(fs::metadata(&restored).unwrap().mode() & 0o7777, mode, "{path}");
+        fs::set_permissions(
+            &restored,
+            Permissions::from_mode(fs::metadata(world.path("home").join(path)).unwrap().mode()),
+        )
+        .unwrap();
+    }
+    for name in ["block", "character"] {
+        fs::remove_file(world.path("home/privileged").join(name)).unwrap();
+    }
+    set_mtime_of(&out.join("privileged"), &world.path("home/privileged"));
+    assert_same(&world.path("home"), &out, Leniency { privileged: true, ..RESTORED });
+    // Again in place: directories and files that he may not write are his, so they can be mended.
+    for path in ["modes/4755", "modes/2755", "modes/7777", "modes/dir-2775"] {
+        fs::set_permissions(out.join(path), Permissions::from_mode(0o500)).unwrap();
+    }
+    fs::set_permissions(out.join("many"), Permissions::from_mode(0o000)).unwrap();
+    fs::remove_file(out.join("many/00005")).unwrap();
+    as_user(&world, &["restore", "home", "his/out", "--in-place"]).expect_code(0);
+    assert_eq!(fs::read(out.join("many/00005")).unwrap(), b"5");
+    as_user(&world, &["restore", "home", "root-only"]).expect_code(1).says(&[
+        "cannot",
+        "root-only",
+        "Permission denied",
+    ]);
+}
+
+#[test]
+fn umask_and_inherited_acls_do_not_matter() {
+    if !can_use(&[Requirement::Root]) {
+        return;
+    }
+    let world = nasty();
+    let parent = world.path("parent");
+    fs::create_dir(&parent).unwrap();
+    rustix::fs::setxattr(&parent, "system.posix_acl_default", &acl(99), rustix::fs::XattrFlags::empty())
+        .unwrap();
+    assert!(attributes(&parent).contains_key("system.posix_acl_default"));
+    let shell = format!("umask 0777; exec {} restore home parent/out", env!("CARGO_BIN_EXE_treering"));
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", &shell])
+        .current_dir(world.directory())
+        .env("TREERING_REPOSITORY", world.repository());
+    Run::of(&["restore"], command.output().unwrap()).expect_code(0);
+    assert_same(&world.path("home"), &parent.join("out"), RESTORED);
+    // And into directories that are there and pass on theirs.
+    let out = parent.join("out");
+    fs::remove_file(out.join("files/of-1")).unwrap();
+    fs::remove_file(out.join("links/loop")).unwrap();
+    fs::remove_file(out.join("modes/fifo")).unwrap();
+    fs::remove_dir_all(out.join("many")).unwrap();
+    for directory in ["", "files", "links", "modes"] {
+        rustix::fs::setxattr(
+            out.join(directory),
+            "system.posix_acl_default",
+            &acl(99),
+            rustix::fs::XattrFlags::empty(),
+        )
+        .unwrap();
+    }
+    world.ok(&["restore", "home", "parent/out", "--in-place"]);
+    assert_same(&world.path("home"), &out, RESTORED);
+    rustix::fs::setxattr(&parent, "system.posix_acl_default", &acl(98), rustix::fs::XattrFlags::empty())
+        .unwrap();
+    world.ok(&["restore", "home", "parent/file", "--path", "files/of-100"]);
+    assert_same(&world.path("home/files/of-100"), &parent.join("file"), RESTORED);
+}
+
+#[test]
+fn damaged_files_are_named_and_all_else_is_restored() {
+    let world = World::new();
+    let home = world.path("home");
+    fs::create_dir_all(home.join("dir")).unwrap();
+    fs::write(home.join("whole"), noise(1, 3 * MIB)).unwrap();
+    settle();
+    world.ok(&["backup", "home"]);
+    let before = world.stored_files("packs/data");
+    fs::write(home.join("broken"), noise(2, 20_000)).unwrap();
+    // Of this one only a part is stored anew.
+    let mut content = fs::read(home.join("whole")).unwrap();
+    content.extend(noise(3, 6 * MIB));
+    fs::write(home.join("dir/partly"), content).unwrap();
+    settle();
+    world.ok(&["backup", "home"]);
+    for pack in world.stored_files("packs/data").iter().filter(|pack| !before.contains(pack)) {
+        let length = fs::metadata(pack).unwrap().len();
+        for at in [100, length / 2] {
+            support::flip_bit(pack, at);
+        }
+    }
+    let run = world.run(&["restore", "home", "out", "--json"]).expect_code(4);
+    run.says(&["broken is damaged", "dir/partly is damaged: bytes", "restored as partly.treering-damaged"]);
+    let error = &run.json()["error"];
+    assert_eq!(
+        (&error["code"], &error["damaged_entries"], &error["files"]),
+        (&4.into(), &2.into(), &1.into())
+    );
+    let ranges =
+        error["damaged"].as_array().unwrap().iter().find(|entry| entry["path"] == "dir/partly").unwrap();
+    assert!(!ranges["ranges"].as_array().unwrap().is_empty(), "{error:#}");
+    let out = world.path("out");
+    assert_names(&out, &["dir", "whole"]);
+    assert_names(&out.join("dir"), &["partly.treering-damaged"]);
+    assert_same(&home.join("whole"), &out.join("whole"), RESTORED);
+    // What could be read is right, and only that.
+    let (rest, original) = (
+        fs::read(out.join("dir/partly.treering-damaged")).unwrap(),
+        fs::read(home.join("dir/partly")).unwrap(),
+    );
+    assert_eq!(rest.len(), original.len());
+    assert!(rest[..3 * MIB - (1 << 19)] == original[..3 * MIB - (1 << 19)]);
+    assert!(rest != original);
+    // In place what is there already is not damaged, and nothing of it has to be read.
+    fs::copy(home.join("dir/partly"), out.join("dir/partly")).unwrap();
+    let run = world.run(&["restore", "home", "out", "--in-place", "--delete"]).expect_code(4);
+    run.says(&["broken is damaged"]);
+    assert!(!run.stderr.contains("partly"), "{}", run.stderr);
+    assert_same(&home.join("dir/partly"), &out.join("dir/partly"), RESTORED);
+    // The next backup heals it.
+    world.run(&["scrub"]).expect_code(4);
+    world.ok(&["backup", "home"]);
+    world.ok(&["restore", "home", "out", "--in-place", "--verify"]);
+    assert_same(&home, &out, RESTORED);
+}
+
+#[test]
+fn verify_finds_what_was_not_written() {
+    let world = small();
+    world.ok(&["restore", "home", "out", "--verify"]);
+    // There is no way to make a good medium forget: so it is looked at what a second pass over the target reads.
+    let said = world.json(&["restore", "home", "out", "--in-place", "--verify"]);
+    assert_eq!(number(&said, "bytes_verified"), number(&said, "size"));
+}
+
+/// Many files and a few large ones, so that a restore takes a while.
+fn long() -> World {
+    let world = World::new();
+    for directory in 0..40 {
+        let path = world.path(&format!("home/{directory:02}"));
+        fs::create_dir_all(&path).unwrap();
+        for file in 0..100 {
+            fs::write(path.join(format!("{file}")), noise(directory * 100 + file, 700)).unwrap();
+        }
+        if directory % 8 == 0 {
+            fs::write(path.join("large"), noise(directory, 40 * MIB)).unwrap();
+        }
+    }
+    settle();
+    world.ok(&["backup", "home"]);
+    world
+}
+
+/// Starts a restore and ends it after a while by `end`.
+fn interrupted(world: &World, after: Duration, end: impl Fn(&mut Child)) -> Run {
+    let mut child = world.start(&["restore", "home", "out", "--in-place"]);
+    let start = Instant::now();
+    while start.elapsed() < after && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    end(&mut child);
+    Run::of(&["restore"], child.wait_with_output().unwrap())
+}
+
+#[test]
+fn an_interrupted_restore_says_how_to_go_on_and_is_continued() {
+    let world = long();
+    let run = interrupted(&world, Duration::from_millis(60), |child| interrupt(child));
+    if run.code != Some(0) {
+        run.expect_code(130).says(&["interrupted", "--in-place goes on where this one ended"]);
+    }
+    let said = world.json(&["restore", "home", "out", "--in-place", "--verify"]);
+    assert_eq!(said["problems"], 0);
+    assert_same(&world.path("home"), &world.path("out"), RESTORED);
+    assert!(leftovers(&world.path("out")).is_empty());
+}
+
+#[test]
+fn a_killed_restore_is_continued() {
+    let world = long();
+    let seed = random_seed();
+    for round in 0..6 {
+        let after = Duration::from_millis((support::fraction(seed + round) * 300.0) as u64);
+        interrupted(&world, after, |child| {
+            let _ = child.kill();
+        });
+        // Nothing that is there under its own name, and complete by its time, is anything but complete.
+        for directory in 0..40 {
+            let (from, to) = (format!("home/{directory:02}/large"), format!("out/{directory:02}/large"));
+            if let Ok(restored) = fs::metadata(world.path(&to)) {
+                let original = fs::metadata(world.path(&from)).unwrap();
+                if restored.mtime() == original.mtime() && restored.mtime_nsec() == original.mtime_nsec() {
+                    assert!(fs::read(world.path(&to)).unwrap() == fs::read(world.path(&from)).unwrap());
+                }
+            }
+        }
+    }
+    world.ok(&["restore", "home", "out", "--in-place", "--verify"]);
+    assert_same(&world.path("home"), &world.path("out"), RESTORED);
+    assert!(leftovers(&world.path("out")).is_empty());
+}
+
+#[test]
+fn two_restores_to_one_target_keep_out_of_each_others_way() {
+    let world = long();
+    fs::create_dir(world.path("out")).unwrap();
+    let target = File::open(world.path("out")).unwrap();
+    target.lock().unwrap();
+    world.fails(1, &["restore", "home", "out"], &["another restore to it is running"]);
+    drop(target);
+    world.ok(&["restore", "home", "out"]);
+}
+
+#[test]
+fn a_full_disk_ends_it_cleanly_and_it_goes_on_when_there_is_room() {
+    if !can_use(&[Requirement::Root, Requirement::Loop]) {
+        return;
+    }
+    let world = World::new();
+    fs::create_dir(world.path("home")).unwrap();
+    for number in 0..40 {
+        fs::write(world.path(&format!("home/{number:02}")), noise(number, MIB)).unwrap();
+    }
+    settle();
+    world.ok(&["backup", "home"]);
+    let disk = SmallDisk::new(&world, 64 << 20);
+    let filler = disk.path().join("filler");
+    fs::write(&filler, vec![1; 30 * MIB]).unwrap();
+    let target = disk.path().join("out");
+    let target = target.to_str().unwrap();
+    let run = world.run(&["restore", "home", target]).expect_code(1);
+    run.says(&["No space left", "free some space", "--in-place goes on"]);
+    fs::remove_file(filler).unwrap();
+    let said = world.json(&["restore", "home", target, "--in-place", "--verify"]);
+    assert!(number(&said, "unchanged") > 5, "{said:#}");
+    assert_same(&world.path("home"), Path::new(target), RESTORED);
+}
+
+#[test]
+fn a_new_file_system_is_filled_though_it_is_not_quite_empty() {
+    if !can_use(&[Requirement::Root, Requirement::Loop]) {
+        return;
+    }
+    let world = small();
+    let disk = SmallDisk::new(&world, 64 << 20);
+    world.ok(&["restore", "home", disk.path().to_str().unwrap(), "--verify"]);
+    assert_names(disk.path(), &["a", "dir", "large", "link", "lost+found"]);
+}
+
+#[test]
+fn paths_may_be_longer_than_the_system_takes_at_once() {
+    let world = World::new();
+    let levels = 3000;
+    fs::create_dir(world.path("home")).unwrap();
+    let make = format!(
+        "import os\nos.chdir('home')\nfor i in range({levels}):\n os.mkdir('d'*100)\n os.chdir('d'*100)\n\
+         open('file','w').write('at the end')\n"
+    );
+    if !can_use(&[Requirement::Program("python3")]) {
+        return;
+    }
+    let python = |script: &str| {
+        let mut command = Command::new("python3");
+        let status = command.args(["-c", script]).current_dir(world.directory()).status().unwrap();
+        assert!(status.success());
+    };
+    python(&make);
+    settle();
+    world.ok(&["backup", "home"]);
+    let said = world.json(&["restore", "home", "out", "--verify"]);
+    assert_eq!((number(&said, "files"), number(&said, "directories")), (1, levels + 1));
+    python(&format!(
+        "import os\nos.chdir('out')\nfor i in range({levels}):\n os.chdir('d'*100)\n\
+         assert open('file').read() == 'at the end'\nopen('extra','w')\nos.mkdir('x')\n"
+    ));
+    let said = world.json(&["restore", "home", "out", "--in-place", "--delete"]);
+    assert_eq!(said["removed"], 2);
+    // All of it as an extra of another tree.
+    fs::create_dir(world.path("empty")).unwrap();
+    world.ok(&["backup", "empty"]);
+    let said = world.json(&["restore", "empty", "out", "--in-place", "--delete"]);
+    assert_eq!(number(&said, "removed"), levels + 1);
+    assert_names(&world.path("out"), &[]);
+    system("rm", &["-rf", world.path("home").to_str().unwrap()]);
+}
+
+#[test]
+fn holes_and_preallocated_space_come_back_as_they_were() {
+    let world = World::new();
+    let home = world.path("home");
+    fs::create_dir(&home).unwrap();
+    let sparse = File::create(home.join("sparse")).unwrap();
+    sparse.set_len(3 << 40).unwrap();
+    sparse.write_all_at(&noise(1, 8192), 1 << 40).unwrap();
+    // As a swap file must be.
+    fs::write(home.join("swap"), vec![0; 20 * MIB]).unwrap();
+    settle();
+    world.ok(&["backup", "home"]);
+    world.ok(&["restore", "home", "out", "--verify"]);
+    let out = world.path("out");
+    assert_eq!(fs::metadata(out.join("sparse")).unwrap().len(), 3 << 40);
+    assert!(allocated(&out.join("sparse")) <= 64 << 10);
+    assert!(allocated(&out.join("swap")) >= 20 << 20);
+    // In place: stale data in holes go, and what is a hole and should not be is allocated.
+    write_at(&out.join("sparse"), 2 << 40, b"stale");
+    fs::remove_file(out.join("swap")).unwrap();
+    File::create(out.join("swap")).unwrap().set_len(20 << 20).unwrap();
+    world.ok(&["restore", "home", "out", "--in-place", "--verify"]);
+    assert!(allocated(&out.join("sparse")) <= 64 << 10);
+    assert!(allocated(&out.join("swap")) >= 20 << 20);
+    let said = world.json(&["restore", "home", "out", "--in-place"]);
+    assert_eq!(number(&said, "unchanged"), 3, "{said:#}");
+}
+
+#[test]
+fn owners_are_found_by_name_or_keep_their_number() {
+    if !can_use(&[Requirement::Root, Requirement::Program("unshare")]) {
+        return;
+    }
+    let world = World::new();
+    fs::create_dir(world.path("home")).unwrap();
+    fs::write(world.path("home/file"), b"x").unwrap();
+    std::os::unix::fs::chown(world.path("home/file"), Some(1), Some(1)).unwrap();
+    settle();
+    world.ok(&["backup", "home"]);
+    // Another system, where daemon is somebody else.
+    let passwd = fs::read_to_string("/etc/passwd").unwrap().replace("daemon:x:1:1:", "daemon:x:4444:4444:");
+    let group = fs::read_to_string("/etc/group").unwrap().replace("daemon:x:1:", "daemon:x:5555:");
+    fs::write(world.path("passwd"), passwd).unwrap();
+    fs::write(world.path("group"), group).unwrap();
+    let elsewhere = |arguments: &str| {
+        let line = format!(
+            "mount --bind passwd /etc/passwd && mount --bind group /etc/group && exec {} {arguments}",
+            env!("CARGO_BIN_EXE_treering")
+        );
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", &line]).current_dir(world.directory());
+        command.env("TREERING_REPOSITORY", world.repository());
+        Run::of(&[arguments], command.output().unwrap()).expect_code(0);
+    };
+    elsewhere("restore home by-name");
+    elsewhere("restore home by-number --numeric-owner");
+    let owner = |path: &str| {
+        let metadata = fs::metadata(world.path(path)).unwrap();
+        (metadata.uid(), metadata.gid())
+    };
+    assert_eq!(owner("by-name/file"), (4444, 5555));
+    assert_eq!(owner("by-number/file"), (1, 1));
+}
+
+#[test]
+fn a_name_of_our_own_kind_in_the_revision_is_a_name_like_any_other() {
+    let world = World::new();
+    let home = world.path("home");
+    fs::create_dir(&home).unwrap();
+    fs::write(home.join("file"), noise(1, 1000)).unwrap();
+    let hash = blake3::hash(b"file").to_hex();
+    let partial = format!(".treering-partial-{}", &hash[..32]);
+    fs::write(home.join(&partial), b"a name of our own").unwrap();
+    fs::write(home.join("file.treering-damaged"), b"another").unwrap();
+    settle();
+    world.ok(&["backup", "home"]);
+    world.ok(&["restore", "home", "out"]);
+    for _ in 0..3 {
+        fs::write(world.path("out/file"), b"changed").unwrap();
+        fs::write(world.path("out").join(&partial), b"changed, too").unwrap();
+        world.ok(&["restore", "home", "out", "--in-place"]);
+        assert_same(&home, &world.path("out"), RESTORED);
+    }
+}
+
+#[test]
+fn a_running_program_and_files_that_may_not_be_written_are_replaced() {
+    let world = World::new();
+    let home = world.path("home");
+    fs::create_dir(&home).unwrap();
+    fs::copy("/bin/sleep", home.join("sleep")).unwrap();
+    let mut content = fs::read("/bin/sleep").unwrap();
+    content.resize(9 * MIB, 7);
+    fs::write(home.join("large-program"), content).unwrap();
+    fs::set_permissions(home.join("large-program"), Permissions::from_mode(0o755)).unwrap();
+    settle();
+    world.ok(&["backup", "home"]);
+    world.ok(&["restore", "home", "out"]);
+    for name in ["sleep", "large-program"] {
+        // Another end, so that it runs and differs.
+        let path = world.path("out").join(name);
+        let length = fs::metadata(&path).unwrap().len();
+        File::options().append(true).open(&path).unwrap().write_all_at(b"x", length).unwrap();
+        let mut running = Command::new(&path);
+        running.arg0("sleep").arg("60");
+        let mut running = running.spawn().unwrap();
+        let restored = world.run(&["restore", "home", "out", "--in-place"]);
+        running.kill().unwrap();
+        running.wait().unwrap();
+        restored.expect_code(0);
+        assert_same(&home, &world.path("out"), RESTORED);
+    }
+}
