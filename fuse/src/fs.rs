@@ -116,13 +116,13 @@ impl FileSystem {
 
     /// The value of an extended attribute. Only what lies in trees has any.
     pub fn extended_attribute(&self, ino: Ino, name: &[u8]) -> Result<Vec<u8>, Errno> {
-        let place = self.place_in_tree(ino)?.ok_or(Errno::NoAttribute)?;
+        let place = self.extended_place(ino)?.ok_or(Errno::NoAttribute)?;
         self.trees.attribute(&place, name)
     }
 
     /// The names of all extended attributes, a byte 0 behind each.
     pub fn extended_attribute_names(&self, ino: Ino) -> Result<Vec<u8>, Errno> {
-        match self.place_in_tree(ino)? {
+        match self.extended_place(ino)? {
             Some(place) => self.trees.attribute_names(&place),
             None => Ok(Vec::new()),
         }
@@ -273,6 +273,17 @@ impl FileSystem {
         })
     }
 
+    /// The same, but none for the root of a tree that has no extended attributes, which is known without opening it.
+    fn extended_place(&self, ino: Ino) -> Result<Option<Place>, Errno> {
+        let place = self.place_in_tree(ino)?;
+        if let Some(Place::Root(..)) = place
+            && let Some(RevisionInfo::Tree(root)) = self.revision_info(&self.node(ino)?)?.as_deref()
+        {
+            return Ok(place.filter(|_| root.is_extended));
+        }
+        Ok(place)
+    }
+
     fn node(&self, ino: Ino) -> Result<Node, Errno> {
         self.inodes.node(ino).ok_or(Errno::NotFound)
     }
@@ -308,7 +319,7 @@ impl FileSystem {
     fn attributes_of(&self, node: &Node, ino: Ino, info: Option<&RevisionInfo>) -> Attributes {
         let kind = node.kind();
         let image = match info {
-            Some(RevisionInfo::Tree(root)) => return Attributes { ino, ..*root },
+            Some(RevisionInfo::Tree(root)) => return Attributes { ino, ..root.attributes },
             Some(RevisionInfo::Image(image)) => Some(image),
             None => None,
         };
@@ -348,11 +359,9 @@ impl FileSystem {
         }
         let info = match node {
             Node::Image(stream, revision) => RevisionInfo::Image(self.images.info(*stream, *revision)?),
-            Node::Tree(stream, revision) => RevisionInfo::Tree(self.trees.root_attributes(
-                *stream,
-                *revision,
-                self.inodes.number(node),
-            )?),
+            Node::Tree(stream, revision) => {
+                RevisionInfo::Tree(self.trees.root_info(*stream, *revision, self.inodes.number(node))?)
+            }
             _ => return Ok(None),
         };
         Ok(Some(Arc::new(info)))

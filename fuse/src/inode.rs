@@ -54,8 +54,15 @@ pub(crate) struct ImageInfo {
 #[derive(Debug)]
 pub(crate) enum RevisionInfo {
     Image(ImageInfo),
-    /// The attributes of a tree's root.
-    Tree(Attributes),
+    Tree(RootInfo),
+}
+
+/// What is told of the root of a tree without opening it.
+#[derive(Debug)]
+pub(crate) struct RootInfo {
+    pub(crate) attributes: Attributes,
+    /// Whether it has extended attributes; `ls` asks each directory for them.
+    pub(crate) is_extended: bool,
 }
 
 struct Held {

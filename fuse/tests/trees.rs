@@ -277,6 +277,10 @@ fn a_stream_that_is_listed_opens_nothing_for_names_and_leaves_nothing_open_for_a
     assert_eq!((newest.owner, u32::from(newest.mode)), (owner_of(&root), root.mode() & 0o7777));
     assert_eq!(newest.modified, root.modified().unwrap());
     assert_eq!(newest.ino, listed.1);
+    for (_, root) in &rest {
+        assert_eq!(fs.extended_attribute(root.ino, b"security.selinux"), Err(Errno::NoAttribute));
+        assert_eq!(fs.extended_attribute_names(root.ino), Ok(Vec::new()));
+    }
     assert_eq!(fixture.stored("pins").len(), 0);
     // What is held is not read again.
     for record in fixture.stored("revisions") {

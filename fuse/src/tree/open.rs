@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use treering_engine::{Entry, Error, RevisionId, StreamId, TreeReader};
+use treering_engine::{Error, RevisionId, StreamId, TreeReader};
 
 use crate::errno::Errno;
 use crate::images::Images;
@@ -86,9 +86,7 @@ impl Trees {
         if let Some(tree) = self.known(revision) {
             return Ok(tree);
         }
-        let (name, reader) = self.images.open_tree(stream, revision)?;
-        let key = Arc::new(TreeKey { stream, revision, root });
-        let tree = Arc::new(OpenTree { key, reader, name, reports: self.images.reports() });
+        let tree = self.open_anew(stream, revision, root)?;
         // Another thread may have been faster.
         if let Some(tree) = self.known(revision) {
             return Ok(tree);
@@ -104,12 +102,20 @@ impl Trees {
         Ok(tree)
     }
 
-    /// The entry of a tree's root. The tree does not stay open for that.
-    pub(super) fn root(&self, stream: StreamId, revision: RevisionId) -> Result<Entry, Errno> {
-        if let Some(tree) = self.known(revision) {
-            return Ok(tree.reader.root().clone());
-        }
-        Ok(self.images.open_tree(stream, revision)?.1.root().clone())
+    /// The same to look at its root alone: it does not stay open for that.
+    pub(super) fn look_at(
+        &self,
+        stream: StreamId,
+        revision: RevisionId,
+        root: Ino,
+    ) -> Result<Arc<OpenTree>, Errno> {
+        self.known(revision).map_or_else(|| self.open_anew(stream, revision, root), Ok)
+    }
+
+    fn open_anew(&self, stream: StreamId, revision: RevisionId, root: Ino) -> Result<Arc<OpenTree>, Errno> {
+        let (name, reader) = self.images.open_tree(stream, revision)?;
+        let key = Arc::new(TreeKey { stream, revision, root });
+        Ok(Arc::new(OpenTree { key, reader, name, reports: self.images.reports() }))
     }
 
     fn known(&self, revision: RevisionId) -> Option<Arc<OpenTree>> {
