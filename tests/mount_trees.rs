@@ -6,7 +6,7 @@ mod support;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -243,4 +243,76 @@ fn a_tree_that_nobody_reads_is_let_go_of() {
     assert_eq!(fs::read(world.path("mnt/home/latest/sub/b")).unwrap(), b"second");
     let odd = OsStr::from_bytes(b"\xff");
     assert!(!world.path("mnt/home/latest").join(odd).exists());
+}
+
+#[test]
+fn the_owner_of_the_mount_is_not_that_of_what_was_saved() {
+    if !can_mount() {
+        return;
+    }
+    let world = world_with(small_tree);
+    rustix::fs::chown(
+        world.path("home/a"),
+        Some(rustix::fs::Uid::from_raw(1234)),
+        Some(rustix::fs::Gid::from_raw(4321)),
+    )
+    .unwrap();
+    settle();
+    world.backup("home", "home");
+    let _mounted = Mounted::repository(&world, &["--owner", "5:6"]);
+    let owner = |path: &str| {
+        let metadata = fs::symlink_metadata(world.path("mnt").join(path)).unwrap();
+        (metadata.uid(), metadata.gid())
+    };
+    assert_eq!((owner("home"), owner("home/latest")), ((5, 6), (5, 6)));
+    assert_eq!((owner("home/latest/"), owner("home/latest/sub")), ((0, 0), (0, 0)));
+    assert_eq!(owner("home/latest/a"), (1234, 4321));
+}
+
+/// Whom the mount is for does not matter: a normal user reads of a tree what its modes let this user read.
+#[test]
+fn a_normal_user_sees_what_the_saved_modes_allow() {
+    let programs = ["setpriv", "fusermount3"].map(Requirement::Program);
+    if !can_mount() || !can_use(&programs) {
+        return;
+    }
+    let world = world_with(|home| {
+        small_tree(home);
+        for (name, mode, uid) in
+            [("of-root", 0o600, 0), ("own", 0o600, 65_534), ("own-unreadable", 0, 65_534)]
+        {
+            fs::write(home.join(name), name).unwrap();
+            fs::set_permissions(home.join(name), fs::Permissions::from_mode(mode)).unwrap();
+            let uid = rustix::fs::Uid::from_raw(uid);
+            rustix::fs::chown(home.join(name), Some(uid), None).unwrap();
+        }
+        fs::create_dir(home.join("closed")).unwrap();
+        fs::write(home.join("closed/file"), "hidden").unwrap();
+        fs::set_permissions(home.join("closed"), fs::Permissions::from_mode(0o700)).unwrap();
+    });
+    fs::create_dir(world.path("mnt")).unwrap();
+    system("cp", &[env!("CARGO_BIN_EXE_treering"), text(&world.path("treering"))]);
+    system("chmod", &["-R", "a+rX", text(&world.repository())]);
+    system("chmod", &["755", text(world.directory())]);
+    system("chown", &["65534", text(&world.path("mnt"))]);
+    let mounted = Mounted::take_over(world.path("mnt"));
+    let user = |command: &str| {
+        let id = ["--reuid", "65534", "--regid", "65534", "--clear-groups", "sh", "-c", command];
+        let mut run = Command::new("setpriv");
+        run.args(id).env("TREERING_REPOSITORY", world.repository()).current_dir(world.directory());
+        let output = run.output().unwrap();
+        (output.status.success(), String::from_utf8(output.stdout).unwrap())
+    };
+    assert!(user("./treering mount mnt").0);
+    let read = |path: &str| user(&format!("cat mnt/home/latest/{path}"));
+    assert_eq!(read("a"), (true, "first".to_owned()));
+    assert_eq!(read("sub/b"), (true, "second".to_owned()));
+    assert_eq!(read("own"), (true, "own".to_owned()));
+    for path in ["of-root", "own-unreadable", "closed/file"] {
+        assert_eq!(read(path), (false, String::new()), "{path}");
+    }
+    assert_eq!(user("stat -c '%U %a' mnt/home/latest/of-root"), (true, "root 600\n".to_owned()));
+    assert!(!user("touch mnt/home/latest/own").0 && !user("rm -f mnt/home/latest/own").0);
+    assert!(user("./treering unmount mnt").0);
+    drop(mounted);
 }

@@ -34,6 +34,12 @@ impl From<&Error> for Errno {
     }
 }
 
+impl From<Error> for Errno {
+    fn from(error: Error) -> Self {
+        Self::from(&error)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,15 +6,15 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use treering_engine::{Repository, StreamId};
+use treering_engine::Repository;
 
 use crate::answers::{Attributes, DirectoryEntry, NAME_LIFETIME, Owner, Room, UNLIMITED};
 use crate::catalogue::Catalogue;
 use crate::errno::Errno;
 use crate::handle::{DirectoryHandle, FileHandle, HandleId, Handles, NamesHandle, OpenFile};
 use crate::images::Images;
-use crate::inode::{ImageInfo, Ino, InodeTable};
-use crate::namespace::{Child, FileKind, Node, Revisions, Streams, Tags};
+use crate::inode::{Ino, InodeTable, RevisionInfo};
+use crate::namespace::{Child, FileKind, Node};
 use crate::readahead::ReadAhead;
 use crate::tree::{Place, TreeFs, Trees};
 
@@ -75,7 +75,7 @@ impl FileSystem {
         let directory = self.node(parent)?;
         // A name that is not UTF-8 is none of ours.
         let name = std::str::from_utf8(name).map_err(|_| Errno::NotFound)?;
-        let node = self.find(&directory, name)?.ok_or(Errno::NotFound)?;
+        let node = self.catalogue.find(&directory, name)?.ok_or(Errno::NotFound)?;
         self.acquire(&node)
     }
 
@@ -94,12 +94,12 @@ impl FileSystem {
 
     /// The attributes of an inode.
     pub fn attributes(&self, ino: Ino) -> Result<Attributes, Errno> {
-        if let Some(place) = self.place_in_tree(ino)? {
+        if let Some(place) = TreeFs::entry_place(ino) {
             return self.trees.attributes(&place);
         }
         let node = self.node(ino)?;
-        let image = self.image_info(&node)?;
-        Ok(self.attributes_of(&node, ino, image.as_deref()))
+        let info = self.revision_info(&node)?;
+        Ok(self.attributes_of(&node, ino, info.as_deref()))
     }
 
     /// Where a symbolic link leads.
@@ -110,19 +110,19 @@ impl FileSystem {
         let node = self.node(ino)?;
         match node.stream().filter(|_| node.kind() == FileKind::Symlink) {
             None => Err(Errno::Invalid),
-            Some(stream) => self.link_target(stream, &node).map(String::into_bytes),
+            Some(stream) => self.catalogue.link_target(stream, &node).map(String::into_bytes),
         }
     }
 
     /// The value of an extended attribute. Only what lies in trees has any.
     pub fn extended_attribute(&self, ino: Ino, name: &[u8]) -> Result<Vec<u8>, Errno> {
-        let place = self.place_in_tree(ino)?.ok_or(Errno::NoAttribute)?;
+        let place = self.extended_place(ino)?.ok_or(Errno::NoAttribute)?;
         self.trees.attribute(&place, name)
     }
 
     /// The names of all extended attributes, a byte 0 behind each.
     pub fn extended_attribute_names(&self, ino: Ino) -> Result<Vec<u8>, Errno> {
-        match self.place_in_tree(ino)? {
+        match self.extended_place(ino)? {
             Some(place) => self.trees.attribute_names(&place),
             None => Ok(Vec::new()),
         }
@@ -150,11 +150,10 @@ impl FileSystem {
     /// [`Errno::Unreadable`] if any of the range can't be read intact; nothing in `buffer` counts then.
     pub fn read(&self, handle: HandleId, offset: u64, buffer: &mut [u8]) -> Result<usize, Errno> {
         let file = self.files.get(handle)?;
-        if let (Some(read_ahead), OpenFile::Image(image)) = (self.read_ahead.get(), &file.file) {
-            let next = file.observe(offset, buffer.len() as u64);
-            if let Some(range) = next {
-                read_ahead.load(image, range);
-            }
+        if let Some(read_ahead) = self.read_ahead.get()
+            && let Some(range) = file.observe(offset, buffer.len() as u64)
+        {
+            read_ahead.load(&file.file, range);
         }
         file.file.read(offset, buffer)
     }
@@ -211,7 +210,7 @@ impl FileSystem {
             DirectoryHandle::Tree(listing) => return self.trees.list(listing, offset, add),
             DirectoryHandle::Names(directory) => directory,
         };
-        let list = directory.list(offset == 0, || self.list(&directory.node))?;
+        let list = directory.list(offset == 0, || self.catalogue.list(&directory.node))?;
         for (child, next_offset) in from_offset(&list, offset) {
             let entry = DirectoryEntry {
                 ino: self.inodes.number(&child.node),
@@ -229,7 +228,7 @@ impl FileSystem {
     /// Does the same with all attributes, and counts a lookup of each entry but `.` and `..`.
     ///
     /// The kernel asks for the beginning of a directory in this way also when only names are wanted, so this stops
-    /// before the first image; it goes on there if it is asked for more, which means that attributes are wanted.
+    /// before the first revision; it goes on there if it is asked for more, which means that attributes are wanted.
     pub fn read_directory_plus(
         &self,
         handle: HandleId,
@@ -241,9 +240,9 @@ impl FileSystem {
             DirectoryHandle::Tree(listing) => return self.trees.list_plus(listing, offset, add),
             DirectoryHandle::Names(directory) => directory,
         };
-        let list = directory.list(offset == 0, || self.list(&directory.node))?;
+        let list = directory.list(offset == 0, || self.catalogue.list(&directory.node))?;
         for (index, (child, next_offset)) in from_offset(&list, offset).enumerate() {
-            let costs = child.node.is_revision() && self.inodes.image(&child.node).is_none();
+            let costs = child.node.is_revision() && self.inodes.info(&child.node).is_none();
             if costs && index > 0 && offset == 0 {
                 break;
             }
@@ -274,59 +273,26 @@ impl FileSystem {
         })
     }
 
+    /// The same, but none for the root of a tree that has no extended attributes, which is known without opening it.
+    fn extended_place(&self, ino: Ino) -> Result<Option<Place>, Errno> {
+        let place = self.place_in_tree(ino)?;
+        if let Some(Place::Root(..)) = place
+            && let Some(RevisionInfo::Tree(root)) = self.revision_info(&self.node(ino)?)?.as_deref()
+        {
+            return Ok(place.filter(|_| root.is_extended));
+        }
+        Ok(place)
+    }
+
     fn node(&self, ino: Ino) -> Result<Node, Errno> {
         self.inodes.node(ino).ok_or(Errno::NotFound)
     }
 
-    /// What a name in a directory leads to.
-    fn find(&self, directory: &Node, name: &str) -> Result<Option<Node>, Errno> {
-        let Some(stream) = directory.stream() else { return Ok(self.streams()?.lookup(name)) };
-        let revisions = self.revisions(stream)?;
-        match directory {
-            Node::Stream(_) => Ok(revisions.lookup(name)),
-            Node::ById(_) => Ok(revisions.lookup_id(name)),
-            Node::ByTag(_) => Ok(self.tags(stream)?.lookup(name, &revisions)),
-            Node::Tag(_, tag) => Ok(self.tags(stream)?.lookup_link(tag, name, &revisions)),
-            _ => Err(Errno::NotADirectory),
-        }
-    }
-
-    /// What a directory holds, with `.` and `..`.
-    fn list(&self, directory: &Node) -> Result<Vec<Child>, Errno> {
-        let mut list = vec![
-            Child { name: ".".to_owned(), node: directory.clone() },
-            Child { name: "..".to_owned(), node: directory.parent() },
-        ];
-        let Some(stream) = directory.stream() else {
-            list.extend(self.streams()?.list());
-            return Ok(list);
-        };
-        let revisions = self.revisions(stream)?;
-        list.extend(match directory {
-            Node::Stream(_) => revisions.list(),
-            Node::ById(_) => revisions.list_ids(),
-            Node::ByTag(_) => self.tags(stream)?.list(&revisions),
-            Node::Tag(_, tag) => self.tags(stream)?.list_links(tag, &revisions),
-            _ => return Err(Errno::NotADirectory),
-        });
-        Ok(list)
-    }
-
-    fn link_target(&self, stream: StreamId, link: &Node) -> Result<String, Errno> {
-        self.revisions(stream)?.target(link).ok_or(Errno::NotFound)
-    }
-
     /// Counts a lookup of a node.
     fn acquire(&self, node: &Node) -> Result<Attributes, Errno> {
-        if let Node::Tree(stream, revision) = node {
-            let place = Place::Root(*stream, *revision, self.inodes.number(node));
-            let attributes = self.trees.attributes(&place)?;
-            let ino = self.inodes.acquire(node, None);
-            return Ok(Attributes { ino, ..attributes });
-        }
-        let image = self.image_info(node)?;
-        let ino = self.inodes.acquire(node, image.clone());
-        Ok(self.attributes_of(node, ino, image.as_deref()))
+        let info = self.revision_info(node)?;
+        let ino = self.inodes.acquire(node, info.clone());
+        Ok(self.attributes_of(node, ino, info.as_deref()))
     }
 
     /// The attributes of a listed entry, with a lookup counted where one counts.
@@ -350,12 +316,18 @@ impl FileSystem {
         }
     }
 
-    fn attributes_of(&self, node: &Node, ino: Ino, image: Option<&ImageInfo>) -> Attributes {
+    fn attributes_of(&self, node: &Node, ino: Ino, info: Option<&RevisionInfo>) -> Attributes {
         let kind = node.kind();
+        let image = match info {
+            Some(RevisionInfo::Tree(root)) => return Attributes { ino, ..root.attributes },
+            Some(RevisionInfo::Image(image)) => Some(image),
+            None => None,
+        };
         let changed = || self.catalogue.changed(node.stream());
         let modified = image.map_or_else(changed, |image| image.modified);
-        let target_len =
-            || node.stream().and_then(|stream| self.link_target(stream, node).ok()).map(|t| t.len());
+        let target_len = || {
+            node.stream().and_then(|stream| self.catalogue.link_target(stream, node).ok()).map(|t| t.len())
+        };
         Attributes {
             ino,
             kind,
@@ -380,25 +352,19 @@ impl FileSystem {
         }
     }
 
-    /// What is told of an image: from memory while the kernel holds it, else from its record. `None` for others.
-    fn image_info(&self, node: &Node) -> Result<Option<Arc<ImageInfo>>, Errno> {
-        let Node::Image(stream, revision) = node else { return Ok(None) };
-        if let Some(known) = self.inodes.image(node) {
+    /// What is told of a revision: from memory while the kernel holds it, else from what is stored. `None` for others.
+    fn revision_info(&self, node: &Node) -> Result<Option<Arc<RevisionInfo>>, Errno> {
+        if let Some(known) = self.inodes.info(node) {
             return Ok(Some(known));
         }
-        self.images.info(*stream, *revision).map(|info| Some(Arc::new(info)))
-    }
-
-    fn streams(&self) -> Result<Arc<Streams>, Errno> {
-        self.catalogue.streams().map_err(|error| Errno::from(&error))
-    }
-
-    fn revisions(&self, stream: StreamId) -> Result<Arc<Revisions>, Errno> {
-        self.catalogue.revisions(stream).map_err(|error| Errno::from(&error))
-    }
-
-    fn tags(&self, stream: StreamId) -> Result<Arc<Tags>, Errno> {
-        self.catalogue.tags(stream).map_err(|error| Errno::from(&error))
+        let info = match node {
+            Node::Image(stream, revision) => RevisionInfo::Image(self.images.info(*stream, *revision)?),
+            Node::Tree(stream, revision) => {
+                RevisionInfo::Tree(self.trees.root_info(*stream, *revision, self.inodes.number(node))?)
+            }
+            _ => return Ok(None),
+        };
+        Ok(Some(Arc::new(info)))
     }
 }
 

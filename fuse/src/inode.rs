@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use treering_engine::RepositoryId;
 
+use crate::answers::Attributes;
 use crate::namespace::Node;
 
 /// An inode number.
@@ -49,10 +50,25 @@ pub(crate) struct ImageInfo {
     pub(crate) modified: SystemTime,
 }
 
+/// What is told of a revision that the kernel holds, without opening it.
+#[derive(Debug)]
+pub(crate) enum RevisionInfo {
+    Image(ImageInfo),
+    Tree(RootInfo),
+}
+
+/// What is told of the root of a tree without opening it.
+#[derive(Debug)]
+pub(crate) struct RootInfo {
+    pub(crate) attributes: Attributes,
+    /// Whether it has extended attributes; `ls` asks each directory for them.
+    pub(crate) is_extended: bool,
+}
+
 struct Held {
     node: Node,
     lookup_count: u64,
-    image: Option<Arc<ImageInfo>>,
+    info: Option<Arc<RevisionInfo>>,
 }
 
 pub(crate) struct InodeTable {
@@ -83,20 +99,17 @@ impl InodeTable {
         self.number_in(&self.lock(), node)
     }
 
-    /// Counts one more lookup of a node, and gives its number. What is told of an image is kept with it.
-    pub(crate) fn acquire(&self, node: &Node, image: Option<Arc<ImageInfo>>) -> Ino {
+    /// Counts one more lookup of a node, and gives its number. What is told of a revision is kept with it.
+    pub(crate) fn acquire(&self, node: &Node, info: Option<Arc<RevisionInfo>>) -> Ino {
         let mut state = self.lock();
         let ino = self.number_in(&state, node);
         if *node == Node::Root {
             return ino;
         }
-        let held = state.held.entry(ino).or_insert_with(|| Held {
-            node: node.clone(),
-            lookup_count: 0,
-            image: None,
-        });
+        let held =
+            state.held.entry(ino).or_insert_with(|| Held { node: node.clone(), lookup_count: 0, info: None });
         held.lookup_count += 1;
-        held.image = held.image.take().or(image);
+        held.info = held.info.take().or(info);
         state.numbers.entry(node.clone()).or_insert(ino);
         ino
     }
@@ -121,10 +134,10 @@ impl InodeTable {
         }
     }
 
-    /// What is known of an image that the kernel holds.
-    pub(crate) fn image(&self, node: &Node) -> Option<Arc<ImageInfo>> {
+    /// What is known of a revision that the kernel holds.
+    pub(crate) fn info(&self, node: &Node) -> Option<Arc<RevisionInfo>> {
         let state = self.lock();
-        state.held.get(state.numbers.get(node)?)?.image.clone()
+        state.held.get(state.numbers.get(node)?)?.info.clone()
     }
 
     /// How many inodes the kernel holds.
@@ -237,7 +250,7 @@ mod tests {
         let (node, other) = (Node::Stream(StreamId::random()), Node::Stream(StreamId::random()));
         let place = probe(table.hash(&node), |_| false);
         // As if the other had the same hash.
-        table.lock().held.insert(place, Held { node: other.clone(), lookup_count: 1, image: None });
+        table.lock().held.insert(place, Held { node: other.clone(), lookup_count: 1, info: None });
         table.lock().numbers.insert(other, place);
         let beside = table.acquire(&node, None);
         assert_eq!(beside.0, place.0 + 1);

@@ -33,6 +33,7 @@ mod images;
 mod inode;
 mod mountinfo;
 mod mountpoint;
+mod names;
 mod namespace;
 mod readahead;
 mod reports;

@@ -8,6 +8,9 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use treering_engine::FileReader;
+
+use crate::handle::OpenFile;
 use crate::image::OpenImage;
 
 /// A reader counts as sequential after so many bytes.
@@ -53,10 +56,29 @@ impl Detector {
     }
 }
 
-/// A chunk to load.
-struct Job {
-    image: Arc<OpenImage>,
-    chunk_index: u64,
+/// What is loaded of a file of a tree in one piece: its chunks have no fixed size, and several threads load pieces.
+const PIECE_BYTES: u64 = 512 << 10;
+
+/// Something to load.
+enum Job {
+    /// A chunk of an image.
+    Chunk(Arc<OpenImage>, u64),
+    /// The chunks in a range of a file.
+    Piece(FileReader, Range<u64>),
+}
+
+impl Job {
+    fn run(self) {
+        match self {
+            Self::Chunk(image, index) => image.prefetch(index),
+            Self::Piece(file, range) => {
+                let mut next = Some(range.start);
+                while let Some(at) = next.filter(|&at| at < range.end) {
+                    next = file.prefetch(at);
+                }
+            }
+        }
+    }
 }
 
 /// The threads. They end when this is dropped.
@@ -72,22 +94,42 @@ impl ReadAhead {
         let (jobs, queue) = bounded(QUEUE_LEN);
         for index in 0..threads.max(1) {
             let queue: Receiver<Job> = queue.clone();
-            let work = move || queue.iter().for_each(|job| job.image.prefetch(job.chunk_index));
+            let work = move || queue.iter().for_each(Job::run);
             std::thread::Builder::new().name(format!("treering-ahead-{index}")).spawn(work)?;
         }
         Ok(Self { jobs })
     }
 
     /// Asks for the chunks of a range; what is too much now is left out.
-    pub(crate) fn load(&self, image: &Arc<OpenImage>, range: Range<u64>) {
-        let chunk_size = image.chunk_size();
-        let end = range.end.min(image.size()).div_ceil(chunk_size);
-        for chunk_index in range.start.div_ceil(chunk_size)..end {
-            if self.jobs.try_send(Job { image: Arc::clone(image), chunk_index }).is_err() {
-                return;
+    pub(crate) fn load(&self, file: &OpenFile, range: Range<u64>) {
+        match file {
+            OpenFile::Image(image) => {
+                let chunk_size = image.chunk_size();
+                let end = range.end.min(image.size()).div_ceil(chunk_size);
+                let indexes = range.start.div_ceil(chunk_size)..end;
+                self.send(indexes.map(|index| Job::Chunk(Arc::clone(image), index)));
+            }
+            OpenFile::Entry(entry) => {
+                let file = entry.reader();
+                self.send(pieces(range, file.size()).map(|piece| Job::Piece(file.clone(), piece)));
             }
         }
     }
+
+    fn send(&self, mut jobs: impl Iterator<Item = Job>) {
+        let _ = jobs.try_for_each(|job| self.jobs.try_send(job));
+    }
+}
+
+/// Cuts a range of a file of this size into pieces.
+fn pieces(range: Range<u64>, size: u64) -> impl Iterator<Item = Range<u64>> {
+    let end = range.end.min(size);
+    let mut start = range.start;
+    std::iter::from_fn(move || {
+        let piece = start..end.min(start.saturating_add(PIECE_BYTES));
+        start = piece.end;
+        (!piece.is_empty()).then_some(piece)
+    })
 }
 
 #[cfg(test)]
@@ -126,6 +168,16 @@ mod tests {
             let offset = index.wrapping_mul(0x9e37_79b9_7f4a_7c15) % (1 << 40);
             assert_eq!(detector.observe(offset, 4096), None);
         }
+    }
+
+    #[test]
+    fn a_range_is_cut_into_pieces_up_to_the_end_of_the_file() {
+        let cut = |range, size| pieces(range, size).map(|piece| (piece.start, piece.end)).collect::<Vec<_>>();
+        assert_eq!(cut(5..5, 100), []);
+        assert_eq!(cut(5..200, 100), [(5, 100)]);
+        assert_eq!(cut(200..300, 100), []);
+        let two = 2 * PIECE_BYTES;
+        assert_eq!(cut(1..u64::MAX, two), [(1, PIECE_BYTES + 1), (PIECE_BYTES + 1, two)]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What was logged of damage: one line for each piece until it is read well again, whoever asks for it and how often.
 
-use std::collections::{HashMap, HashSet};
-use std::ops::RangeInclusive;
+use std::collections::HashMap;
+use std::ops::{Range, RangeInclusive};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -23,9 +23,14 @@ pub(crate) enum Piece {
     Map,
     /// One of its chunks, by its index.
     Chunk(u64),
-    /// An entry of a tree.
+    /// An entry of a tree, or its extended attributes.
     Entry(Ino),
+    /// The content of a file of a tree: one line for all of it, however it is read.
+    Content(Ino),
 }
+
+/// The range of a piece that is read as a whole.
+const WHOLE: Range<u64> = 0..u64::MAX;
 
 /// The pieces of which a line was logged.
 #[derive(Default)]
@@ -38,15 +43,39 @@ pub(crate) struct Reports {
 /// What was logged of one revision.
 #[derive(Default)]
 struct Logged {
-    /// Pieces that were damaged when they were last asked for.
-    pieces: HashSet<Piece>,
+    /// Pieces that were damaged when they were last asked for, and in which range of each a damaged place lies.
+    pieces: HashMap<Piece, Range<u64>>,
     /// Lines of all, also of pieces that were read well since.
     line_count: usize,
 }
 
 impl Logged {
     fn is_settled(&self, piece: Piece) -> bool {
-        self.line_count >= LINES_MAX || self.pieces.contains(&piece)
+        self.line_count >= LINES_MAX || self.pieces.contains_key(&piece)
+    }
+
+    /// Learns from a part that failed: the damaged place that is known may be this one.
+    fn narrow(&mut self, piece: Piece, part: &Range<u64>) {
+        if let Some(known) = self.pieces.get_mut(&piece) {
+            let both = known.start.max(part.start)..known.end.min(part.end);
+            if !both.is_empty() {
+                *known = both;
+            }
+        }
+    }
+
+    /// Learns from a part that was read well: the damaged place is not there, or not any more.
+    fn read_part_well(&mut self, piece: Piece, part: &Range<u64>) {
+        let Some(known) = self.pieces.get_mut(&piece) else { return };
+        if part.start <= known.start {
+            known.start = known.start.max(part.end);
+        }
+        if part.end >= known.end {
+            known.end = known.end.min(part.start);
+        }
+        if known.is_empty() {
+            self.pieces.remove(&piece);
+        }
     }
 }
 
@@ -59,16 +88,31 @@ impl Reports {
         piece: Piece,
         line: std::fmt::Arguments<'_>,
     ) {
+        self.report_part(revision, name, piece, WHOLE, line);
+    }
+
+    /// The same of a part of a piece: one line for the piece, until the damaged place is read well.
+    ///
+    /// The kernel asks for much at a time, and after a failure again page by page.
+    pub(crate) fn report_part(
+        &self,
+        revision: RevisionId,
+        name: &str,
+        piece: Piece,
+        part: Range<u64>,
+        line: std::fmt::Arguments<'_>,
+    ) {
         let mut all = self.lock();
         if all.len() >= REVISIONS_MAX && !all.contains_key(&revision) {
             all.clear();
         }
         let logged = all.entry(revision).or_default();
         if logged.is_settled(piece) {
+            logged.narrow(piece, &part);
             return;
         }
         self.is_used.store(true, Ordering::Relaxed);
-        logged.pieces.insert(piece);
+        logged.pieces.insert(piece, part);
         logged.line_count += 1;
         log::error!("{line}");
         if logged.line_count == LINES_MAX {
@@ -87,7 +131,17 @@ impl Reports {
             return;
         }
         if let Some(logged) = self.lock().get_mut(&revision) {
-            logged.pieces.retain(|piece| !pieces.contains(piece));
+            logged.pieces.retain(|piece, _| !pieces.contains(piece));
+        }
+    }
+
+    /// Notes that a part of a piece was read well.
+    pub(crate) fn read_part_well(&self, revision: RevisionId, piece: Piece, part: Range<u64>) {
+        if !self.is_used.load(Ordering::Relaxed) {
+            return;
+        }
+        if let Some(logged) = self.lock().get_mut(&revision) {
+            logged.read_part_well(piece, &part);
         }
     }
 
@@ -129,6 +183,28 @@ mod tests {
         let settled = |piece| reports.is_settled(revision, piece);
         assert!(settled(Piece::Record) && settled(Piece::Chunk(0)) && settled(Piece::Chunk(8)));
         assert!(!settled(Piece::Map) && !settled(Piece::Chunk(7)));
+    }
+
+    /// The kernel asks again page by page: the pages before and behind the bad one once made a line more each time.
+    #[test]
+    fn a_file_that_is_read_around_a_bad_place_has_one_line_until_that_is_mended() {
+        let (reports, revision, file) = (Reports::default(), RevisionId::random(), Piece::Content(Ino::ROOT));
+        let failed = |part| reports.report_part(revision, "a@b", file, part, format_args!("damaged"));
+        let read = |part| reports.read_part_well(revision, file, part);
+        let lines = || reports.lock()[&revision].line_count;
+        for _ in 0..3 {
+            failed(0..100);
+            (0..50).step_by(10).for_each(|at| read(at..at + 10));
+            failed(50..60);
+            (60..100).step_by(10).for_each(|at| read(at..at + 10));
+            // Another bad place is not the one that is known.
+            failed(200..300);
+            read(100..200);
+            assert_eq!(lines(), 1);
+        }
+        read(40..70);
+        failed(0..100);
+        assert_eq!(lines(), 2, "mended, it is worth another line");
     }
 
     #[test]

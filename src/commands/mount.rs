@@ -31,6 +31,7 @@ Examples:
   treering mount /mnt
   cp --sparse=auto /mnt/vm1/latest.img vm1-restored.img
   losetup --read-only --partscan --find --show /mnt/vm1/2026-11-20T10-13-20Z.img
+  cp --archive /mnt/home/latest/alice/thesis thesis-as-it-was
   treering unmount /mnt
 
 Returns when the mount answers, and stays in the background. `treering unmount`, SIGINT and SIGTERM take it off the
@@ -51,7 +52,7 @@ pub(crate) struct MountArgs {
     #[arg(long)]
     pub(super) allow_other: bool,
 
-    /// Who owns the files [default: the mounting user]
+    /// Who owns images and the mount's own directories [default: the mounting user]
     #[arg(long, value_name = "UID:GID", value_parser = parse_owner)]
     pub(super) owner: Option<Owner>,
 

@@ -23,9 +23,19 @@ impl OpenEntry {
 
     /// Fills `buffer` from `offset` on, short only at the end. All of it is verified, or none counts.
     pub(crate) fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, Errno> {
-        let read = self.reader.read_at(offset, buffer).map_err(|error| self.tree.report(self.ino, &error))?;
-        self.tree.read_well(self.ino);
-        Ok(read)
+        let end = offset.saturating_add(buffer.len() as u64).min(self.reader.size());
+        match self.reader.read_at(offset, buffer) {
+            Ok(length) => {
+                self.tree.read_well(self.ino, offset..end);
+                Ok(length)
+            }
+            Err(error) => Err(self.tree.report_content(self.ino, offset..end, &error)),
+        }
+    }
+
+    /// What reads it, for who loads chunks ahead.
+    pub(crate) fn reader(&self) -> &FileReader {
+        &self.reader
     }
 
     /// The first byte from `offset` on that is data, as SEEK_DATA wants it.

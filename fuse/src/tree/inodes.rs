@@ -1,8 +1,10 @@
 //! The entries that the kernel holds, and their numbers.
 //!
-//! A number is a keyed hash of the parent's number and the name, or of what hard links have in common, so it needs no
-//! table; numbers of entries have the highest bit, by which they are told from all others. What is kept of an entry that
-//! the kernel holds is where it is stored: there may be millions.
+//! A number is a keyed hash of the parent's number and the leaf that has the entry, and from there on its number in the
+//! leaf; or a keyed hash of what hard links have in common. So it needs no table, and who reads files in the order of
+//! their numbers, as `cp` and `find` do, reads them in the order in which they are stored. Numbers of entries have the
+//! highest bit, by which they are told from all others. What is kept of an entry that the kernel holds is where it is
+//! stored: there may be millions.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slots;
@@ -110,6 +112,7 @@ impl TreeInodes {
         slot.lookup_count = slot.lookup_count.saturating_sub(u32::try_from(lookup_count).unwrap_or(u32::MAX));
         if slot.lookup_count == 0 {
             state.slots.remove(&ino);
+            state.give_back();
         }
     }
 
@@ -124,16 +127,19 @@ impl TreeInodes {
 
     fn hash(&self, found: &Found<'_>) -> Ino {
         let mut hasher = blake3::Hasher::new_keyed(&self.key);
-        let Entry { name, metadata, .. } = found.entry;
-        if is_linked(found.entry) {
+        let metadata = &found.entry.metadata;
+        let number_in_leaf = if is_linked(found.entry) {
             hasher.update(b"link").update(&found.tree.root.get().to_le_bytes());
             hasher.update(&metadata.mount.to_le_bytes()).update(&metadata.inode.to_le_bytes());
+            0
         } else {
-            hasher.update(b"name").update(&found.parent.get().to_le_bytes()).update(name.as_bytes());
-        }
-        let mut number = [0; 8];
-        hasher.finalize_xof().fill(&mut number);
-        Ino::of_entry(u64::from_le_bytes(number))
+            hasher.update(b"leaf").update(&found.parent.get().to_le_bytes());
+            hasher.update(found.place.leaf.as_bytes());
+            found.place.index
+        };
+        let mut first = [0; 8];
+        hasher.finalize_xof().fill(&mut first);
+        Ino::of_entry(u64::from_le_bytes(first).wrapping_add(number_in_leaf.into()))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -155,6 +161,14 @@ impl State {
         self.recent.push(Arc::clone(&of));
         of
     }
+
+    /// Gives memory back when most of the entries have been forgotten.
+    fn give_back(&mut self) {
+        const WORTH_IT: usize = 1 << 16;
+        if self.slots.capacity() > WORTH_IT && self.slots.len() < self.slots.capacity() / 8 {
+            self.slots.shrink_to(self.slots.len() * 2);
+        }
+    }
 }
 
 /// Whether the entry of a slot is the one that was found, or another name of the same inode.
@@ -166,9 +180,18 @@ fn is_own(slot: &Slot, found: &Found<'_>, read: Read<'_>) -> bool {
     if !is_linked(found.entry) || held.of.tree.root != found.tree.root {
         return false;
     }
-    let identity = |entry: &Entry| (entry.metadata.mount, entry.metadata.inode);
     // What can't be read just now has the same hash: that it is another one is next to impossible.
-    read(&held.place).is_none_or(|other| is_linked(&other) && identity(&other) == identity(found.entry))
+    read(&held.place).is_none_or(|other| is_same_inode(&other, found.entry))
+}
+
+/// Whether two entries are names of one inode. Names that claim so and differ in anything, as of a file that was changed
+/// between them, are files of their own: no name may show what is stored under another.
+fn is_same_inode(one: &Entry, other: &Entry) -> bool {
+    is_linked(one)
+        && is_linked(other)
+        && one.metadata == other.metadata
+        && one.content == other.content
+        && one.attributes == other.attributes
 }
 
 /// Whether an entry shares its inode with others: a hostile tree may say so of directories.
@@ -230,6 +253,43 @@ mod tests {
         assert_ne!(world.acquire(2, 0), in_one[0], "the same name in another directory is another file");
         assert_eq!(world.acquire(2, 3), in_one[2], "another name, wherever it is, is not");
         assert_eq!(world.inodes.held_count(), 5);
+    }
+
+    /// Each name once showed what was stored under the one that was looked up first.
+    #[test]
+    fn names_that_claim_one_inode_and_differ_are_files_of_their_own() {
+        let of_size = |name, length| {
+            let chunk = ObjectId::from_bytes([9; 32]);
+            let content = EntryContent::File(FileData::Slice { chunk, offset: 0, length });
+            Entry { content, ..entry(name, 3, true) }
+        };
+        let world = World::new(vec![of_size("before", 5), of_size("after", 6), of_size("also-after", 6)]);
+        let before = world.acquire(1, 0);
+        let after = world.acquire(1, 1);
+        assert_ne!(before, after);
+        assert_eq!(world.acquire(2, 2), after);
+        assert_eq!(world.acquire(1, 0), before);
+        assert_eq!(world.inodes.held(after).unwrap().place.index, 1);
+    }
+
+    #[test]
+    fn numbers_ascend_with_the_places_in_a_leaf() {
+        let world = World::new((0..50).map(|index| entry(&format!("{index:02}"), index, false)).collect());
+        let numbers: Vec<u64> = (0..50).map(|index| world.acquire(1, index).get()).collect();
+        assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "{numbers:?}");
+    }
+
+    #[test]
+    fn memory_of_what_was_forgotten_is_given_back() {
+        const COUNT: usize = 200_000;
+        let world = World::new((0..COUNT as u64).map(|index| entry("a", index, false)).collect());
+        let numbers: Vec<Ino> = (0..COUNT).map(|index| world.acquire(1, index)).collect();
+        let kept = numbers[COUNT / 2];
+        for ino in numbers.into_iter().filter(|ino| *ino != kept) {
+            world.inodes.release(ino, 1);
+        }
+        assert_eq!(world.inodes.held(kept).unwrap().place.index, COUNT as u32 / 2);
+        assert!(world.inodes.lock().slots.capacity() < COUNT / 2);
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub(crate) use open::{OpenTree, Trees};
 
 use crate::answers::{Attributes, Owner, UNLIMITED};
 use crate::errno::Errno;
-use crate::inode::Ino;
+use crate::inode::{Ino, RootInfo};
 use crate::namespace::FileKind;
 
 /// Something in a tree that the kernel names: the directory of a revision, or an entry below it.
@@ -88,6 +88,19 @@ impl TreeFs {
     fn number(&self, tree: &OpenTree, parent: Ino, place: EntryPlace, entry: &Entry) -> Ino {
         let found = Found { tree: &tree.key, parent, place, entry };
         self.inodes.number(&found, &|place| tree.reader.entry_at(place).ok())
+    }
+
+    /// What is told of the root of a revision. Leaves no tree open: a stream that is listed may have thousands.
+    pub(crate) fn root_info(
+        &self,
+        stream: StreamId,
+        revision: RevisionId,
+        ino: Ino,
+    ) -> Result<RootInfo, Errno> {
+        let tree = self.trees.look_at(stream, revision, ino)?;
+        let root = tree.reader.root();
+        let is_extended = root.attributes != treering_engine::Attributes::None;
+        Ok(RootInfo { attributes: attributes_of(root, ino), is_extended })
     }
 
     /// The attributes of the root of a revision, or of an entry.
@@ -171,7 +184,7 @@ impl TreeFs {
     fn entry(&self, place: &Place) -> Result<(Arc<OpenTree>, Entry), Errno> {
         match place {
             Place::Root(stream, revision, ino) => {
-                let tree = self.trees.open(*stream, *revision, *ino)?;
+                let tree = self.trees.look_at(*stream, *revision, *ino)?;
                 let root = tree.reader.root().clone();
                 Ok((tree, root))
             }

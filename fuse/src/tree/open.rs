@@ -1,6 +1,7 @@
 //! Opens the trees of revisions, and lets go of those that nobody has used for a while, so that gc may have them.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -40,9 +41,16 @@ impl OpenTree {
         Errno::Unreadable
     }
 
-    /// Notes that an entry was read well.
-    pub(super) fn read_well(&self, ino: Ino) {
-        self.reports.read_well(self.key.revision, Piece::Entry(ino)..=Piece::Entry(ino));
+    /// Logs once that something of a file's content can't be read.
+    pub(super) fn report_content(&self, ino: Ino, part: Range<u64>, error: &Error) -> Errno {
+        let line = format_args!("{}: {error}", self.name);
+        self.reports.report_part(self.key.revision, &self.name, Piece::Content(ino), part, line);
+        Errno::Unreadable
+    }
+
+    /// Notes that a part of a file's content was read well.
+    pub(super) fn read_well(&self, ino: Ino, part: Range<u64>) {
+        self.reports.read_part_well(self.key.revision, Piece::Content(ino), part);
     }
 }
 
@@ -78,9 +86,7 @@ impl Trees {
         if let Some(tree) = self.known(revision) {
             return Ok(tree);
         }
-        let (name, reader) = self.images.open_tree(stream, revision)?;
-        let key = Arc::new(TreeKey { stream, revision, root });
-        let tree = Arc::new(OpenTree { key, reader, name, reports: self.images.reports() });
+        let tree = self.open_anew(stream, revision, root)?;
         // Another thread may have been faster.
         if let Some(tree) = self.known(revision) {
             return Ok(tree);
@@ -94,6 +100,22 @@ impl Trees {
             self.start_janitor();
         }
         Ok(tree)
+    }
+
+    /// The same to look at its root alone: it does not stay open for that.
+    pub(super) fn look_at(
+        &self,
+        stream: StreamId,
+        revision: RevisionId,
+        root: Ino,
+    ) -> Result<Arc<OpenTree>, Errno> {
+        self.known(revision).map_or_else(|| self.open_anew(stream, revision, root), Ok)
+    }
+
+    fn open_anew(&self, stream: StreamId, revision: RevisionId, root: Ino) -> Result<Arc<OpenTree>, Errno> {
+        let (name, reader) = self.images.open_tree(stream, revision)?;
+        let key = Arc::new(TreeKey { stream, revision, root });
+        Ok(Arc::new(OpenTree { key, reader, name, reports: self.images.reports() }))
     }
 
     fn known(&self, revision: RevisionId) -> Option<Arc<OpenTree>> {
@@ -128,13 +150,13 @@ impl Trees {
                 idle.push(kept.held.take());
             }
         }
-        // What is open in a handle is found again.
-        open.retain(|_, kept| kept.held.is_some() || kept.tree.strong_count() > 1);
-        let is_any_left = !open.is_empty();
         drop(open);
-        // After the lock: a pin is a file that is removed.
+        // Not under the lock: a pin is a file that is removed.
         drop(idle);
-        is_any_left
+        let mut open = self.lock();
+        // What is open in a handle is found again, however long that lasts.
+        open.retain(|_, kept| kept.tree.strong_count() > 0);
+        !open.is_empty()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<RevisionId, Kept>> {

@@ -15,7 +15,9 @@ use std::time::{Duration, Instant};
 use rustix::fs::{SeekFrom, seek};
 use rustix::io::Errno;
 use treering_engine::operations::backup::{BackupOptions, backup};
-use treering_engine::{CreateOptions, FileSource, Record, Repository, SilentMonitor, Source};
+use treering_engine::{
+    CreateOptions, FileSource, Record, Repository, SilentMonitor, Source, TreeOptions, TreeSource,
+};
 use treering_fuse::{Mount, MountOptions};
 
 /// A generator of numbers that is the same in every run.
@@ -112,8 +114,18 @@ impl Fixture {
         std::fs::read(self.image()).unwrap()
     }
 
+    /// Backs up the directory `tree`.
+    pub(crate) fn back_up_tree(&self, stream: &str) -> Record {
+        let source = TreeSource::open(&self.path("tree"), TreeOptions::default()).unwrap();
+        self.back_up_source(Source::Tree(Box::new(source)), stream, &[])
+    }
+
     pub(crate) fn back_up(&self, stream: &str, tags: &[&str]) -> Record {
         let source = Source::Image(Box::new(FileSource::open(&self.image()).unwrap()));
+        self.back_up_source(source, stream, tags)
+    }
+
+    fn back_up_source(&self, source: Source, stream: &str, tags: &[&str]) -> Record {
         let options = BackupOptions {
             stream: stream.to_owned(),
             tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
