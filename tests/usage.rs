@@ -45,7 +45,7 @@ fn the_help_of_every_command_has_examples() {
     for command in COMMANDS {
         let help = world.ok(&[command, "--help"]).text();
         assert!(help.contains("Examples:") && help.contains(&format!("treering {command}")), "{help}");
-        for absent in ["--encrypt", "--path", "--working-copies", "--check", "internal"] {
+        for absent in ["--encrypt", "--working-copies", "--check", "internal"] {
             assert!(!help.contains(absent), "{command}: {absent}");
         }
     }
