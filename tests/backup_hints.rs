@@ -213,3 +213,11 @@ fn a_grown_image_is_read_behind_the_old_end_whatever_hints_say() {
     world.json(&HINTED);
     world.assert_same("vm1", &image);
 }
+
+#[test]
+fn hints_without_end_are_refused() {
+    let world = World::new();
+    world.small_image("vm1.img");
+    world.backup("vm1.img", "vm1");
+    world.fails(1, &["backup", "vm1.img", "vm1", "--hints", "/dev/zero"], &["longer than", "--whole-object"]);
+}

@@ -128,3 +128,24 @@ fn a_failing_source_leaves_no_revision(fault: Fault, reason: &str) {
     assert_eq!(world.json(&["list"])["revisions"], serde_json::json!([]));
     assert_eq!(world.json(&["status"])["repository"]["leftovers"]["files"], 0);
 }
+
+/// Linux gives a mapped page that is dirty no new time when it is written again: what was written after the backup had
+/// read it was never seen.
+#[test]
+#[expect(unsafe_code, reason = "a mapping that others may change is what is to be tested")]
+fn what_is_written_through_a_mapping_after_it_was_read_is_read_again() {
+    let world = World::new();
+    let path = world.small_image("vm1.img");
+    settle();
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
+    // SAFETY: nobody but this test has the file, and it keeps its size.
+    let mut mapped = unsafe { memmap2::MmapMut::map_mut(&file) }.unwrap();
+    mapped[5000..5003].copy_from_slice(b"AAA");
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    world.backup("vm1.img", "vm1");
+    mapped[5000..5003].copy_from_slice(b"BBB");
+    drop(mapped);
+    settle();
+    world.backup("vm1.img", "vm1");
+    world.assert_same("vm1", &path);
+}

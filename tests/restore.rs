@@ -311,3 +311,18 @@ impl Drop for Bound {
         system("umount", &[&self.0]);
     }
 }
+
+/// It once destroyed the repository.
+#[test]
+fn a_hard_link_to_a_file_of_the_repository_is_no_target() {
+    let world = World::new();
+    world.small_image("vm1.img");
+    world.backup("vm1.img", "vm1");
+    fs::hard_link(world.path("repo/treering-repository"), world.path("link")).unwrap();
+    for option in ["--in-place", "--overwrite"] {
+        world.fails(1, &["restore", "vm1", "link", option], &["hard link to a file of the repository"]);
+    }
+    fs::write(world.path("first"), b"").unwrap();
+    fs::hard_link(world.path("first"), world.path("second")).unwrap();
+    world.ok(&["restore", "vm1", "second", "--in-place"]);
+}

@@ -383,3 +383,29 @@ fn garbage_in_the_place_of_any_small_file_is_damage_and_stops_no_scrub() {
         }
     }
 }
+
+/// `status` told of it, and `scrub` said that all was in order.
+#[test]
+fn lost_tables_are_found() {
+    let world = World::new();
+    world.small_image("vm1.img");
+    world.backup("vm1.img", "vm1");
+    for table in world.stored_files("index") {
+        fs::remove_file(table).unwrap();
+    }
+    let said = world.run(&["scrub"]).expect_code(4).text();
+    assert!(said.contains("index tables are missing"), "{said}");
+}
+
+/// A terabyte of nothing once took minutes to be compared.
+#[test]
+fn what_is_a_hole_on_both_sides_is_not_read() {
+    let world = World::new();
+    let image = world.image("wide.img", 1 << 40, &[3, 70_000]);
+    world.backup("wide.img", "wide");
+    world.ok(&["scrub", "wide", "-s", image.to_str().unwrap()]);
+    let target = world.path("restored.img");
+    world.ok(&["restore", "wide", target.to_str().unwrap(), "--verify"]);
+    write_chunk(&image, 5_000_000, 7);
+    world.fails(4, &["scrub", "wide", "-s", image.to_str().unwrap()], &[]);
+}

@@ -48,12 +48,14 @@ fn assert_unknown(directory: &str, words: &[&str], exceptions: &[&str]) {
 }
 
 /// The layers of the engine: each knows only those before it.
-const LAYERS: [&str; 13] = [
+const LAYERS: [&str; 15] = [
     "id",
     "error",
     "extent",
     "monitor",
     "parallel",
+    "random",
+    "recent",
     "format",
     "chunker",
     "backend",

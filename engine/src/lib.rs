@@ -14,7 +14,7 @@
 //! [`Repository`] finds a revision, [`ImageReader`] walks its map or [`TreeReader`] its directories, and `store::Store`
 //! reads and verifies each object.
 //!
-//! Layers, each importing only those above it: `id`; `error`; `extent`, `monitor` and `parallel`; `format` and `chunker`
+//! Layers, each importing only those above it: `id`; `error`; `extent`, `monitor`, `parallel`, `random` and `recent`; `format` and `chunker`
 //! (pure); `backend`; `store`; `repository`; `revision` and `source`; `operations`, which never call each other. The engine is
 //! synchronous, prints nothing, and reads neither environment nor terminal. On disk, everything is as `docs/format.md`
 //! says.
@@ -28,6 +28,8 @@ mod id;
 mod monitor;
 pub mod operations;
 mod parallel;
+mod random;
+mod recent;
 mod repository;
 mod revision;
 mod source;
@@ -47,7 +49,7 @@ pub use repository::{
     Repository, Stream, StreamList, validate_label, validate_stream_name,
 };
 pub use revision::{
-    EntryRun, EntryRuns, FileCount, FileExtent, FileReader, ImageReader, StreamLabels, TreeReader,
-    split_revision,
+    EntryPlace, EntryRun, EntryRuns, FileCount, FileExtent, FileReader, ImageReader, StreamLabels,
+    TreeReader, split_revision,
 };
 pub use source::{FileSource, ImageSource, Source, TreeOptions, TreeSource};

@@ -192,9 +192,8 @@ fn a_damaged_or_lost_index_table_costs_nothing_but_time() {
             let tables = world.files("index");
             action.apply(&tables[seed as usize % tables.len()], seed);
             assert_eq!(world.read_all(), 0, "{action:?} {seed}: the packs know all that the table knew");
-            // A table that is gone is missed by nobody: the packs serve.
             let found = world.scrub();
-            assert_eq!(found.damaged_files.is_empty(), matches!(action, Action::Delete), "{action:?} {seed}");
+            assert!(!found.damaged_files.is_empty(), "{action:?} {seed}");
             assert!(found.bad.is_empty());
         }
     }

@@ -544,7 +544,9 @@ fn a_directory_in_the_place_of_a_file_is_damage() {
         make_directory(&file);
         let found = world.everything(100.0);
         let shown = file.strip_prefix(world.root()).unwrap().to_str().unwrap();
-        let files: Vec<&str> = found.damaged_files.iter().map(|(file, _)| file.as_str()).collect();
+        let files = found.damaged_files.iter().map(|(file, _)| file.as_str());
+        // With the table is lost what it named.
+        let files: Vec<&str> = files.filter(|file| *file != "index/").collect();
         assert_eq!(files, [shown], "{area}: {found:?}");
     }
 }

@@ -502,6 +502,29 @@ fn files_whose_chunks_are_lost_are_read_again() {
 }
 
 /// Without the parent's directories nothing is known of its files.
+/// Of a large file only the top of its map was asked for, and that may be in another table than its chunks.
+#[test]
+fn files_whose_chunks_are_lost_with_their_table_are_read_again() {
+    let world = World::new();
+    world.write("large", &noise(1, 3 << 20));
+    world.write("sub/small", &noise(2, 5000));
+    world.backup();
+    let files = |area: &str| files_below(&world.directory.path().join("repository").join(area));
+    let (tables, chunks) = (files("index"), files("packs/data"));
+    // The nodes alone are stored anew, and named by another table.
+    files("packs/metadata").iter().for_each(|pack| fs::remove_file(pack).unwrap());
+    world.assert_same(&world.backup());
+    assert_eq!((files("packs/data"), files("index").len()), (chunks.clone(), 2));
+    [tables, chunks].concat().iter().for_each(|file| fs::remove_file(file).unwrap());
+    let report = world.backup();
+    world.assert_same(&report);
+    let told = |words: &str| report.record.warnings.iter().any(|warning| warning.contains(words));
+    assert!(told("index tables are lost or damaged"), "{:?}", report.record.warnings);
+    // Once all is healed nothing is told any more.
+    let report = world.backup();
+    assert_eq!((report.record.warnings.as_slice(), report.record.counters.bytes_read), (&[][..], 0));
+}
+
 #[test]
 fn a_parent_that_cannot_be_read_is_not_relied_upon() {
     let world = World::new();

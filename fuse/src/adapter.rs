@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +14,9 @@ use fuser::{
     ReplyPoll, ReplyStatfs, ReplyXattr, Request,
 };
 
+use crate::answers::{Attributes, NAME_LIFETIME, Room};
 use crate::errno::Errno;
-use crate::fs::{Attributes, FileSystem, NAME_LIFETIME, Room};
+use crate::fs::FileSystem;
 use crate::handle::HandleId;
 use crate::inode::Ino;
 use crate::namespace::FileKind;
@@ -63,6 +65,8 @@ impl Filesystem for Adapter {
             InitFlags::FUSE_PARALLEL_DIROPS,
             InitFlags::FUSE_DO_READDIRPLUS,
             InitFlags::FUSE_READDIRPLUS_AUTO,
+            // The kernel heeds ACLs, and asks for each once.
+            InitFlags::FUSE_POSIX_ACL,
         ];
         for capability in wanted {
             // An old kernel does without.
@@ -74,12 +78,11 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        // A name that is not UTF-8 is none of ours.
-        let found = self.answer(|fs| fs.lookup(ino(parent), name.to_str().ok_or(Errno::NotFound)?));
+        let found = self.answer(|fs| fs.lookup(ino(parent), name.as_bytes()));
         match found {
             Ok(found) => {
-                let name_lifetime = NAME_LIFETIME.min(found.lifetime);
-                reply.entry_with_ttls(&found.lifetime, &name_lifetime, &attr(&found), Generation(0));
+                let lifetime = name_lifetime(&found);
+                reply.entry_with_ttls(&found.lifetime, &lifetime, &attr(&found), Generation(0));
             }
             Err(code) => reply.error(code),
         }
@@ -101,7 +104,7 @@ impl Filesystem for Adapter {
 
     fn readlink(&self, _request: &Request, number: INodeNo, reply: ReplyData) {
         match self.answer(|fs| fs.read_link(ino(number))) {
-            Ok(target) => reply.data(target.as_bytes()),
+            Ok(target) => reply.data(&target),
             Err(code) => reply.error(code),
         }
     }
@@ -181,8 +184,16 @@ impl Filesystem for Adapter {
     }
 
     fn opendir(&self, _request: &Request, number: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        match self.answer(|fs| fs.open_directory(ino(number))) {
-            Ok(handle) => reply.opened(FileHandle(handle.get()), FopenFlags::empty()),
+        let opened = self.answer(|fs| {
+            let handle = fs.open_directory(ino(number))?;
+            Ok((handle, fs.is_immutable(handle)))
+        });
+        match opened {
+            Ok((handle, is_immutable)) => {
+                let cached = FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE;
+                let flags = if is_immutable { cached } else { FopenFlags::empty() };
+                reply.opened(FileHandle(handle.get()), flags);
+            }
             Err(code) => reply.error(code),
         }
     }
@@ -198,7 +209,8 @@ impl Filesystem for Adapter {
         let listed = self.answer(|fs| {
             fs.read_directory(HandleId::new(handle.0), offset, &mut |entry| {
                 let number = INodeNo(entry.ino.get());
-                room(reply.add(number, entry.next_offset, file_type(entry.kind), entry.name))
+                let name = OsStr::from_bytes(entry.name);
+                room(reply.add(number, entry.next_offset, file_type(entry.kind), name))
             })
         });
         match listed {
@@ -218,9 +230,9 @@ impl Filesystem for Adapter {
         let listed = self.answer(|fs| {
             fs.read_directory_plus(HandleId::new(handle.0), offset, &mut |entry, found| {
                 let (number, found_attr) = (INodeNo(entry.ino.get()), attr(found));
-                let lifetime: Duration = NAME_LIFETIME.min(found.lifetime);
-                let next = entry.next_offset;
-                room(reply.add(number, next, entry.name, &lifetime, &found_attr, Generation(0)))
+                let lifetime = name_lifetime(found);
+                let (next, name) = (entry.next_offset, OsStr::from_bytes(entry.name));
+                room(reply.add(number, next, name, &lifetime, &found_attr, Generation(0)))
             })
         });
         match listed {
@@ -239,6 +251,14 @@ impl Filesystem for Adapter {
     ) {
         self.fs.release_directory(HandleId::new(handle.0));
         reply.ok();
+    }
+
+    fn getxattr(&self, _request: &Request, number: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        reply_attribute(self.answer(|fs| fs.extended_attribute(ino(number), name.as_bytes())), size, reply);
+    }
+
+    fn listxattr(&self, _request: &Request, number: INodeNo, size: u32, reply: ReplyXattr) {
+        reply_attribute(self.answer(|fs| fs.extended_attribute_names(ino(number))), size, reply);
     }
 
     fn statfs(&self, _request: &Request, _number: INodeNo, reply: ReplyStatfs) {
@@ -281,14 +301,6 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         reply.ok();
-    }
-
-    fn getxattr(&self, _request: &Request, _number: INodeNo, _name: &OsStr, _size: u32, reply: ReplyXattr) {
-        reply.error(Code::ENOSYS);
-    }
-
-    fn listxattr(&self, _request: &Request, _number: INodeNo, _size: u32, reply: ReplyXattr) {
-        reply.error(Code::ENOSYS);
     }
 
     fn ioctl(
@@ -336,6 +348,7 @@ fn code(errno: Errno) -> Code {
         Errno::Invalid => Code::EINVAL,
         Errno::NoSuchOffset => Code::ENXIO,
         Errno::BadHandle => Code::EBADF,
+        Errno::NoAttribute => Code::ENODATA,
     }
 }
 
@@ -344,7 +357,34 @@ fn file_type(kind: FileKind) -> FileType {
         FileKind::Directory => FileType::Directory,
         FileKind::File => FileType::RegularFile,
         FileKind::Symlink => FileType::Symlink,
+        FileKind::BlockDevice => FileType::BlockDevice,
+        FileKind::CharacterDevice => FileType::CharDevice,
+        FileKind::Fifo => FileType::NamedPipe,
+        FileKind::Socket => FileType::Socket,
     }
+}
+
+/// How long a name may be kept: for ever in trees, a second above them, where names come and go.
+fn name_lifetime(found: &Attributes) -> Duration {
+    match found.ino.is_entry() {
+        true => found.lifetime,
+        false => NAME_LIFETIME.min(found.lifetime),
+    }
+}
+
+/// Answers with a value, or with its length if that is what was asked for.
+fn reply_attribute(value: Result<Vec<u8>, Code>, size: u32, reply: ReplyXattr) {
+    match value {
+        Ok(value) if size == 0 => reply.size(u32::try_from(value.len()).unwrap_or(u32::MAX)),
+        Ok(value) if value.len() > size as usize => reply.error(Code::ERANGE),
+        Ok(value) => reply.data(&value),
+        Err(code) => reply.error(code),
+    }
+}
+
+/// A device's number as FUSE has it.
+fn device_number((major, minor): (u32, u32)) -> u32 {
+    (minor & 0xff) | (major << 8) | ((minor & !0xff) << 12)
 }
 
 fn attr(found: &Attributes) -> FileAttr {
@@ -356,15 +396,14 @@ fn attr(found: &Attributes) -> FileAttr {
         blocks: found.blocks,
         atime: found.modified,
         mtime: found.modified,
-        ctime: found.modified,
+        ctime: found.changed,
         crtime: found.modified,
         kind: file_type(found.kind),
         perm: found.mode,
-        // One means for a directory that nobody has counted, and is what btrfs says too.
-        nlink: 1,
+        nlink: found.links,
         uid: found.owner.uid,
         gid: found.owner.gid,
-        rdev: 0,
+        rdev: device_number(found.device),
         blksize: BLOCK_SIZE,
         flags: 0,
     }

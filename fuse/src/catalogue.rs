@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use treering_engine::{Error, Kind, Repository, Result, Stream, StreamId};
+use treering_engine::{Error, Repository, Result, Stream, StreamId};
 
 use crate::namespace::{Revisions, Streams, Tags};
 
@@ -51,9 +51,7 @@ impl Catalogue {
     /// The streams that are shown.
     pub(crate) fn streams(&self) -> Result<Arc<Streams>> {
         self.streams.get("the streams", || {
-            let shown = |stream: &Stream| {
-                stream.kind == Kind::Image && self.chosen.as_ref().is_none_or(|ids| ids.contains(&stream.id))
-            };
+            let shown = |stream: &Stream| self.chosen.as_ref().is_none_or(|ids| ids.contains(&stream.id));
             let list = self.repository.list_streams()?;
             Ok(Listed {
                 value: Streams::new(list.streams.into_iter().filter(shown).collect()),
@@ -72,7 +70,8 @@ impl Catalogue {
     pub(crate) fn revisions(&self, id: StreamId) -> Result<Arc<Revisions>> {
         self.lists(id).revisions.get("revisions", || {
             let stream = self.stream(id)?;
-            Ok(Listed::intact(Revisions::new(id, self.repository.revisions(&stream)?)))
+            let keys = self.repository.revisions(&stream)?;
+            Ok(Listed::intact(Revisions::new(id, stream.kind, keys)))
         })
     }
 

@@ -19,6 +19,8 @@ pub enum Errno {
     NoSuchOffset,
     /// No such handle is open: EBADF.
     BadHandle,
+    /// There is no extended attribute of that name: ENODATA.
+    NoAttribute,
 }
 
 impl From<&Error> for Errno {

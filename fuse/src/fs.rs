@@ -4,65 +4,19 @@
 //! read has been verified; an open handle stays readable whatever happens to the repository's list of revisions.
 
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use treering_engine::{Repository, StreamId};
 
+use crate::answers::{Attributes, DirectoryEntry, NAME_LIFETIME, Owner, Room, UNLIMITED};
 use crate::catalogue::Catalogue;
 use crate::errno::Errno;
-use crate::handle::{DirectoryHandle, FileHandle, HandleId, Handles};
+use crate::handle::{DirectoryHandle, FileHandle, HandleId, Handles, NamesHandle, OpenFile};
 use crate::images::Images;
 use crate::inode::{ImageInfo, Ino, InodeTable};
 use crate::namespace::{Child, FileKind, Node, Revisions, Streams, Tags};
 use crate::readahead::ReadAhead;
-
-/// How long a name, or the attributes of something that changes, may be kept without asking again.
-pub const NAME_LIFETIME: Duration = Duration::from_secs(1);
-/// How long what never changes may be kept: for ever, in a number that every kernel understands.
-pub const UNLIMITED: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
-
-/// To whom the files belong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Owner {
-    /// The user's id.
-    pub uid: u32,
-    /// The group's id.
-    pub gid: u32,
-}
-
-/// What `stat` tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Attributes {
-    /// The inode number.
-    pub ino: Ino,
-    /// What kind of file it is.
-    pub kind: FileKind,
-    /// Size in bytes.
-    pub size: u64,
-    /// Space in units of 512 bytes: for an image, the bytes that are not holes.
-    pub blocks: u64,
-    /// When it last changed; of an image, the revision's time.
-    pub modified: SystemTime,
-    /// The bits of permission.
-    pub mode: u16,
-    /// To whom it belongs.
-    pub owner: Owner,
-    /// How long this may be kept.
-    pub lifetime: Duration,
-}
-
-/// One entry of a directory.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DirectoryEntry<'a> {
-    /// The inode number.
-    pub ino: Ino,
-    /// Where to go on after this entry.
-    pub next_offset: u64,
-    /// What kind of file it is.
-    pub kind: FileKind,
-    /// Its name.
-    pub name: &'a str,
-}
+use crate::tree::{Place, TreeFs, Trees};
 
 /// A repository as a file system.
 pub struct FileSystem {
@@ -71,7 +25,8 @@ pub struct FileSystem {
     inodes: InodeTable,
     files: Handles<FileHandle>,
     directories: Handles<DirectoryHandle>,
-    images: Images,
+    images: Arc<Images>,
+    trees: TreeFs,
     read_ahead: OnceLock<ReadAhead>,
 }
 
@@ -83,8 +38,10 @@ impl FileSystem {
     pub fn new(repository: Repository, streams: &[String], owner: Owner) -> treering_engine::Result<Self> {
         let inodes = InodeTable::new(repository.header().id);
         let catalogue = Arc::new(Catalogue::new(repository, streams)?);
+        let images = Arc::new(Images::new(Arc::clone(&catalogue)));
         Ok(Self {
-            images: Images::new(Arc::clone(&catalogue)),
+            trees: TreeFs::new(Arc::new(Trees::new(Arc::clone(&images))), inodes.key()),
+            images,
             catalogue,
             owner,
             inodes,
@@ -110,44 +67,77 @@ impl FileSystem {
     ///
     /// # Errors
     /// [`Errno::NotFound`]; [`Errno::Unreadable`] if the record is damaged.
-    pub fn lookup(&self, parent: Ino, name: &str) -> Result<Attributes, Errno> {
+    pub fn lookup(&self, parent: Ino, name: impl AsRef<[u8]>) -> Result<Attributes, Errno> {
+        let name = name.as_ref();
+        if let Some(place) = self.place_in_tree(parent)? {
+            return self.trees.lookup(&place, name);
+        }
         let directory = self.node(parent)?;
+        // A name that is not UTF-8 is none of ours.
+        let name = std::str::from_utf8(name).map_err(|_| Errno::NotFound)?;
         let node = self.find(&directory, name)?.ok_or(Errno::NotFound)?;
         self.acquire(&node)
     }
 
     /// Takes lookups back.
     pub fn forget(&self, ino: Ino, lookup_count: u64) {
-        self.inodes.release(ino, lookup_count);
+        match TreeFs::entry_place(ino) {
+            Some(_) => self.trees.forget(ino, lookup_count),
+            None => self.inodes.release(ino, lookup_count),
+        }
     }
 
     /// How many inodes are held by lookups.
     pub fn held_count(&self) -> usize {
-        self.inodes.held_count()
+        self.inodes.held_count() + self.trees.held_count()
     }
 
     /// The attributes of an inode.
     pub fn attributes(&self, ino: Ino) -> Result<Attributes, Errno> {
+        if let Some(place) = self.place_in_tree(ino)? {
+            return self.trees.attributes(&place);
+        }
         let node = self.node(ino)?;
         let image = self.image_info(&node)?;
         Ok(self.attributes_of(&node, ino, image.as_deref()))
     }
 
     /// Where a symbolic link leads.
-    pub fn read_link(&self, ino: Ino) -> Result<String, Errno> {
+    pub fn read_link(&self, ino: Ino) -> Result<Vec<u8>, Errno> {
+        if let Some(place) = self.place_in_tree(ino)? {
+            return self.trees.read_link(&place);
+        }
         let node = self.node(ino)?;
         match node.stream().filter(|_| node.kind() == FileKind::Symlink) {
             None => Err(Errno::Invalid),
-            Some(stream) => self.link_target(stream, &node),
+            Some(stream) => self.link_target(stream, &node).map(String::into_bytes),
         }
     }
 
-    /// Opens an image.
+    /// The value of an extended attribute. Only what lies in trees has any.
+    pub fn extended_attribute(&self, ino: Ino, name: &[u8]) -> Result<Vec<u8>, Errno> {
+        let place = self.place_in_tree(ino)?.ok_or(Errno::NoAttribute)?;
+        self.trees.attribute(&place, name)
+    }
+
+    /// The names of all extended attributes, a byte 0 behind each.
+    pub fn extended_attribute_names(&self, ino: Ino) -> Result<Vec<u8>, Errno> {
+        match self.place_in_tree(ino)? {
+            Some(place) => self.trees.attribute_names(&place),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Opens an image, or a file of a tree.
     pub fn open(&self, ino: Ino) -> Result<HandleId, Errno> {
+        if let Some(place) = self.place_in_tree(ino)? {
+            let entry = self.trees.open(&place)?;
+            return Ok(self.files.insert(FileHandle::new(OpenFile::Entry(entry))));
+        }
         match self.node(ino)? {
             Node::Image(stream, revision) => {
                 let image = self.images.open(stream, revision)?;
-                Ok(self.files.insert(FileHandle::new(image)))
+                Ok(self.files.insert(FileHandle::new(OpenFile::Image(image))))
             }
             node if node.kind() == FileKind::Directory => Err(Errno::IsADirectory),
             _ => Err(Errno::Invalid),
@@ -160,26 +150,26 @@ impl FileSystem {
     /// [`Errno::Unreadable`] if any of the range can't be read intact; nothing in `buffer` counts then.
     pub fn read(&self, handle: HandleId, offset: u64, buffer: &mut [u8]) -> Result<usize, Errno> {
         let file = self.files.get(handle)?;
-        if let Some(read_ahead) = self.read_ahead.get() {
+        if let (Some(read_ahead), OpenFile::Image(image)) = (self.read_ahead.get(), &file.file) {
             let next = file.observe(offset, buffer.len() as u64);
             if let Some(range) = next {
-                read_ahead.load(&file.image, range);
+                read_ahead.load(image, range);
             }
         }
-        file.image.read(offset, buffer)
+        file.file.read(offset, buffer)
     }
 
     /// The first byte from `offset` on that is data; [`Errno::NoSuchOffset`] if there is none.
     pub fn seek_data(&self, handle: HandleId, offset: u64) -> Result<u64, Errno> {
-        self.files.get(handle)?.image.seek_data(offset)
+        self.files.get(handle)?.file.seek_data(offset)
     }
 
     /// The first byte from `offset` on that is in a hole, as which the end counts; [`Errno::NoSuchOffset`] beyond it.
     pub fn seek_hole(&self, handle: HandleId, offset: u64) -> Result<u64, Errno> {
-        self.files.get(handle)?.image.seek_hole(offset)
+        self.files.get(handle)?.file.seek_hole(offset)
     }
 
-    /// Closes an image.
+    /// Closes a file.
     pub fn release(&self, handle: HandleId) {
         self.files.remove(handle);
         self.images.sweep();
@@ -187,11 +177,26 @@ impl FileSystem {
 
     /// Opens a directory.
     pub fn open_directory(&self, ino: Ino) -> Result<HandleId, Errno> {
+        if let Some(place) = self.place_in_tree(ino)? {
+            let above = match place {
+                Place::Root(..) => self.inodes.number(&self.node(ino)?.parent()),
+                Place::Entry(_) => Ino::ROOT,
+            };
+            let listing = self.trees.open_directory(&place, above)?;
+            return Ok(self.directories.insert(DirectoryHandle::Tree(Box::new(listing))));
+        }
         let node = self.node(ino)?;
         match node.kind() {
-            FileKind::Directory => Ok(self.directories.insert(DirectoryHandle::new(node))),
+            FileKind::Directory => {
+                Ok(self.directories.insert(DirectoryHandle::Names(NamesHandle::new(node))))
+            }
             _ => Err(Errno::NotADirectory),
         }
+    }
+
+    /// Whether what an open directory lists never changes.
+    pub fn is_immutable(&self, handle: HandleId) -> bool {
+        self.directories.get(handle).is_ok_and(|directory| matches!(*directory, DirectoryHandle::Tree(_)))
     }
 
     /// Calls `add` for the entries from `offset` on, until it says that there is no more room.
@@ -201,14 +206,18 @@ impl FileSystem {
         offset: u64,
         add: &mut dyn FnMut(DirectoryEntry<'_>) -> Room,
     ) -> Result<(), Errno> {
-        let directory = self.directories.get(handle)?;
+        let handle = self.directories.get(handle)?;
+        let directory = match &*handle {
+            DirectoryHandle::Tree(listing) => return self.trees.list(listing, offset, add),
+            DirectoryHandle::Names(directory) => directory,
+        };
         let list = directory.list(offset == 0, || self.list(&directory.node))?;
         for (child, next_offset) in from_offset(&list, offset) {
             let entry = DirectoryEntry {
                 ino: self.inodes.number(&child.node),
                 next_offset,
                 kind: child.node.kind(),
-                name: &child.name,
+                name: child.name.as_bytes(),
             };
             if add(entry) == Room::Full {
                 break;
@@ -227,16 +236,20 @@ impl FileSystem {
         offset: u64,
         add: &mut dyn FnMut(DirectoryEntry<'_>, &Attributes) -> Room,
     ) -> Result<(), Errno> {
-        let directory = self.directories.get(handle)?;
+        let handle = self.directories.get(handle)?;
+        let directory = match &*handle {
+            DirectoryHandle::Tree(listing) => return self.trees.list_plus(listing, offset, add),
+            DirectoryHandle::Names(directory) => directory,
+        };
         let list = directory.list(offset == 0, || self.list(&directory.node))?;
         for (index, (child, next_offset)) in from_offset(&list, offset).enumerate() {
-            let costs = child.node.kind() == FileKind::File && self.inodes.image(&child.node).is_none();
+            let costs = child.node.is_revision() && self.inodes.image(&child.node).is_none();
             if costs && index > 0 && offset == 0 {
                 break;
             }
             let attributes = self.attributes_to_list(child);
-            let entry =
-                DirectoryEntry { ino: attributes.ino, next_offset, kind: attributes.kind, name: &child.name };
+            let name = child.name.as_bytes();
+            let entry = DirectoryEntry { ino: attributes.ino, next_offset, kind: attributes.kind, name };
             if add(entry, &attributes) == Room::Full {
                 self.take_back(child, attributes.ino);
                 break;
@@ -248,6 +261,17 @@ impl FileSystem {
     /// Closes a directory.
     pub fn release_directory(&self, handle: HandleId) {
         self.directories.remove(handle);
+    }
+
+    /// The place in a tree that a number means, if it is in one.
+    fn place_in_tree(&self, ino: Ino) -> Result<Option<Place>, Errno> {
+        if let Some(place) = TreeFs::entry_place(ino) {
+            return Ok(Some(place));
+        }
+        Ok(match self.node(ino)? {
+            Node::Tree(stream, revision) => Some(Place::Root(stream, revision, ino)),
+            _ => None,
+        })
     }
 
     fn node(&self, ino: Ino) -> Result<Node, Errno> {
@@ -294,6 +318,12 @@ impl FileSystem {
 
     /// Counts a lookup of a node.
     fn acquire(&self, node: &Node) -> Result<Attributes, Errno> {
+        if let Node::Tree(stream, revision) = node {
+            let place = Place::Root(*stream, *revision, self.inodes.number(node));
+            let attributes = self.trees.attributes(&place)?;
+            let ino = self.inodes.acquire(node, None);
+            return Ok(Attributes { ino, ..attributes });
+        }
         let image = self.image_info(node)?;
         let ino = self.inodes.acquire(node, image.clone());
         Ok(self.attributes_of(node, ino, image.as_deref()))
@@ -323,23 +353,28 @@ impl FileSystem {
     fn attributes_of(&self, node: &Node, ino: Ino, image: Option<&ImageInfo>) -> Attributes {
         let kind = node.kind();
         let changed = || self.catalogue.changed(node.stream());
+        let modified = image.map_or_else(changed, |image| image.modified);
         let target_len =
             || node.stream().and_then(|stream| self.link_target(stream, node).ok()).map(|t| t.len());
         Attributes {
             ino,
             kind,
             size: match kind {
-                FileKind::Directory => 0,
                 FileKind::Symlink => target_len().unwrap_or(0) as u64,
                 FileKind::File => image.map_or(0, |image| image.size),
+                _ => 0,
             },
             blocks: image.map_or(0, |image| image.data_bytes.min(image.size).div_ceil(512)),
-            modified: image.map_or_else(changed, |image| image.modified),
+            modified,
+            changed: modified,
             mode: match kind {
-                FileKind::Directory => 0o555,
                 FileKind::Symlink => 0o777,
                 FileKind::File => 0o440,
+                _ => 0o555,
             },
+            // One means for a directory that nobody has counted, and is what btrfs says too.
+            links: 1,
+            device: (0, 0),
             owner: self.owner,
             lifetime: if kind == FileKind::File { UNLIMITED } else { NAME_LIFETIME },
         }
@@ -365,15 +400,6 @@ impl FileSystem {
     fn tags(&self, stream: StreamId) -> Result<Arc<Tags>, Errno> {
         self.catalogue.tags(stream).map_err(|error| Errno::from(&error))
     }
-}
-
-/// Whether a reply has room for more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Room {
-    /// The entry was taken.
-    Left,
-    /// The entry was not taken, and no other will be.
-    Full,
 }
 
 /// The entries from an offset on, each with the offset behind it.

@@ -9,6 +9,7 @@ use crate::errno::Errno;
 use crate::image::OpenImage;
 use crate::namespace::{Child, Node};
 use crate::readahead::Detector;
+use crate::tree::{OpenEntry, TreeListing};
 
 /// Names an open file or directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -26,15 +27,44 @@ impl HandleId {
     }
 }
 
+/// What a file handle reads.
+pub(crate) enum OpenFile {
+    Image(Arc<OpenImage>),
+    Entry(OpenEntry),
+}
+
+impl OpenFile {
+    pub(crate) fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, Errno> {
+        match self {
+            Self::Image(image) => image.read(offset, buffer),
+            Self::Entry(entry) => entry.read(offset, buffer),
+        }
+    }
+
+    pub(crate) fn seek_data(&self, offset: u64) -> Result<u64, Errno> {
+        match self {
+            Self::Image(image) => image.seek_data(offset),
+            Self::Entry(entry) => entry.seek_data(offset),
+        }
+    }
+
+    pub(crate) fn seek_hole(&self, offset: u64) -> Result<u64, Errno> {
+        match self {
+            Self::Image(image) => image.seek_hole(offset),
+            Self::Entry(entry) => entry.seek_hole(offset),
+        }
+    }
+}
+
 /// An open file.
 pub(crate) struct FileHandle {
-    pub(crate) image: Arc<OpenImage>,
+    pub(crate) file: OpenFile,
     detector: Mutex<Detector>,
 }
 
 impl FileHandle {
-    pub(crate) fn new(image: Arc<OpenImage>) -> Self {
-        Self { image, detector: Mutex::default() }
+    pub(crate) fn new(file: OpenFile) -> Self {
+        Self { file, detector: Mutex::default() }
     }
 
     /// Takes note of a read; gives the range to load ahead of the next ones, if any.
@@ -43,13 +73,21 @@ impl FileHandle {
     }
 }
 
-/// An open directory. What it lists is taken once, at its beginning, so that offsets keep their meaning.
-pub(crate) struct DirectoryHandle {
+/// An open directory.
+pub(crate) enum DirectoryHandle {
+    /// One that may change.
+    Names(NamesHandle),
+    /// One of a tree.
+    Tree(Box<TreeListing>),
+}
+
+/// An open directory of names. What it lists is taken once, at its beginning, so that offsets keep their meaning.
+pub(crate) struct NamesHandle {
     pub(crate) node: Node,
     list: Mutex<Option<Arc<Vec<Child>>>>,
 }
 
-impl DirectoryHandle {
+impl NamesHandle {
     pub(crate) fn new(node: Node) -> Self {
         Self { node, list: Mutex::default() }
     }
@@ -114,7 +152,7 @@ mod tests {
 
     #[test]
     fn a_directory_is_listed_anew_only_from_its_start() {
-        let directory = DirectoryHandle::new(Node::Root);
+        let directory = NamesHandle::new(Node::Root);
         let child = || vec![Child { name: "a".into(), node: Node::Root }];
         assert_eq!(directory.list(false, || Ok(child())).unwrap().len(), 1);
         assert_eq!(directory.list(false, || Ok(Vec::new())).unwrap().len(), 1);

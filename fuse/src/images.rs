@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use treering_engine::{Error, Record, RevisionId, StreamId};
+use treering_engine::{Error, Record, RevisionId, StreamId, TreeReader};
 
 use crate::catalogue::Catalogue;
 use crate::errno::Errno;
@@ -49,6 +49,24 @@ impl Images {
         }
         all.insert(revision, Arc::downgrade(&image));
         Ok(image)
+    }
+
+    /// The tree of a revision, and its name as `stream@revision`.
+    pub(crate) fn open_tree(
+        &self,
+        stream: StreamId,
+        revision: RevisionId,
+    ) -> Result<(String, TreeReader), Errno> {
+        let (name, record) = self.record(stream, revision)?;
+        let reader = self.catalogue.repository().open_tree(&record);
+        let reader = reader.map_err(|error| self.report(revision, &name, Piece::Map, &error))?;
+        self.reports.read_well(revision, Piece::Map..=Piece::Map);
+        Ok((name, reader))
+    }
+
+    /// What was logged of damage.
+    pub(crate) fn reports(&self) -> Arc<Reports> {
+        Arc::clone(&self.reports)
     }
 
     /// Forgets images that nobody has open any more.

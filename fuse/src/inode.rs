@@ -28,7 +28,18 @@ impl Ino {
     pub const fn get(self) -> u64 {
         self.0
     }
+
+    /// The number of an entry of a tree: these have the highest bit.
+    pub(crate) const fn of_entry(number: u64) -> Self {
+        Self(number | ENTRY_BIT)
+    }
+
+    pub(crate) const fn is_entry(self) -> bool {
+        self.0 & ENTRY_BIT != 0
+    }
 }
+
+const ENTRY_BIT: u64 = 1 << 63;
 
 /// What is told of an image without opening it: all of it is immutable.
 #[derive(Debug)]
@@ -60,6 +71,11 @@ impl InodeTable {
     pub(crate) fn new(repository: RepositoryId) -> Self {
         let key = blake3::derive_key("treering 2026 inode numbers", repository.as_bytes());
         Self { key, state: Mutex::default() }
+    }
+
+    /// What the numbers of entries of trees are made with.
+    pub(crate) fn key(&self) -> [u8; 32] {
+        self.key
     }
 
     /// The number of a node, whether it is held or not.
@@ -139,12 +155,13 @@ impl InodeTable {
             Node::ByTag(_) => 6,
             Node::Tag(..) => 7,
             Node::TagLink(..) => 8,
+            Node::Tree(..) => 9,
         };
         hasher.update(&[kind]);
         if let Some(stream) = node.stream() {
             hasher.update(stream.as_bytes());
         }
-        if let Node::Image(_, id) | Node::IdLink(_, id) | Node::TagLink(_, _, id) = node {
+        if let Node::Image(_, id) | Node::Tree(_, id) | Node::IdLink(_, id) | Node::TagLink(_, _, id) = node {
             hasher.update(id.as_bytes());
         }
         if let Node::Tag(_, tag) | Node::TagLink(_, tag, _) = node {
@@ -152,7 +169,7 @@ impl InodeTable {
         }
         let mut number = [0; 8];
         hasher.finalize_xof().fill(&mut number);
-        u64::from_le_bytes(number)
+        u64::from_le_bytes(number) & !ENTRY_BIT
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -163,8 +180,9 @@ impl InodeTable {
 /// The first number from `start` on that is free; 0 and that of the root are not.
 fn probe(start: u64, taken: impl Fn(Ino) -> bool) -> Ino {
     let mut ino = Ino(start);
-    while ino.0 <= Ino::ROOT.0 || taken(ino) {
-        ino = Ino(ino.0.wrapping_add(1));
+    while ino.0 <= Ino::ROOT.0 || ino.is_entry() || taken(ino) {
+        // The numbers with the highest bit are those of entries.
+        ino = Ino(ino.0.wrapping_add(1) & !ENTRY_BIT);
     }
     ino
 }
@@ -209,7 +227,7 @@ mod tests {
     #[test]
     fn a_number_that_is_taken_is_passed_over() {
         assert_eq!(probe(5, |ino| (5..8).contains(&ino.0)), Ino(8));
-        assert_eq!(probe(u64::MAX, |ino| ino.0 == u64::MAX), Ino(2));
+        assert_eq!(probe(ENTRY_BIT - 1, |ino| ino.0 == ENTRY_BIT - 1), Ino(2));
         assert_eq!(probe(0, |_| false), Ino(2));
     }
 

@@ -5,12 +5,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use treering_engine::{Labels, RecordKey, RevisionId, Stream, StreamId, validate_label};
+use treering_engine::{Kind, Labels, RecordKey, RevisionId, Stream, StreamId, validate_label};
 
-/// What the name of an image file ends with.
+/// What the name of an image file ends with, and of links to it.
 const SUFFIX: &str = ".img";
-/// The link to the newest revision.
-const LATEST: &str = "latest.img";
+/// The link to the newest revision, without that.
+const LATEST: &str = "latest";
 /// The directory of links named by revision ids.
 const BY_ID: &str = "by-id";
 /// The directory of directories named by tags.
@@ -27,6 +27,8 @@ pub(crate) enum Node {
     Latest(StreamId),
     /// An image.
     Image(StreamId, RevisionId),
+    /// The directory of a tree.
+    Tree(StreamId, RevisionId),
     /// `by-id` of a stream.
     ById(StreamId),
     /// A link in `by-id`.
@@ -48,14 +50,25 @@ pub enum FileKind {
     File,
     /// A symbolic link.
     Symlink,
+    /// A block device.
+    BlockDevice,
+    /// A character device.
+    CharacterDevice,
+    /// A named pipe.
+    Fifo,
+    /// A socket's name.
+    Socket,
 }
 
 impl Node {
     pub(crate) fn kind(&self) -> FileKind {
         match self {
-            Self::Root | Self::Stream(_) | Self::ById(_) | Self::ByTag(_) | Self::Tag(..) => {
-                FileKind::Directory
-            }
+            Self::Root
+            | Self::Stream(_)
+            | Self::ById(_)
+            | Self::ByTag(_)
+            | Self::Tag(..)
+            | Self::Tree(..) => FileKind::Directory,
             Self::Latest(_) | Self::IdLink(..) | Self::TagLink(..) => FileKind::Symlink,
             Self::Image(..) => FileKind::File,
         }
@@ -65,13 +78,20 @@ impl Node {
     pub(crate) fn parent(&self) -> Self {
         match self {
             Self::Root | Self::Stream(_) => Self::Root,
-            Self::Latest(stream) | Self::Image(stream, _) | Self::ById(stream) | Self::ByTag(stream) => {
-                Self::Stream(*stream)
-            }
+            Self::Latest(stream)
+            | Self::Image(stream, _)
+            | Self::Tree(stream, _)
+            | Self::ById(stream)
+            | Self::ByTag(stream) => Self::Stream(*stream),
             Self::IdLink(stream, _) => Self::ById(*stream),
             Self::Tag(stream, _) => Self::ByTag(*stream),
             Self::TagLink(stream, tag, _) => Self::Tag(*stream, Arc::clone(tag)),
         }
+    }
+
+    /// Whether it is a revision, of which nothing is told without its record.
+    pub(crate) fn is_revision(&self) -> bool {
+        matches!(self, Self::Image(..) | Self::Tree(..))
     }
 
     /// The stream that it belongs to; the root belongs to none.
@@ -81,6 +101,7 @@ impl Node {
             Self::Stream(stream)
             | Self::Latest(stream)
             | Self::Image(stream, _)
+            | Self::Tree(stream, _)
             | Self::ById(stream)
             | Self::IdLink(stream, _)
             | Self::ByTag(stream)
@@ -101,10 +122,6 @@ impl Child {
     fn new(name: impl Into<String>, node: Node) -> Self {
         Self { name: name.into(), node }
     }
-}
-
-fn image_name(revision: &str) -> String {
-    format!("{revision}{SUFFIX}")
 }
 
 /// The streams of the root directory.
@@ -137,6 +154,7 @@ impl Streams {
 #[derive(Clone, Debug)]
 pub(crate) struct Revisions {
     stream: StreamId,
+    kind: Kind,
     /// The oldest first.
     keys: Vec<RecordKey>,
     by_name: HashMap<String, usize>,
@@ -151,10 +169,10 @@ impl PartialEq for Revisions {
 
 impl Revisions {
     /// Takes revisions, the oldest first; of two with one name, which only a broken repository has, the newer counts.
-    pub(crate) fn new(stream: StreamId, keys: Vec<RecordKey>) -> Self {
+    pub(crate) fn new(stream: StreamId, kind: Kind, keys: Vec<RecordKey>) -> Self {
         let by_name = keys.iter().enumerate().map(|(index, key)| (key.name.clone(), index)).collect();
         let by_id = keys.iter().enumerate().map(|(index, key)| (key.id, index)).collect();
-        Self { stream, keys, by_name, by_id }
+        Self { stream, kind, keys, by_name, by_id }
     }
 
     pub(crate) fn find(&self, id: RevisionId) -> Option<&RecordKey> {
@@ -162,7 +180,26 @@ impl Revisions {
     }
 
     fn find_by_file_name(&self, name: &str) -> Option<&RecordKey> {
-        self.keys.get(*self.by_name.get(name.strip_suffix(SUFFIX)?)?)
+        self.keys.get(*self.by_name.get(name.strip_suffix(self.suffix())?)?)
+    }
+
+    /// What names of revisions, and of links to them, end with.
+    fn suffix(&self) -> &'static str {
+        match self.kind {
+            Kind::Image => SUFFIX,
+            Kind::Tree => "",
+        }
+    }
+
+    fn file_name(&self, name: &str) -> String {
+        format!("{name}{}", self.suffix())
+    }
+
+    fn node(&self, key: &RecordKey) -> Node {
+        match self.kind {
+            Kind::Image => Node::Image(self.stream, key.id),
+            Kind::Tree => Node::Tree(self.stream, key.id),
+        }
     }
 
     /// Those whose name leads to them.
@@ -173,41 +210,47 @@ impl Revisions {
 
     pub(crate) fn lookup(&self, name: &str) -> Option<Node> {
         match name {
-            LATEST => self.keys.last().map(|_| Node::Latest(self.stream)),
+            name if name.strip_suffix(self.suffix()) == Some(LATEST) => {
+                self.keys.last().map(|_| Node::Latest(self.stream))
+            }
             BY_ID => Some(Node::ById(self.stream)),
             BY_TAG => Some(Node::ByTag(self.stream)),
-            name => self.find_by_file_name(name).map(|key| Node::Image(self.stream, key.id)),
+            name => self.find_by_file_name(name).map(|key| self.node(key)),
         }
     }
 
     /// What needs no record comes first, so that it can be told with all attributes at once.
     pub(crate) fn list(&self) -> Vec<Child> {
         let mut children = Vec::with_capacity(self.keys.len() + 3);
-        children.extend(self.keys.last().map(|_| Child::new(LATEST, Node::Latest(self.stream))));
+        let latest = |_| Child::new(self.file_name(LATEST), Node::Latest(self.stream));
+        children.extend(self.keys.last().map(latest));
         children.push(Child::new(BY_ID, Node::ById(self.stream)));
         children.push(Child::new(BY_TAG, Node::ByTag(self.stream)));
-        let image = |key: &RecordKey| Child::new(image_name(&key.name), Node::Image(self.stream, key.id));
-        children.extend(self.named().map(image));
+        let revision = |key: &RecordKey| Child::new(self.file_name(&key.name), self.node(key));
+        children.extend(self.named().map(revision));
         children
     }
 
     pub(crate) fn lookup_id(&self, name: &str) -> Option<Node> {
-        let id = RevisionId::parse(name.strip_suffix(SUFFIX)?)?;
+        let id = RevisionId::parse(name.strip_suffix(self.suffix())?)?;
         self.find(id).map(|key| Node::IdLink(self.stream, key.id))
     }
 
     pub(crate) fn list_ids(&self) -> Vec<Child> {
-        let link =
-            |key: &RecordKey| Child::new(image_name(&key.id.to_string()), Node::IdLink(self.stream, key.id));
+        let link = |key: &RecordKey| {
+            Child::new(self.file_name(&key.id.to_string()), Node::IdLink(self.stream, key.id))
+        };
         self.named().map(link).collect()
     }
 
     /// Where a link leads, relative to the directory that it is in; `None` if it leads nowhere any more.
     pub(crate) fn target(&self, link: &Node) -> Option<String> {
         match link {
-            Node::Latest(_) => self.keys.last().map(|key| image_name(&key.name)),
-            Node::IdLink(_, id) => self.find(*id).map(|key| format!("../{}", image_name(&key.name))),
-            Node::TagLink(_, _, id) => self.find(*id).map(|key| format!("../../{}", image_name(&key.name))),
+            Node::Latest(_) => self.keys.last().map(|key| self.file_name(&key.name)),
+            Node::IdLink(_, id) => self.find(*id).map(|key| format!("../{}", self.file_name(&key.name))),
+            Node::TagLink(_, _, id) => {
+                self.find(*id).map(|key| format!("../../{}", self.file_name(&key.name)))
+            }
             _ => None,
         }
     }
@@ -262,7 +305,7 @@ impl Tags {
         let mut keys: Vec<&RecordKey> = self.revisions(tag, revisions).collect();
         keys.sort();
         let link = |key: &RecordKey| {
-            Child::new(image_name(&key.name), Node::TagLink(self.stream, Arc::clone(tag), key.id))
+            Child::new(revisions.file_name(&key.name), Node::TagLink(self.stream, Arc::clone(tag), key.id))
         };
         keys.into_iter().map(link).collect()
     }
@@ -271,7 +314,6 @@ impl Tags {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use treering_engine::Kind;
 
     fn key(sequence: u64, name: &str) -> RecordKey {
         RecordKey { sequence, id: RevisionId::random(), name: name.to_owned() }
@@ -285,7 +327,7 @@ mod tests {
         let stream = StreamId::random();
         // The clock went back in between: the order of commits counts.
         let keys = vec![key(1, "2026-11-20T10-13-20Z"), key(2, "2026-11-20T10-07-51Z")];
-        (stream, keys.clone(), Revisions::new(stream, keys))
+        (stream, keys.clone(), Revisions::new(stream, Kind::Image, keys))
     }
 
     #[test]
@@ -305,6 +347,24 @@ mod tests {
     }
 
     #[test]
+    fn trees_have_names_without_a_suffix() {
+        let (stream, keys, _) = two();
+        let revisions = Revisions::new(stream, Kind::Tree, keys.clone());
+        let list = revisions.list();
+        assert_eq!(
+            names(&list),
+            ["latest", "by-id", "by-tag", "2026-11-20T10-13-20Z", "2026-11-20T10-07-51Z"]
+        );
+        for child in &list {
+            assert_eq!(revisions.lookup(&child.name).as_ref(), Some(&child.node), "{}", child.name);
+        }
+        assert_eq!(list[3].node, Node::Tree(stream, keys[0].id));
+        assert_eq!(revisions.target(&Node::Latest(stream)).as_deref(), Some("2026-11-20T10-07-51Z"));
+        assert_eq!(revisions.list_ids()[0].name, keys[0].id.to_string());
+        assert_eq!(revisions.lookup("latest.img"), None);
+    }
+
+    #[test]
     fn latest_follows_the_order_of_commits_and_not_the_clock() {
         let (stream, _, revisions) = two();
         assert_eq!(revisions.target(&Node::Latest(stream)).as_deref(), Some("2026-11-20T10-07-51Z.img"));
@@ -312,7 +372,7 @@ mod tests {
 
     #[test]
     fn an_empty_stream_has_no_latest() {
-        let revisions = Revisions::new(StreamId::random(), Vec::new());
+        let revisions = Revisions::new(StreamId::random(), Kind::Image, Vec::new());
         assert_eq!(names(&revisions.list()), ["by-id", "by-tag"]);
         assert_eq!(revisions.lookup("latest.img"), None);
     }
@@ -368,7 +428,7 @@ mod tests {
     fn of_two_revisions_with_one_name_the_newer_is_shown_once() {
         let keys = vec![key(1, "2026-11-20T10-13-20Z"), key(2, "2026-11-20T10-13-20Z")];
         let stream = StreamId::random();
-        let revisions = Revisions::new(stream, keys.clone());
+        let revisions = Revisions::new(stream, Kind::Image, keys.clone());
         assert_eq!(revisions.list().len(), 4);
         assert_eq!(revisions.lookup("2026-11-20T10-13-20Z.img"), Some(Node::Image(stream, keys[1].id)));
     }

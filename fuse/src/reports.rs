@@ -7,6 +7,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use treering_engine::RevisionId;
 
+use crate::inode::Ino;
+
 /// An image that is damaged all over is not worth more lines than this.
 const LINES_MAX: usize = 1000;
 /// Of more damaged revisions than this, all are forgotten: their lines come once more, and memory stays bounded.
@@ -21,6 +23,8 @@ pub(crate) enum Piece {
     Map,
     /// One of its chunks, by its index.
     Chunk(u64),
+    /// An entry of a tree.
+    Entry(Ino),
 }
 
 /// The pieces of which a line was logged.

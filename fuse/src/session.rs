@@ -12,9 +12,10 @@ use fuser::{Config, Session, SessionACL};
 use treering_engine::Repository;
 
 use crate::adapter::Adapter;
+use crate::answers::Owner;
 use crate::attach;
 use crate::error::MountError;
-use crate::fs::{FileSystem, Owner};
+use crate::fs::FileSystem;
 use crate::mountinfo::{MountInfo, mount_on, mounts};
 use crate::mountpoint;
 

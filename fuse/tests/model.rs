@@ -29,10 +29,19 @@ fn walk(fs: &FileSystem, path: &str) -> Result<Attributes, Errno> {
     Ok(found)
 }
 
+/// Where a link leads.
+fn target(fs: &FileSystem, link: Ino) -> String {
+    String::from_utf8(fs.read_link(link).unwrap()).unwrap()
+}
+
+fn text(name: &[u8]) -> String {
+    String::from_utf8(name.to_vec()).unwrap()
+}
+
 /// Opens the newest image of a stream.
 fn open_latest(fs: &FileSystem, stream: &str) -> HandleId {
     let link = walk(fs, &format!("{stream}/latest.img")).unwrap();
-    let target = fs.read_link(link.ino).unwrap();
+    let target = target(fs, link.ino);
     fs.open(walk(fs, &format!("{stream}/{target}")).unwrap().ino).unwrap()
 }
 
@@ -48,7 +57,7 @@ fn list(fs: &FileSystem, ino: Ino, entries_per_reply: usize) -> Vec<(String, Fil
             }
             count += 1;
             offset = entry.next_offset;
-            listed.push((entry.name.to_owned(), entry.kind));
+            listed.push((text(entry.name), entry.kind));
             Room::Left
         };
         fs.read_directory(handle, from, add).unwrap();
@@ -72,7 +81,7 @@ fn list_plus(fs: &FileSystem, ino: Ino, entries_per_reply: usize) -> Vec<(String
             }
             count += 1;
             offset = entry.next_offset;
-            listed.push((entry.name.to_owned(), *found));
+            listed.push((text(entry.name), *found));
             Room::Left
         };
         fs.read_directory_plus(handle, from, add).unwrap();
@@ -184,7 +193,7 @@ fn histories_of_several_streams_are_listed_and_served_as_they_were() {
         }
         let newest = &revisions.last().unwrap().0;
         let latest = walk(&fs, &format!("{stream}/latest.img")).unwrap();
-        assert_eq!(fs.read_link(latest.ino).unwrap(), format!("{}.img", newest.name));
+        assert_eq!(target(&fs, latest.ino), format!("{}.img", newest.name));
         let tagged = revisions.iter().filter(|(record, _)| fixture_tagged(&fixture, stream, record)).count();
         let by_tag = list(&fs, walk(&fs, &format!("{stream}/by-tag")).unwrap().ino, 100);
         assert_eq!(by_tag.len(), 2 + usize::from(tagged > 0));
@@ -225,7 +234,7 @@ fn the_beginning_of_a_listing_with_attributes_opens_no_record() {
     let handle = fs.open_directory(walk(&fs, "vm1").unwrap().ino).unwrap();
     let mut names = Vec::new();
     let mut add = |entry: treering_fuse::DirectoryEntry<'_>, _: &Attributes| {
-        names.push(entry.name.to_owned());
+        names.push(text(entry.name));
         Room::Left
     };
     fs.read_directory_plus(handle, 0, &mut add).unwrap();
@@ -265,7 +274,7 @@ fn what_makes_no_sense_is_refused() {
     let fs = file_system(&fixture);
     let latest = walk(&fs, "vm1/latest.img").unwrap();
     let stream = walk(&fs, "vm1").unwrap();
-    let image = walk(&fs, &format!("vm1/{}", fs.read_link(latest.ino).unwrap())).unwrap();
+    let image = walk(&fs, &format!("vm1/{}", target(&fs, latest.ino))).unwrap();
     assert_eq!(fs.open(stream.ino), Err(Errno::IsADirectory));
     assert_eq!(fs.open(latest.ino), Err(Errno::Invalid));
     assert_eq!(fs.open_directory(image.ino), Err(Errno::NotADirectory));

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
+use std::io::Read;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -119,7 +120,10 @@ pub(super) fn run(context: &Context<'_>, args: &BackupArgs) -> CommandOutcome {
     let monitor = context.ui.monitor()?;
     let report = backup(&repository, source, &options, &monitor).map_err(|error| during(failed(error)))?;
     drop(monitor);
-    tell(context, &report, args.dry_run)?;
+    tell(context, &report, args.dry_run).map_err(|failure| match args.dry_run {
+        true => failure,
+        false => failure.hint(format!("revision {} is stored all the same", report.record.name)),
+    })?;
     Ok(code_of(&report))
 }
 
@@ -202,16 +206,25 @@ fn stream_name(args: &BackupArgs) -> Result<String, Failure> {
     }
 }
 
+/// Hints are held in memory; a million ranges are no longer than this.
+const HINTS_BYTES_MAX: u64 = 64 << 20;
+
 fn read_hints(file: &std::ffi::OsStr) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
+    let shown = file.to_string_lossy();
     let read = match file == STDIN {
-        true => std::io::Read::read_to_end(&mut std::io::stdin().lock(), &mut bytes).map(|_| bytes),
-        false => std::fs::read(file),
+        true => std::io::stdin().lock().take(HINTS_BYTES_MAX + 1).read_to_end(&mut bytes),
+        false => File::open(file).and_then(|file| file.take(HINTS_BYTES_MAX + 1).read_to_end(&mut bytes)),
     };
     read.map_err(|error| {
-        Failure::new(format!("cannot read hints from {}: {error}", file.to_string_lossy()))
+        Failure::new(format!("cannot read hints from {shown}: {error}"))
             .hint("without --hints everything is read")
-    })
+    })?;
+    if bytes.len() as u64 > HINTS_BYTES_MAX {
+        return Err(Failure::new(format!("the hints in {shown} are longer than {}", size(HINTS_BYTES_MAX)))
+            .hint("fewer and larger ranges say the same: `rbd diff --whole-object`"));
+    }
+    Ok(bytes)
 }
 
 /// Never walks into the repository.

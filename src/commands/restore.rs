@@ -122,6 +122,15 @@ fn restore_failure(args: &RestoreArgs, error: Error) -> Failure {
         let hint = failure.hint.as_deref().unwrap_or_default();
         return Failure { hint: Some(format!("{rest}; {hint}")), ..failure };
     }
+    if let Some(partial) = partial_file(&args.target).filter(|_| args.overwrite && args.target.exists()) {
+        let anew = "is as it was, and the same command begins anew";
+        let hint = format!("{} {anew}; {} is what it had written", args.target.display(), partial.display());
+        return match failure.code {
+            Code::Interrupted => failure.hint(hint),
+            Code::Failed if failure.hint.is_none() => failure.hint(hint),
+            _ => failure,
+        };
+    }
     to_be_continued(failure)
 }
 

@@ -524,6 +524,24 @@ mod tests {
         }
     }
 
+    /// Of the record's commit it is this that makes it one (`docs/format.md`, section 4).
+    #[test]
+    fn what_is_put_or_created_is_durable_before_and_its_name_after() {
+        use crate::backend::recording::{Call, RecordingDisk};
+        let directory = tempfile::tempdir().unwrap();
+        let disk = RecordingDisk::new(directory.path());
+        let backend = LocalBackend::on_disk(directory.path().to_owned(), Arc::new(disk.clone()));
+        backend.create_areas(&Area::fixed()).unwrap();
+        let area = Area::streams();
+        let expected =
+            [Call::SyncFile, Call::Name(area.path().into()), Call::SyncDirectory(area.path().into())];
+        disk.take();
+        backend.put(&area.key("a"), b"abc").unwrap();
+        assert_eq!(disk.take(), expected);
+        backend.create(&area.key("b"), b"abc").unwrap();
+        assert_eq!(disk.take(), expected);
+    }
+
     #[test]
     fn claims_and_locks_need_no_durable_directory() {
         let directory = tempfile::tempdir().unwrap();

@@ -7,6 +7,8 @@
 mod disk;
 mod key;
 mod local;
+#[cfg(test)]
+pub(crate) mod recording;
 
 #[cfg(test)]
 pub(crate) use disk::DiskFile;

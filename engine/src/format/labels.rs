@@ -67,6 +67,11 @@ pub struct BadObject {
 }
 
 impl BadObject {
+    /// An object that was found to be bad just now.
+    pub(crate) fn new(id: ObjectId, object_type: ObjectType, reason: String) -> Self {
+        Self { id, type_code: object_type.code(), found: Timestamp::now(), reason }
+    }
+
     /// The type of the object, where it is known here.
     pub fn object_type(&self) -> Option<ObjectType> {
         ObjectType::from_code(self.type_code)

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use super::{MapPart, MapReader, Recent, TreePart, TreeReader};
+use super::{MapPart, MapReader, TreePart, TreeReader};
 use crate::error::{Error, Result};
 use crate::format::{Damage, Kind, Record};
 use crate::id::{ObjectId, RevisionId};
+use crate::recent::Recent;
 use crate::repository::Repository;
 
 impl Repository {

@@ -5,12 +5,36 @@ use std::sync::Arc;
 
 use super::TreeReader;
 use super::directory_place::DirectoryPlace;
-use crate::error::Result;
+use crate::error::{Corrupt, Result};
 use crate::format::{DirectoryInner, DirectoryLeaf, DirectoryTop, Entry, EntryName};
+use crate::id::ObjectId;
 use crate::store::Store;
 
-/// The entry of a name; one node is read for each level.
-pub(super) fn lookup(store: &Store, top: &DirectoryTop, name: &[u8]) -> Result<Option<Entry>> {
+/// Where an entry is stored: by this it is found again without its directory, as long as what is stored stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntryPlace {
+    /// The leaf that has it.
+    pub leaf: ObjectId,
+    /// Its number among the entries of the leaf, from 0.
+    pub index: u32,
+}
+
+impl EntryPlace {
+    fn new(leaf: ObjectId, index: usize) -> Self {
+        // OK to unwrap: a leaf has 64 KiB at most.
+        Self { leaf, index: u32::try_from(index).unwrap_or(u32::MAX) }
+    }
+}
+
+/// The entry at a place that a look-up or a listing gave.
+pub(super) fn entry_at(store: &Store, place: &EntryPlace) -> Result<Entry> {
+    let leaf = store.directory_leaf(&place.leaf)?;
+    let entry = leaf.entries.get(place.index as usize).cloned();
+    entry.ok_or_else(|| Corrupt::new(format!("directory {}", place.leaf), "it has fewer entries").into())
+}
+
+/// The entry of a name, and where it is stored; one node is read for each level.
+pub(super) fn lookup(store: &Store, top: &DirectoryTop, name: &[u8]) -> Result<Option<(EntryPlace, Entry)>> {
     let mut place = DirectoryPlace::top(top);
     while place.level > 0 {
         let inner = place.inner(store)?;
@@ -22,15 +46,27 @@ pub(super) fn lookup(store: &Store, top: &DirectoryTop, name: &[u8]) -> Result<O
     }
     let leaf = place.leaf(store)?;
     let found = leaf.entries.binary_search_by(|entry| entry.name.as_bytes().cmp(name));
-    Ok(found.ok().and_then(|index| leaf.entries.get(index)).cloned())
+    let place_and_entry = |index| {
+        let entry: &Entry = leaf.entries.get(index)?;
+        Some((EntryPlace::new(place.id, index), entry.clone()))
+    };
+    Ok(found.ok().and_then(place_and_entry))
 }
 
 /// Entries that follow each other in a directory, at least one: a slice of what the cache holds.
 #[derive(Clone, Debug)]
 pub struct EntryRun {
+    id: ObjectId,
     leaf: Arc<DirectoryLeaf>,
     /// Entries of the leaf that are not in it.
     skipped: usize,
+}
+
+impl EntryRun {
+    /// Where the entry of this number in the run is stored.
+    pub fn place(&self, number: usize) -> EntryPlace {
+        EntryPlace::new(self.id, self.skipped + number)
+    }
 }
 
 impl Deref for EntryRun {
@@ -47,6 +83,8 @@ impl Deref for EntryRun {
 pub struct EntryRuns {
     tree: TreeReader,
     after: Option<EntryName>,
+    /// Entries that are still to be passed over.
+    to_skip: u64,
     /// The node to be read next.
     next: Option<DirectoryPlace>,
     /// The inner nodes above it, from the top down, each with the number of its next child.
@@ -55,7 +93,13 @@ pub struct EntryRuns {
 
 impl EntryRuns {
     pub(super) fn new(tree: TreeReader, top: Option<&DirectoryTop>, after: Option<&EntryName>) -> Self {
-        Self { tree, after: after.cloned(), next: top.map(DirectoryPlace::top), open: Vec::new() }
+        let next = top.map(DirectoryPlace::top);
+        Self { tree, after: after.cloned(), to_skip: 0, next, open: Vec::new() }
+    }
+
+    /// The entries from one on, counted from 0. What lies before it is not read, as far as inner nodes tell.
+    pub(super) fn from_position(tree: TreeReader, top: Option<&DirectoryTop>, position: u64) -> Self {
+        Self { to_skip: position, ..Self::new(tree, top, None) }
     }
 
     fn next_place(&mut self) -> Option<DirectoryPlace> {
@@ -77,11 +121,20 @@ impl EntryRuns {
         let is_passed = |name: &EntryName| self.after.as_ref().is_some_and(|after| name <= after);
         if place.level == 0 {
             let leaf = place.leaf(self.tree.store())?;
-            let skipped = leaf.entries.partition_point(|entry| is_passed(&entry.name));
-            return Ok((skipped < leaf.entries.len()).then_some(EntryRun { leaf, skipped }));
+            let passed = leaf.entries.partition_point(|entry| is_passed(&entry.name));
+            let skipped =
+                passed.max(usize::try_from(self.to_skip).unwrap_or(usize::MAX).min(leaf.entries.len()));
+            self.to_skip = self.to_skip.saturating_sub(leaf.entries.len() as u64);
+            return Ok((skipped < leaf.entries.len()).then_some(EntryRun { id: place.id, leaf, skipped }));
         }
         let inner = place.inner(self.tree.store())?;
-        let index = inner.children.partition_point(|child| is_passed(&child.last_name));
+        let mut index = inner.children.partition_point(|child| is_passed(&child.last_name));
+        while let Some(rest) =
+            inner.children.get(index).and_then(|child| self.to_skip.checked_sub(child.entry_count))
+        {
+            self.to_skip = rest;
+            index += 1;
+        }
         self.open.push((place, inner, index));
         Ok(None)
     }
@@ -125,6 +178,25 @@ mod tests {
 
     fn top(level: u8, node: &DirectorySubtree) -> DirectoryTop {
         DirectoryTop { level, id: node.id, entry_count: node.entry_count }
+    }
+
+    #[test]
+    fn a_directory_is_listed_from_any_position_on() {
+        let trees = Trees::new();
+        let tree = trees.open(None);
+        for count in [1, 40, 3000] {
+            let top = trees.directory(&numbered(0..count)).unwrap();
+            let all = names(&tree, Some(&top), None);
+            for position in [0, 1, 39, 40, 1000, 1500, 2999, 3000, u64::MAX] {
+                let runs = tree.entry_runs_from(Some(&top), position);
+                let listed: Vec<Vec<u8>> = runs
+                    .flat_map(|run| {
+                        run.unwrap().iter().map(|entry| entry.name.as_bytes().to_vec()).collect::<Vec<_>>()
+                    })
+                    .collect();
+                assert_eq!(listed, all[all.len().min(usize::try_from(position).unwrap_or(usize::MAX))..]);
+            }
+        }
     }
 
     #[test]

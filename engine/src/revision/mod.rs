@@ -11,7 +11,6 @@ mod image_reader;
 mod labels;
 mod map_diff;
 mod map_reader;
-mod recent;
 mod spec;
 #[cfg(test)]
 pub(crate) mod test_maps;
@@ -20,17 +19,17 @@ pub(crate) mod test_trees;
 #[cfg(test)]
 mod tests;
 mod tree_reader;
+mod tree_sample;
 mod tree_walk;
 
 pub(crate) use damaged::BadSearch;
-pub use directory_reader::{EntryRun, EntryRuns};
+pub use directory_reader::{EntryPlace, EntryRun, EntryRuns};
 pub use file_reader::{FileExtent, FileReader};
 pub use health::FileCount;
 pub use image_reader::ImageReader;
 pub use labels::StreamLabels;
 pub(crate) use map_diff::diff_maps;
 pub(crate) use map_reader::{MapPart, MapReader, Sought, span_of};
-pub(crate) use recent::Recent;
 pub use spec::split_revision;
 pub use tree_reader::TreeReader;
 pub(crate) use tree_walk::TreePart;

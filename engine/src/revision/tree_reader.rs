@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::directory_reader::{self, EntryRun, EntryRuns};
+use super::directory_reader::{self, EntryPlace, EntryRun, EntryRuns};
 use super::file_reader::FileReader;
 use crate::error::{Corrupt, Result};
 use crate::format::{
@@ -79,7 +79,21 @@ impl TreeReader {
 
     /// The entry of this name in a directory; an empty directory has no top. Reads one node for each level.
     pub fn lookup(&self, directory: Option<&DirectoryTop>, name: &[u8]) -> Result<Option<Entry>> {
+        Ok(self.locate(directory, name)?.map(|(_, entry)| entry))
+    }
+
+    /// The same, and where the entry is stored.
+    pub fn locate(
+        &self,
+        directory: Option<&DirectoryTop>,
+        name: &[u8],
+    ) -> Result<Option<(EntryPlace, Entry)>> {
         directory.map_or(Ok(None), |top| directory_reader::lookup(self.store(), top, name))
+    }
+
+    /// The entry at a place that was found before, in a directory of this tree.
+    pub fn entry_at(&self, place: &EntryPlace) -> Result<Entry> {
+        directory_reader::entry_at(self.store(), place)
     }
 
     /// The entry of a path from the root, whatever it is; links are not followed. Slashes at the begin and doubled ones
@@ -100,6 +114,11 @@ impl TreeReader {
     /// list many.
     pub fn entry_runs(&self, directory: Option<&DirectoryTop>, after: Option<&EntryName>) -> EntryRuns {
         EntryRuns::new(self.clone(), directory, after)
+    }
+
+    /// The entries of a directory in the order of their names, from one on that is counted from 0.
+    pub fn entry_runs_from(&self, directory: Option<&DirectoryTop>, position: u64) -> EntryRuns {
+        EntryRuns::from_position(self.clone(), directory, position)
     }
 
     /// The entries of a directory in the order of their names, from behind a name on. A part of the directory that can't

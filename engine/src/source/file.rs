@@ -80,6 +80,13 @@ impl ImageSource for FileSource {
         let _ = fadvise(&self.file, range.start, length, Advice::WillNeed);
     }
 
+    fn write_back(&self) {
+        if !self.is_device {
+            // A file system that can't, or a disk that fails, is told of by others.
+            let _ = rustix::fs::fsync(&self.file);
+        }
+    }
+
     fn evidence(&self) -> Result<Option<FileEvidence>> {
         if self.is_device {
             return Ok(None);

@@ -37,6 +37,11 @@ pub trait ImageSource: Send + Sync {
     /// Tells the system that a range will be read soon.
     fn will_read(&self, range: Range<u64>);
 
+    /// Has the system write back what it holds of the source. Linux sets the time of a file that is written through a mapping
+    /// when a page becomes dirty, and not again while it is: what is written to such a page after it was read would show
+    /// no other time.
+    fn write_back(&self);
+
     /// What tells later whether the source is unchanged; `None` where nothing does.
     fn evidence(&self) -> Result<Option<FileEvidence>>;
 }

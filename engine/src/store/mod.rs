@@ -3,6 +3,7 @@
 //! Invariant: no byte leaves this module that was not verified against its object's id after it was read.
 
 mod cache;
+mod fresh;
 mod index;
 mod nodes;
 mod pack_check;

@@ -3,21 +3,22 @@
 //! A thread of its own makes packs durable and publishes tables, so that the pipeline of a backup never waits for
 //! the disk to sync (`docs/format.md`, section 4).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
+use super::fresh::Fresh;
 use super::index::{Index, write_table};
 use super::pack_writer::{CompletePack, PackWriter};
 use super::{MAX_OBJECT_SIZE, Store};
 use crate::backend::{Area, Backend, Key};
 use crate::error::{Error, Result};
 use crate::format::{BlobEncoder, ObjectType, PackEntry, PackKind, TableEntry, TablePack};
-use crate::id::{ObjectId, PackId, RepositoryId};
+use crate::id::{ObjectId, RepositoryId};
 
 /// A table is published after so many packs, half a GiB,
 const PACKS_PER_TABLE: usize = 16;
@@ -28,12 +29,6 @@ const TABLE_AFTER: Duration = Duration::from_secs(10);
 
 /// or after so many objects, whose places are kept in memory until then.
 const ENTRIES_PER_TABLE: usize = 500_000;
-
-/// Objects that a dry run remembers, in some 100 MB.
-const DRY_RUN_OBJECTS_MAX: usize = 1_000_000;
-
-/// Objects that this run has stored, and where; published ones go when their table is there.
-type Fresh = Arc<RwLock<HashMap<ObjectId, PackId>>>;
 
 /// Stores the objects of one run. Dropped without [`StoreWriter::finish`], what a table names stays, as others may rely on
 /// it already, and the rest is removed: of a run that ended for want of space, what it stored last.
@@ -70,33 +65,38 @@ pub(crate) struct Presence<'a> {
 impl Presence<'_> {
     /// Whether an object need not be stored again.
     pub(crate) fn contains(&self, id: &ObjectId) -> Result<bool> {
-        if self.fresh.read().unwrap_or_else(PoisonError::into_inner).contains_key(id) {
+        if self.fresh.contains(id) {
             return Ok(true);
         }
         Ok(!self.bad.contains(id) && self.store.index.contains(id)?)
     }
 
-    /// Whether an object that the parent reaches may be relied upon without looking it up. It was published once: so a
-    /// table names it, as far as the filters tell, unless that was lost; where packs are missing it is looked up all the
-    /// same.
+    /// Whether an object that the parent reaches may be relied upon. It was published once: so a table names it, as far
+    /// as the filters tell, unless that was lost. Once anything turns out to be lost, it is looked up.
     pub(crate) fn stands(&self, id: &ObjectId) -> Result<bool> {
-        match self.store.index.has_missing_packs() {
+        match self.store.index.has_losses() {
             true => self.contains(id),
-            false => Ok(!self.bad.contains(id) && self.store.index.may_contain(id)?),
+            false => Ok(!self.bad.contains(id) && self.store.index.stands(id)?),
         }
+    }
+
+    /// Whether anything that was published is known to be bad or lost, so that a node alone tells nothing of what lies
+    /// below it.
+    pub(crate) fn is_anything_lost(&self) -> bool {
+        !self.bad.is_empty() || self.store.index.has_losses()
     }
 }
 
 impl<'a> StoreWriter<'a> {
     /// A writer that does not rely on any of the `bad` objects. In a dry run it only counts.
     pub(crate) fn new(store: &'a Store, bad: HashSet<ObjectId>, dry_run: bool) -> Result<Self> {
-        let (bad, fresh) = (Arc::new(bad), Fresh::default());
+        let (bad, fresh) = (Arc::new(bad), Fresh::new(dry_run));
         let publication = Publication {
             backend: Arc::clone(&store.backend),
             index: Arc::clone(&store.index),
             repository: store.header.id,
             bad: Arc::clone(&bad),
-            fresh: Arc::clone(&fresh),
+            fresh: fresh.clone(),
             discard: Arc::default(),
             packs: Vec::new(),
             stored_bytes: 0,
@@ -121,17 +121,12 @@ impl<'a> StoreWriter<'a> {
         plain_len: u32,
         blob: &[u8],
     ) -> Result<bool> {
-        if self.fresh.read().unwrap_or_else(PoisonError::into_inner).contains_key(&id) {
+        if self.fresh.contains(&id) {
             return Ok(false);
         }
         if let Some(bytes) = &mut self.dry_run_bytes {
             *bytes += (blob.len() + PackEntry::SIZE + TableEntry::SIZE) as u64;
-            let mut fresh = self.fresh.write().unwrap_or_else(PoisonError::into_inner);
-            // What is forgotten is counted again if it comes again: the sum is about right, and memory bounded.
-            if fresh.len() >= DRY_RUN_OBJECTS_MAX {
-                fresh.clear();
-            }
-            fresh.insert(id, PackId::from_bytes([0; 16]));
+            self.fresh.note(id, None);
             return Ok(true);
         }
         let kind = PackKind::of(object_type);
@@ -145,7 +140,7 @@ impl<'a> StoreWriter<'a> {
         };
         pack.add(object_type, id, plain_len, blob)?;
         let (pack_id, full) = (pack.pack(), pack.is_full());
-        self.fresh.write().unwrap_or_else(PoisonError::into_inner).insert(id, pack_id);
+        self.fresh.note(id, Some(pack_id));
         if full {
             self.close(kind)?;
         }
@@ -165,8 +160,8 @@ impl<'a> StoreWriter<'a> {
     fn add_metadata(&mut self, object_type: ObjectType, content: &[u8]) -> Result<ObjectId> {
         let id = self.store.hasher.id(object_type, content);
         // What is reused is read first, mostly from the cache: what rotted is stored anew, scrub or not.
-        let reusable =
-            self.presence().contains(&id)? && (self.is_fresh(&id) || self.store.has_intact(object_type, &id));
+        let reusable = self.presence().contains(&id)?
+            && (self.fresh.contains(&id) || self.store.has_intact(object_type, &id));
         if !reusable {
             // What is longer could be stored, but never be read.
             let plain_len = u32::try_from(content.len()).ok().filter(|&length| length <= MAX_OBJECT_SIZE);
@@ -180,13 +175,9 @@ impl<'a> StoreWriter<'a> {
         Ok(id)
     }
 
-    fn is_fresh(&self, id: &ObjectId) -> bool {
-        self.fresh.read().unwrap_or_else(PoisonError::into_inner).contains_key(id)
-    }
-
     /// What other threads ask before they compress something.
     pub(crate) fn presence(&self) -> Presence<'a> {
-        Presence { store: self.store, bad: Arc::clone(&self.bad), fresh: Arc::clone(&self.fresh) }
+        Presence { store: self.store, bad: Arc::clone(&self.bad), fresh: self.fresh.clone() }
     }
 
     /// Fails if what was added before could not be made durable.
@@ -207,8 +198,7 @@ impl<'a> StoreWriter<'a> {
         let stored_bytes = publisher.finish()?;
         // What is reused may be named by a table of another run whose name is not durable yet.
         self.store.backend.sync_area(&Area::index())?;
-        let fresh = self.fresh.read().unwrap_or_else(PoisonError::into_inner);
-        let healed = self.bad.iter().filter(|id| fresh.contains_key(id)).copied().collect();
+        let healed = self.bad.iter().filter(|id| self.fresh.contains(id)).copied().collect();
         let stored = Stored { bytes: stored_bytes, healed };
         Ok(stored)
     }
@@ -390,9 +380,7 @@ impl Publication {
     /// From now on the table knows these objects. Those that are known to be bad elsewhere must be remembered.
     fn forget_fresh(&self, published: &[TablePack]) -> Result<()> {
         self.index.refresh()?;
-        let published: HashSet<PackId> = published.iter().map(|pack| pack.pack).collect();
-        let mut fresh = self.fresh.write().unwrap_or_else(PoisonError::into_inner);
-        fresh.retain(|id, pack| !published.contains(pack) || self.bad.contains(id));
+        self.fresh.forget(&published.iter().map(|pack| pack.pack).collect(), &self.bad);
         Ok(())
     }
 }
@@ -400,9 +388,10 @@ impl Publication {
 #[cfg(test)]
 mod tests {
     use std::io;
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
 
     use super::*;
+    use crate::backend::recording::{Call, RecordingDisk};
     use crate::backend::{Disk, DiskFile, LocalBackend, SystemDisk};
     use crate::format::{Compression, Header, Timestamp};
 
@@ -462,6 +451,34 @@ mod tests {
             features: Vec::new(),
         };
         store_of(root, disk, header)
+    }
+
+    /// A table in one directory must never survive a power cut that a pack in another one does not.
+    #[test]
+    fn packs_are_durable_with_their_names_before_a_table_names_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = RecordingDisk::new(directory.path());
+        let store = store(directory.path(), disk.clone());
+        let mut writer = StoreWriter::new(&store, HashSet::new(), false).unwrap();
+        let id = store.hasher.id(ObjectType::Chunk, b"content");
+        writer.add(ObjectType::Chunk, id, 7, &blob(b"content")).unwrap();
+        writer.add_node(b"node").unwrap();
+        disk.take();
+        writer.finish().unwrap();
+        let calls = disk.take();
+        let place =
+            |call: Call| calls.iter().rposition(|made| *made == call).unwrap_or_else(|| panic!("{call:?}"));
+        let path = |area: Area| PathBuf::from(area.path());
+        let table = place(Call::Name(path(Area::index())));
+        for kind in PackKind::ALL {
+            let (named, synced) =
+                (Call::Name(path(Area::packs(kind))), Call::SyncDirectory(path(Area::packs(kind))));
+            assert!(place(named) < place(synced.clone()) && place(synced) < table, "{calls:?}");
+        }
+        assert!(table < place(Call::SyncDirectory(path(Area::index()))), "{calls:?}");
+        // What is reused may be named by a table of another run whose name is not durable yet.
+        StoreWriter::new(&store, HashSet::new(), false).unwrap().finish().unwrap();
+        assert_eq!(disk.take(), [Call::SyncDirectory(path(Area::index()))]);
     }
 
     /// The blob of a chunk that is not compressed.

@@ -103,3 +103,37 @@ impl Run<'_> {
         Ok((sequence, name))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use crate::error::Error;
+    use crate::format::{Content, ImageContent, Kind};
+    use crate::monitor::SilentMonitor;
+    use crate::operations::backup::{BackupOptions, backup};
+    use crate::repository::{CreateOptions, Repository};
+    use crate::revision::test_maps::absent;
+    use crate::revision::test_trees::commit;
+    use crate::source::Source;
+
+    /// The next one got the same, and the order of the two depended on their ids.
+    #[test]
+    fn no_sequence_is_given_twice() {
+        let directory = tempfile::tempdir().unwrap();
+        let repository = Repository::create(&directory.path().join("r"), &CreateOptions::default()).unwrap();
+        let stream = repository.stream_for_backup("vm", Kind::Image, "vm.img", false).unwrap();
+        let content = || Content::Image(ImageContent { root: absent(1), size: 1, data_bytes: 1 });
+        let back_up = || {
+            let source =
+                Source::Stream { name: "stdin".to_owned(), bytes: Box::new(Cursor::new(b"bytes".to_vec())) };
+            let options = BackupOptions { stream: "vm".to_owned(), ..BackupOptions::default() };
+            backup(&repository, source, &options, &SilentMonitor)
+        };
+        commit(&repository, &stream, u64::MAX - 1, content());
+        assert_eq!(back_up().unwrap().record.sequence, u64::MAX);
+        let error = back_up().map(|report| report.record.sequence).unwrap_err();
+        assert!(matches!(error, Error::NotStorable { .. }), "{error}");
+        assert_eq!(repository.revisions(&stream).unwrap().len(), 2);
+    }
+}

@@ -90,6 +90,7 @@ pub fn backup(
         Source::Stream { name, bytes } => ImageBackup::new(&mut run, hints).back_up_stream(name, bytes)?,
         Source::Tree(tree) => tree::back_up(&mut run, &tree)?,
     };
+    run.tell_of_lost_tables();
     run.commit(&name, made)
 }
 
@@ -171,6 +172,13 @@ impl<'a> Run<'a> {
     /// What must not be relied upon.
     fn bad_objects(&self) -> HashSet<ObjectId> {
         self.place.damage.objects.iter().map(|object| object.id).collect()
+    }
+
+    fn tell_of_lost_tables(&mut self) {
+        if self.repository.store().index().has_lost_tables() {
+            let message = "index tables are lost or damaged: what none names of the newest revision was stored anew; a full scrub tells what is lost of older ones";
+            self.warn(message.to_owned());
+        }
     }
 
     fn warn(&mut self, message: String) {

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::{Findings, Scrub, damage_of, gather};
 use crate::error::Result;
 use crate::extent::push_joined;
-use crate::format::Record;
+use crate::format::{Record, Slot};
 use crate::revision::ImageReader;
 use crate::source::ImageSource;
 
@@ -71,6 +71,10 @@ impl Scrub<'_> {
                 return Ok(());
             }
         };
+        let is_hole = contents.iter().all(|content| *content == Slot::Hole);
+        if is_hole && source.next_data(all.start)?.is_none_or(|data| data.start >= all.end) {
+            return Ok(());
+        }
         let mut bytes = vec![0; length as usize];
         source.read_at(all.start, &mut bytes)?;
         for ((slot, content), bytes) in slots.zip(contents).zip(bytes.chunks(chunk_size as usize)) {

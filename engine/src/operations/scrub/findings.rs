@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 
 use super::{BadFinding, ScrubReport, damage_of};
-use crate::backend::Key;
+use crate::backend::{Area, Key};
 use crate::error::Result;
-use crate::format::{BadObject, ObjectType, PackKind, Timestamp};
+use crate::format::{BadObject, ObjectType, PackKind};
 use crate::id::{ObjectId, PackId};
 
 /// Bad objects that are kept. Of more the rest is neither named nor marked, as memory is bounded and so is the damage
@@ -130,6 +130,16 @@ impl Findings {
         }
     }
 
+    /// Notes that no table names an object that a revision reaches: some are lost. One such object is enough to tell.
+    pub(super) fn note_lost_table(&mut self, id: ObjectId) {
+        let place = format!("{}/", Area::index().path());
+        if self.bad.contains_key(&id) || self.damaged_files.iter().any(|(file, _)| *file == place) {
+            return;
+        }
+        let reason = format!("index tables are missing: none names chunk {id}, which a revision reaches");
+        self.damaged_files.push((place, reason));
+    }
+
     /// Notes an object that can be read only in a damaged pack.
     pub(super) fn note_relied_on(&mut self, id: ObjectId, object_type: ObjectType) {
         match self.relied_on.len() < MAX_BAD {
@@ -141,7 +151,7 @@ impl Findings {
     /// Bad objects as the damage list names them.
     pub(super) fn bad_objects(&self) -> Vec<BadObject> {
         let bad = self.bad.iter();
-        bad.map(|(id, (object_type, reason))| bad_object(*id, *object_type, reason.clone())).collect()
+        bad.map(|(id, (object_type, reason))| BadObject::new(*id, *object_type, reason.clone())).collect()
     }
 
     /// The objects of which it is asked which revisions use them. A map is not followed below a bad node, but it must be
@@ -149,7 +159,7 @@ impl Findings {
     pub(super) fn questionable(&self) -> Vec<BadObject> {
         let relied_on = self.relied_on.iter().filter(|(_, object_type)| **object_type == ObjectType::Chunk);
         let mut objects = self.bad_objects();
-        objects.extend(relied_on.map(|(id, object_type)| bad_object(*id, *object_type, String::new())));
+        objects.extend(relied_on.map(|(id, object_type)| BadObject::new(*id, *object_type, String::new())));
         objects
     }
 
@@ -199,10 +209,6 @@ impl Findings {
     fn is_all_followed(&self) -> bool {
         self.affected.is_some() && !self.too_many && !self.is_cut_short
     }
-}
-
-fn bad_object(id: ObjectId, object_type: ObjectType, reason: String) -> BadObject {
-    BadObject { id, type_code: object_type.code(), found: Timestamp::now(), reason }
 }
 
 #[cfg(test)]

@@ -227,3 +227,51 @@ impl CheckedPack {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::findings::MAX_BAD;
+    use super::super::{ScrubOptions, damage_of};
+    use super::*;
+    use crate::error::Error;
+    use crate::monitor::SilentMonitor;
+    use crate::repository::{CreateOptions, Repository};
+
+    fn id(number: usize) -> ObjectId {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&number.to_le_bytes());
+        ObjectId::from_bytes(bytes)
+    }
+
+    /// All that a bad disk had made bad was kept once more, pack by pack.
+    #[test]
+    fn of_bad_objects_that_are_too_many_none_is_kept_with_its_pack() {
+        let directory = tempfile::tempdir().unwrap();
+        let repository = Repository::create(&directory.path().join("r"), &CreateOptions::default()).unwrap();
+        let options = ScrubOptions { percent: 100.0, source: None };
+        let scrub = Scrub::new(&repository, &options, &SilentMonitor).unwrap();
+        let mut findings = Findings::default();
+        let bad = |number: usize| {
+            let (id, object_type) = (id(number), ObjectType::Chunk);
+            let (offset, checksum) = (64, [0; 8]);
+            let entry = PackEntry { id, object_type, offset, stored_len: 1, plain_len: 1, checksum };
+            (entry, damage_of(Error::missing(&id)).unwrap())
+        };
+        for range in [0..10, 10..MAX_BAD + 10, MAX_BAD + 10..2 * MAX_BAD] {
+            let checked = CheckedPack {
+                kind: PackKind::Data,
+                pack: PackId::random(),
+                frame: Frame::Intact,
+                chunks: 0,
+                bytes: 0,
+                bad: range.map(bad).collect(),
+                misplaced: None,
+                good_again: Vec::new(),
+            };
+            scrub.take_pack(checked, &mut findings).unwrap();
+        }
+        let lost = findings.damaged_packs.iter().map(|damaged| damaged.lost.as_ref().unwrap().len());
+        assert_eq!(lost.collect::<Vec<_>>(), [10, MAX_BAD - 10, 0]);
+        assert!(findings.too_many && findings.bad.len() == MAX_BAD);
+    }
+}

@@ -4,8 +4,9 @@ use super::{Findings, Scrub, damage_of, gather};
 use crate::error::{Error, Result};
 use crate::format::{Content, Kind, ObjectType, Record};
 use crate::id::ObjectId;
+use crate::recent::Recent;
 use crate::repository::Stream;
-use crate::revision::{MapPart, MapReader, Recent, TreePart, TreeReader};
+use crate::revision::{MapPart, MapReader, TreePart, TreeReader};
 
 /// Chunks that are gathered before they are looked at by all cores: many, so that it pays to start these.
 const BATCH_CHUNKS: usize = 1 << 14;
@@ -29,6 +30,8 @@ pub(super) struct CheckedPiece {
     chunks: u64,
     bytes: u64,
     bad: Vec<(ObjectId, String)>,
+    /// A chunk that no table names.
+    unnamed: Option<ObjectId>,
     /// Chunks on the damage list that are intact.
     good_again: Vec<ObjectId>,
 }
@@ -167,9 +170,14 @@ impl Scrub<'_> {
         for (id, length) in piece {
             self.go_on()?;
             if packs_read {
-                if !self.was_read_with_its_pack(id, known)? {
+                let is_read = self.was_read_with_its_pack(id, known)?;
+                if !is_read {
                     // It was counted with its pack.
                     self.check_chunk(id, *length, found)?;
+                }
+                let index = self.repository.store().index();
+                if (!is_read || index.has_missed_tables()) && !index.is_named(id)? {
+                    found.unnamed = Some(*id);
                 }
                 continue;
             }
@@ -218,12 +226,16 @@ impl CheckedPiece {
         self.bytes += other.bytes;
         self.bad.extend(other.bad);
         self.good_again.extend(other.good_again);
+        self.unnamed = self.unnamed.or(other.unnamed);
     }
 
     pub(super) fn note(self, findings: &mut Findings) {
         findings.chunks_checked += self.chunks;
         findings.bytes_checked += self.bytes;
         findings.good_again.extend(self.good_again);
+        if let Some(id) = self.unnamed {
+            findings.note_lost_table(id);
+        }
         self.bad.into_iter().for_each(|(id, reason)| findings.note_bad(id, ObjectType::Chunk, reason));
     }
 }

@@ -1,6 +1,7 @@
 //! What the index says of its own health: tables that are damaged or missing, and packs that are missing or in no table.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 
 use super::Index;
 use super::table_reader::Table;
@@ -53,14 +54,18 @@ impl Index {
     /// Whether tables are missing: one of these objects, each of which was published, is in none, and none is damaged.
     pub(crate) fn lacks_tables(&self, published: &[ObjectId]) -> Result<bool> {
         self.reload()?;
+        published.iter().try_fold(false, |lacks, id| Ok(lacks || !self.is_named(id)?))
+    }
+
+    /// Whether something was asked for that is in no table, though a pack has it.
+    pub(crate) fn has_missed_tables(&self) -> bool {
+        self.table_lost.load(Ordering::Relaxed)
+    }
+
+    /// Whether a table names an object, or one that is damaged may.
+    pub(crate) fn is_named(&self, id: &ObjectId) -> Result<bool> {
         let set = self.tables()?;
-        let is_named = |id: &ObjectId| {
-            set.tables.iter().any(|table| {
-                let found = table.look_up(id);
-                found.is_doubtful || !found.places.is_empty()
-            })
-        };
-        Ok(set.damaged.is_empty() && !published.iter().all(is_named))
+        Ok(!set.damaged.is_empty() || set.names(id))
     }
 
     /// Calls `visit` for all that the tables say of some packs. Reads every table.

@@ -15,8 +15,8 @@ use crate::id::{ObjectId, RepositoryId, TableId};
 /// look-up asks some ten tables.
 const MERGE_AT: usize = 8;
 
-/// No table gets more entries: its filter, of a byte for each, is in memory while it is written, beside those that are
-/// merged. So 10 TiB in chunks of 64 KiB are in some five tables.
+/// No merge makes a table of more entries: its filter, of a byte for each, is in memory while it is written, beside those
+/// that are merged. So 10 TiB in chunks of 64 KiB are in some five to ten large tables.
 const MERGED_ENTRIES_MAX: u64 = 1 << 25;
 
 /// Merges what there is to merge. Does nothing if another process is at it. Damaged tables are left as they are, for
@@ -30,7 +30,8 @@ pub(super) fn merge_tables(
         return Ok(());
     }
     let Some(_lock) = backend.try_lock("index")? else { return Ok(()) };
-    while let Some(group) = group_to_merge(intact_tables(backend, repository, damaged)?) {
+    let entry_count = |table: &Arc<Table>| table.entry_count();
+    while let Some(group) = group_to_merge(intact_tables(backend, repository, damaged)?, entry_count) {
         match merge(backend, repository, &group) {
             // The others are merged without it: else they would become more for ever, and each is an open file.
             Err(error) if error.is_damage() => {
@@ -65,18 +66,26 @@ fn intact_tables(
     Ok(tables)
 }
 
-/// Tables whose numbers of entries are of one order of magnitude, if they are enough.
-fn group_to_merge(tables: Vec<Arc<Table>>) -> Option<Vec<Arc<Table>>> {
-    let mut by_magnitude: BTreeMap<u32, Vec<Arc<Table>>> = BTreeMap::new();
+/// Tables whose numbers of entries are of one order of magnitude, if they are enough: the smallest of them, as many as
+/// one table may hold. What is made of them belongs to the next order, whether these are all or not.
+fn group_to_merge<T>(tables: Vec<T>, entry_count: impl Fn(&T) -> u64) -> Option<Vec<T>> {
+    let mut by_magnitude: BTreeMap<u32, Vec<T>> = BTreeMap::new();
     for table in tables {
         // Powers of eight; all tables below some 32,000 entries count as small.
-        let magnitude = (table.entry_count() >> 15).max(1).ilog2() / 3;
+        let magnitude = (entry_count(&table) >> 15).max(1).ilog2() / 3;
         by_magnitude.entry(magnitude).or_default().push(table);
     }
-    let is_small = |group: &Vec<Arc<Table>>| {
-        group.iter().map(|table| table.entry_count()).sum::<u64>() <= MERGED_ENTRIES_MAX
+    let smallest = |mut group: Vec<T>| {
+        group.sort_by_key(&entry_count);
+        let mut sum = 0u64;
+        let fits = |table: &T| {
+            sum = sum.saturating_add(entry_count(table));
+            sum <= MERGED_ENTRIES_MAX
+        };
+        group.into_iter().take_while(fits).collect::<Vec<T>>()
     };
-    by_magnitude.into_values().find(|group| group.len() >= MERGE_AT && is_small(group))
+    let enough = by_magnitude.into_values().filter(|group| group.len() >= MERGE_AT);
+    enough.map(smallest).find(|group| group.len() > 1)
 }
 
 fn merge(backend: &dyn Backend, repository: RepositoryId, group: &[Arc<Table>]) -> Result<()> {
@@ -393,6 +402,38 @@ mod tests {
         let names = world.names();
         assert_eq!(names.len(), 2);
         assert!(names.contains(&large[0]));
+    }
+
+    /// How many entries the tables have after these came one by one.
+    fn merged(published: &[u64]) -> Vec<u64> {
+        let mut tables: Vec<u64> = Vec::new();
+        for &count in published {
+            tables.push(count);
+            while let Some(group) = group_to_merge(tables.clone(), |&count| count) {
+                for gone in &group {
+                    tables.swap_remove(tables.iter().position(|count| count == gone).unwrap());
+                }
+                tables.push(group.iter().sum());
+            }
+        }
+        tables
+    }
+
+    /// Where the tables of one order of magnitude were together too large for one, none of them was merged any more, and
+    /// they became more for ever.
+    #[test]
+    fn tables_stay_few_and_none_becomes_too_large() {
+        for size in [1, 100, 40_000, 500_000, 700_000, 1_000_000, 3_000_000, 9_000_000] {
+            let mut random = crate::random::Random::new();
+            // 10 TiB in chunks of 64 KiB, or ten thousand tables.
+            let tables = (160_000_000 / size).min(10_000);
+            let published: Vec<u64> =
+                (0..tables).map(|_| (size / 2 + random.below(size + 1)).max(1)).collect();
+            let tables = merged(&published);
+            assert_eq!(tables.iter().sum::<u64>(), published.iter().sum::<u64>());
+            assert!(tables.iter().all(|&count| count <= MERGED_ENTRIES_MAX), "{size}: {tables:?}");
+            assert!(tables.len() <= 10 + 3 * MERGE_AT, "{size}: {} tables", tables.len());
+        }
     }
 
     #[test]

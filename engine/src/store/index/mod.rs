@@ -6,6 +6,7 @@
 mod health;
 mod merge;
 mod neighbours;
+mod reliance;
 mod salvage;
 mod table_reader;
 mod table_writer;
@@ -20,6 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use merge::merge_tables;
 use neighbours::Neighbours;
+use reliance::Losses;
 use salvage::{Salvage, Salvaged, salvage_blocks};
 use table_reader::Table;
 
@@ -52,6 +54,8 @@ pub(crate) struct Index {
     backend: Arc<dyn Backend>,
     repository: RepositoryId,
     tables: RwLock<Option<Arc<TableSet>>>,
+    /// Held while the tables are listed and their set is replaced: an older list must not come after a newer one.
+    listing: Mutex<()>,
     neighbours: Mutex<Neighbours>,
     /// Whether an object was missed that a lost table may have named: from then on, packs without a table are read.
     table_lost: AtomicBool,
@@ -59,8 +63,7 @@ pub(crate) struct Index {
     salvage: Mutex<Salvage>,
     /// Of tables with damaged blocks, what these may have named.
     salvaged_blocks: Mutex<HashMap<TableId, Arc<Salvaged>>>,
-    /// Packs that tables name and that are gone or truncated: nothing new may rely on what lies there.
-    missing: RwLock<Arc<HashSet<PackId>>>,
+    losses: Losses,
 }
 
 /// Tables that were found to be damaged. Each is reported once.
@@ -101,12 +104,13 @@ impl Index {
             backend,
             repository,
             tables: RwLock::new(None),
+            listing: Mutex::default(),
             neighbours: Mutex::default(),
             table_lost: AtomicBool::new(false),
             damaged: DamagedTables::default(),
             salvage: Mutex::default(),
             salvaged_blocks: Mutex::default(),
-            missing: RwLock::default(),
+            losses: Losses::default(),
         }
     }
 
@@ -158,33 +162,9 @@ impl Index {
         self.locate_in_tables(id)
     }
 
-    /// Whether an object lies in a published pack that is there, so that something new may rely on it.
-    pub(crate) fn contains(&self, id: &ObjectId) -> Result<bool> {
-        let missing = self.missing();
-        let is_there = |location: &Location| !missing.contains(&location.pack);
-        if self.neighbours().get(id).as_ref().is_some_and(is_there) {
-            return Ok(true);
-        }
-        for table in &self.tables()?.tables {
-            if !table.may_contain(id) {
-                continue;
-            }
-            // What only a damaged block may have named counts as absent: it is stored once more.
-            if let Some(location) = table.look_up(id).places.iter().find(|location| is_there(location)) {
-                self.bring_neighbours(location);
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    /// Whether some table may name an object, by the filters in memory alone.
-    pub(crate) fn may_contain(&self, id: &ObjectId) -> Result<bool> {
-        Ok(self.tables()?.tables.iter().any(|table| table.may_contain(id)))
-    }
-
     /// Lists the tables anew, and tries those again that were damaged; what neighbours said is forgotten.
     pub(crate) fn reload(&self) -> Result<()> {
+        let _listing = lock(&self.listing);
         self.neighbours().clear();
         let known = self.read_set();
         let mut set = self.load(known.as_deref(), Damaged::TryAgain)?;
@@ -199,6 +179,7 @@ impl Index {
     /// Lists the tables anew after one was published, which a long run does again and again: what was damaged stays put
     /// aside, and what was salvaged for it serves on.
     pub(super) fn refresh(&self) -> Result<()> {
+        let _listing = lock(&self.listing);
         self.neighbours().clear();
         let known = self.read_set();
         let mut set = self.load(known.as_deref(), Damaged::PassOver)?;
@@ -214,38 +195,25 @@ impl Index {
         merge_tables(self.backend.as_ref(), self.repository, &self.damaged)
     }
 
-    /// Looks which packs are missing, from now on to rely on nothing in them; returns how many they are.
-    pub(crate) fn note_missing_packs(&self) -> Result<usize> {
-        let missing: HashSet<PackId> = self.missing_packs()?.into_keys().collect();
-        let count = missing.len();
-        *self.missing.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(missing);
-        Ok(count)
-    }
-
-    /// Whether packs were found to be missing.
-    pub(crate) fn has_missing_packs(&self) -> bool {
-        !self.missing().is_empty()
-    }
-
-    fn missing(&self) -> Arc<HashSet<PackId>> {
-        Arc::clone(&self.missing.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
     fn tables(&self) -> Result<Arc<TableSet>> {
         if let Some(set) = self.read_set() {
             return Ok(set);
         }
-        let set = Arc::new(self.load(None, Damaged::TryAgain)?);
-        *self.tables.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&set));
-        Ok(set)
+        let _listing = lock(&self.listing);
+        match self.read_set() {
+            Some(set) => Ok(set),
+            None => Ok(self.replace_set(self.load(None, Damaged::TryAgain)?)),
+        }
     }
 
     fn read_set(&self) -> Option<Arc<TableSet>> {
         self.tables.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn replace_set(&self, set: TableSet) {
-        *self.tables.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(set));
+    fn replace_set(&self, set: TableSet) -> Arc<TableSet> {
+        let set = Arc::new(set);
+        *self.tables.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&set));
+        set
     }
 
     fn neighbours(&self) -> MutexGuard<'_, Neighbours> {
@@ -365,6 +333,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl TableSet {
+    /// Whether a table names an object, or may do so in a block that is damaged.
+    fn names(&self, id: &ObjectId) -> bool {
+        self.tables.iter().any(|table| {
+            let found = table.look_up(id);
+            found.is_doubtful || !found.places.is_empty()
+        })
+    }
+
     /// Whether packs must be asked themselves for what is in no table.
     fn is_incomplete(&self) -> bool {
         self.table_lost || !self.damaged.is_empty()

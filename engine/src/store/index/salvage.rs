@@ -28,6 +28,8 @@ struct Place {
     plain_len: u32,
 }
 
+const _: () = assert!(size_of::<Place>() == 32);
+
 /// Half an id tells objects apart as well; what is read is verified against all of it.
 fn key_of(id: &ObjectId) -> u128 {
     let (half, _) = id.as_bytes().split_first_chunk::<16>().unwrap_or((&[0; 16], &[]));

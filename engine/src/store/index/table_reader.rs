@@ -115,8 +115,13 @@ impl Table {
 
     /// Whether the object may be in the table: where its filter is not intact, any may.
     pub(super) fn may_contain(&self, id: &ObjectId) -> bool {
+        self.filter_has(id).unwrap_or(true)
+    }
+
+    /// Whether the filter has the object; `None` if it is not intact.
+    pub(super) fn filter_has(&self, id: &ObjectId) -> Option<bool> {
         let filter = self.filter.get_or_init(|| self.read_filter());
-        filter.as_ref().is_none_or(|filter| filter.may_contain(id))
+        filter.as_ref().map(|filter| filter.may_contain(id))
     }
 
     /// The places of an object.

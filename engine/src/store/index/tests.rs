@@ -230,8 +230,97 @@ fn a_damaged_filter_excludes_nothing() {
     world.flip(&table, -100);
     let index = world.index();
     for id in &ids {
-        assert!(index.contains(id).unwrap() && index.may_contain(id).unwrap());
+        assert!(index.contains(id).unwrap() && index.stands(id).unwrap());
     }
+}
+
+/// A list that was begun before a table was published, and was put in place after one that had it, hid it again.
+#[test]
+fn no_older_list_of_tables_comes_after_a_newer_one() {
+    let world = World::new();
+    world.add(0);
+    let index = world.index();
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    index.reload().unwrap();
+                }
+            });
+        }
+        let is_seen = (1..=40).all(|byte| {
+            let (id, _, _) = world.add(byte);
+            index.refresh().unwrap();
+            (0..20).all(|_| {
+                std::thread::yield_now();
+                index.contains(&id).unwrap()
+            })
+        });
+        is_over.store(true, Ordering::Relaxed);
+        assert!(is_seen);
+    });
+}
+
+#[test]
+fn a_lost_table_is_noted_when_what_it_named_is_asked_for() {
+    let world = World::new();
+    let (there, _, _) = world.add(1);
+    let (lost, _, table) = world.add(2);
+    let index = world.index();
+    assert!(index.stands(&lost).unwrap() && index.still_contains(&lost).unwrap());
+    // What came after the tables were listed is no loss.
+    let (new, _, _) = world.add(3);
+    assert!(index.stands(&new).unwrap() && !index.has_losses());
+    world.backend.remove(&table).unwrap();
+    let index = world.index();
+    assert!(index.stands(&there).unwrap() && !index.has_losses());
+    assert!(!index.stands(&lost).unwrap() && index.has_lost_tables() && index.has_losses());
+    index.note_missing_packs().unwrap();
+    assert!(!index.has_losses(), "the next run looks anew");
+    assert!(!index.still_contains(&lost).unwrap() && index.has_lost_tables());
+}
+
+/// A filter that is not intact excludes nothing, and so hid that another table was lost.
+#[test]
+fn a_damaged_filter_hides_no_lost_table() {
+    let world = World::new();
+    let (_, damaged) = add_many(&world, 200);
+    let (lost, _, table) = world.add(2);
+    world.flip(&damaged, -100);
+    world.backend.remove(&table).unwrap();
+    let index = world.index();
+    assert!(!index.stands(&lost).unwrap() && index.has_lost_tables());
+}
+
+#[test]
+fn what_lies_in_a_missing_pack_or_stands_in_a_damaged_block_tells_of_no_lost_table() {
+    let world = World::new();
+    let (gone, pack, _) = world.add(1);
+    let (doubtful, _, table) = world.add(2);
+    world.backend.remove(&pack).unwrap();
+    world.flip(&table, 2 * 4096);
+    let index = world.index();
+    index.note_missing_packs().unwrap();
+    for id in [gone, doubtful] {
+        assert!(!index.still_contains(&id).unwrap());
+    }
+    assert!(index.has_missing_packs() && !index.has_lost_tables());
+}
+
+#[test]
+fn packs_without_a_table_are_told_unless_a_table_is_damaged() {
+    let world = World::new();
+    world.add(1);
+    let (_, pack, table) = world.add(2);
+    assert!(world.index().unnamed_packs().unwrap().is_empty());
+    let kept = world.backend.read(&table, 1 << 20).unwrap();
+    world.backend.remove(&table).unwrap();
+    let size = world.backend.read(&pack, 1 << 20).unwrap().len() as u64;
+    assert_eq!(world.index().unnamed_packs().unwrap(), [size]);
+    world.backend.put(&table, &kept).unwrap();
+    world.flip(&table, 0);
+    assert!(world.index().unnamed_packs().unwrap().is_empty(), "it may have named any");
 }
 
 #[test]

@@ -1,11 +1,14 @@
 //! Backup of an image: all of it, or what hints name.
 
+mod base;
 mod hints;
 mod map_builder;
 mod pipeline;
 mod plan;
 mod sample;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
@@ -15,23 +18,28 @@ use pipeline::{Context, Outcome};
 use plan::{FullPlan, Piece, hinted_plan};
 
 use super::{HintsBase, Made, Run, unsettled};
-use crate::error::{Error, Result};
+use crate::error::{Corrupt, Error, Result};
 use crate::extent::joined;
-use crate::format::{Content, Counters, FileEvidence, HintEvidence, ImageContent, Method, Record, Timestamp};
+use crate::format::{
+    BadObject, Content, Counters, FileEvidence, HintEvidence, ImageContent, Method, ObjectType, Record,
+    Timestamp,
+};
 use crate::id::ObjectId;
-use crate::revision::{MapPart, MapReader, diff_maps, span_of};
+use crate::revision::{MapReader, diff_maps};
 use crate::source::ImageSource;
 use crate::store::{StoreWriter, Stored};
 
-/// Chunks that are looked up before all of them are taken over unread.
-const SAMPLED_CHUNKS: usize = 64;
+/// Lost chunks that are marked: the next run finds the rest.
+const LOST_MAX: usize = 1000;
+
+const LOST_ON_THE_WAY: &str = "a table that named some of the newest revision's chunks is lost, which showed only on the way; run the backup again, to store them anew";
 
 /// The backup of an image on its way.
 pub(super) struct ImageBackup<'r, 'a> {
     run: &'r mut Run<'a>,
     hints: Option<Hints>,
-    /// What was read of the source to test hints.
-    bytes_sampled: u64,
+    /// What was read of the source besides what the revision is made of: to test hints, or in vain.
+    bytes_besides: u64,
 }
 
 impl<'r, 'a> ImageBackup<'r, 'a> {
@@ -44,7 +52,7 @@ impl<'r, 'a> ImageBackup<'r, 'a> {
                 "the hints are relative to a revision that can't be read: everything is read".to_owned(),
             );
         }
-        Self { run, hints, bytes_sampled: 0 }
+        Self { run, hints, bytes_besides: 0 }
     }
 
     /// Backs up what can be read at any place.
@@ -54,6 +62,8 @@ impl<'r, 'a> ImageBackup<'r, 'a> {
         if let Some(made) = self.take_over_unchanged(evidence.as_ref())? {
             return Ok(made);
         }
+        // After the evidence was taken: what is written from now on has a later time.
+        source.write_back();
         let read_at = Timestamp::now();
         let mut made = match self.hints.take().filter(|_| !self.run.options.force_read) {
             Some(hints) => self.read_hinted(source, &hints)?,
@@ -80,6 +90,13 @@ impl<'r, 'a> ImageBackup<'r, 'a> {
         let base = self.parent_map().filter(|_| !self.run.options.force_read);
         let steps = stream::steps_of_stream(bytes, name, self.run.repository.header().chunk_size);
         let (outcome, stored) = self.run_pipeline(None, base.as_ref(), steps)?;
+        let lost = self.lost_objects(&outcome, LOST_MAX)?;
+        if !lost.is_empty() {
+            // It does not come twice. What is marked is not relied upon by the next run.
+            let bad = |id| BadObject::new(id, ObjectType::Chunk, "no index table names it".to_owned());
+            self.run.repository.change_damage(lost.into_iter().map(bad).collect(), &[], false)?;
+            return Err(Corrupt::new("the index", LOST_ON_THE_WAY).into());
+        }
         self.made(outcome, stored, Method::Read, None)
     }
 
@@ -116,12 +133,38 @@ impl<'r, 'a> ImageBackup<'r, 'a> {
 
     /// Reads all data of the source.
     fn read_all(&mut self, source: &dyn ImageSource, hints: Option<HintEvidence>) -> Result<Made> {
+        let (mut outcome, mut stored) = self.read_once(source)?;
+        if !self.lost_objects(&outcome, 1)?.is_empty() {
+            self.run
+                .monitor
+                .warn("index tables are lost, which showed only on the way: the source is read again");
+            // From now on everything is looked up.
+            let (again, stored_again) = self.read_once(source)?;
+            self.bytes_besides += outcome.bytes_read;
+            outcome = Outcome { chunks_new: outcome.chunks_new + again.chunks_new, ..again };
+            stored = Stored { bytes: stored.bytes + stored_again.bytes, ..stored_again };
+        }
+        self.made(outcome, stored, Method::Read, hints)
+    }
+
+    fn read_once(&mut self, source: &dyn ImageSource) -> Result<(Outcome, Stored)> {
         self.run.monitor.begin("reading", Some(source.size()));
         let chunk_size = self.run.repository.header().chunk_size;
         let base = self.parent_map().filter(|_| !self.run.options.force_read);
         let steps = pipeline::steps_of_plan(FullPlan::new(source, chunk_size), source, chunk_size);
-        let (outcome, stored) = self.run_pipeline(Some(source), base.as_ref(), steps)?;
-        self.made(outcome, stored, Method::Read, hints)
+        self.run_pipeline(Some(source), base.as_ref(), steps)
+    }
+
+    /// What a new map refers to and is nowhere. If tables are lost, what was relied upon before that showed may have passed
+    /// the filters of others by chance.
+    fn lost_objects(&self, outcome: &Outcome, count_max: usize) -> Result<Vec<ObjectId>> {
+        let store = self.run.repository.store();
+        // The map of a dry run was not stored.
+        if self.run.options.dry_run || !store.index().has_lost_tables() {
+            return Ok(Vec::new());
+        }
+        let map = MapReader::open(store, &outcome.root_id)?;
+        base::lost_objects(store.index(), &map, self.run.monitor, count_max)
     }
 
     /// Reads what the hints name, after a sample of the rest was found to be as in the base.
@@ -152,8 +195,9 @@ impl<'r, 'a> ImageBackup<'r, 'a> {
         };
         let mut also_read: Vec<Range<u64>> =
             base.as_ref().and_then(|base| boundary(base, source.size())).into_iter().collect();
-        if let Some(base) = &base {
-            also_read.extend(self.bad_slots(base)?);
+        let bad = self.run.bad_objects();
+        if let Some(base) = base.as_ref().filter(|_| !bad.is_empty()) {
+            also_read.extend(base::bad_slots(base, |id| bad.contains(id))?);
         }
         also_read.retain_mut(|range| {
             range.end = range.end.min(slot_count);
@@ -165,7 +209,7 @@ impl<'r, 'a> ImageBackup<'r, 'a> {
         let named = joined(named);
         let sampled =
             sample::sample(source, base.as_ref(), &named, chunk_size, self.run.repository.store().hasher())?;
-        self.bytes_sampled = sampled.bytes_read;
+        self.bytes_besides = sampled.bytes_read;
         let evidence = HintEvidence {
             base: self.run.place.hints_base.as_ref().map(|record| record.id),
             range_count: hints.ranges.len() as u64,
@@ -190,6 +234,11 @@ impl<'r, 'a> ImageBackup<'r, 'a> {
         let plan = pieces.into_iter().flat_map(without_holes);
         let steps = pipeline::steps_of_plan(plan, source, chunk_size);
         let (outcome, stored) = self.run_pipeline(Some(source), base.as_ref(), steps)?;
+        if !self.lost_objects(&outcome, 1)?.is_empty() {
+            self.bytes_besides += outcome.bytes_read;
+            self.run.warn("some of what the hints' base is made of is lost: everything is read".to_owned());
+            return Ok(Hinted::NotBelieved(evidence));
+        }
         let made = self.made(outcome, stored, Method::Hints, Some(evidence))?;
         Ok(Hinted::Made(Box::new(made)))
     }
@@ -205,35 +254,6 @@ impl<'r, 'a> ImageBackup<'r, 'a> {
         Ok(map)
     }
 
-    /// Slots of the base that can't be relied upon: known damage, and all below nodes that can't be read.
-    fn bad_slots(&self, base: &MapReader) -> Result<Vec<Range<u64>>> {
-        let bad = self.run.bad_objects();
-        let mut slots = Vec::new();
-        if bad.is_empty() {
-            return Ok(slots);
-        }
-        base.walk(&mut |part| {
-            Ok(match part {
-                MapPart::Node { id, level, first_slot } if bad.contains(id) => {
-                    slots.push(first_slot..first_slot.saturating_add(span_of(level)));
-                    false
-                }
-                MapPart::Unreadable { level, first_slot, .. } => {
-                    slots.push(first_slot..first_slot.saturating_add(span_of(level)));
-                    false
-                }
-                MapPart::Chunk { id, slot } => {
-                    if bad.contains(id) {
-                        slots.push(slot..slot + 1);
-                    }
-                    true
-                }
-                MapPart::Node { .. } => true,
-            })
-        })?;
-        Ok(slots)
-    }
-
     /// Whether the hints' base may be taken over unread, as far as that is told without reading it.
     fn base_is_stored(&self) -> Result<bool> {
         let Some(record) = &self.run.place.hints_base else { return Ok(true) };
@@ -245,38 +265,8 @@ impl<'r, 'a> ImageBackup<'r, 'a> {
         }
     }
 
-    /// Whether what is taken over unread is in published packs that are there: the root, and a sample of the chunks; all of
-    /// them where packs are missing.
     fn is_stored(&self, root: &ObjectId, map: &MapReader) -> Result<bool> {
-        let index = self.run.repository.store().index();
-        if !index.contains(root)? {
-            return Ok(false);
-        }
-        match index.has_missing_packs() {
-            true => self.is_all_stored(map),
-            false => {
-                let mut chunks = map.random_chunks(SAMPLED_CHUNKS)?.into_iter();
-                chunks.try_fold(true, |all, id| Ok(all && index.contains(&id)?))
-            }
-        }
-    }
-
-    fn is_all_stored(&self, map: &MapReader) -> Result<bool> {
-        let index = self.run.repository.store().index();
-        let mut is_all = true;
-        map.walk(&mut |part| {
-            if self.run.monitor.is_cancelled() {
-                return Err(Error::Cancelled);
-            }
-            match part {
-                MapPart::Node { id, .. } | MapPart::Chunk { id, .. } => {
-                    is_all &= is_all && index.contains(id)?
-                }
-                MapPart::Unreadable { .. } => is_all = false,
-            }
-            Ok(is_all)
-        })?;
-        Ok(is_all)
+        base::is_stored(self.run.repository.store().index(), root, map, self.run.monitor)
     }
 
     /// The parent's map, if there is one to compare with.
@@ -355,7 +345,7 @@ impl<'r, 'a> ImageBackup<'r, 'a> {
             hints,
             evidence: None,
             counters: Counters {
-                bytes_read: outcome.bytes_read + self.bytes_sampled,
+                bytes_read: outcome.bytes_read + self.bytes_besides,
                 bytes_changed,
                 bytes_stored: stored.bytes,
                 chunks_total,

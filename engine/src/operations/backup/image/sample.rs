@@ -7,6 +7,7 @@ use super::pipeline::slot_of;
 use crate::error::Result;
 use crate::extent::total;
 use crate::format::{ObjectHasher, Slot};
+use crate::random::Random;
 use crate::revision::{MapReader, Sought};
 use crate::source::ImageSource;
 
@@ -126,24 +127,6 @@ fn compare(
         }
     }
     Ok(Sampled { chunk_count: chosen.len() as u64, bytes_read, differing_offset: None })
-}
-
-/// SplitMix64 from a random seed: the sample must not be the same each night.
-struct Random(u64);
-
-impl Random {
-    fn new() -> Self {
-        Self(uuid::Uuid::new_v4().as_u64_pair().1)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^= z >> 31;
-        ((u128::from(z) * u128::from(bound)) >> 64) as u64
-    }
 }
 
 #[cfg(test)]

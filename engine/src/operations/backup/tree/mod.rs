@@ -37,13 +37,28 @@ use crate::format::{Content, Counters, Method, TreeContent};
 use crate::parallel;
 use crate::revision::TreeReader;
 use crate::source::TreeSource;
-use crate::store::{StoreWriter, Stored};
+use crate::store::{Index, StoreWriter, Stored};
+
+/// Ways from the root down on which the parent is looked at before files are taken over from it unread.
+const SAMPLED_WAYS: usize = 64;
 
 /// Stores a tree.
 pub(super) fn back_up(run: &mut Run<'_>, source: &TreeSource) -> Result<Made> {
     run.monitor.begin("reading", None);
     let reader = parent_tree(run);
-    let (assembled, stored) = store(run, source, reader.as_ref())?;
+    if let Some(reader) = &reader {
+        look_for_losses(run.repository.store().index(), reader)?;
+    }
+    let index = run.repository.store().index();
+    let was_known = index.has_losses();
+    let (mut assembled, mut stored) = store(run, source, reader.as_ref())?;
+    if index.has_lost_tables() && !was_known && !run.options.dry_run {
+        // What was taken over before that showed may have passed the filters of other tables by chance.
+        run.monitor.warn("index tables are lost, which showed only on the way: the tree is looked at again");
+        let bytes = stored.bytes;
+        (assembled, stored) = store(run, source, reader.as_ref())?;
+        stored.bytes += bytes;
+    }
     run.problem_count = assembled.problem_count;
     // They were told as they came.
     run.warnings.extend(assembled.warnings);
@@ -78,11 +93,16 @@ fn parent_tree(run: &Run<'_>) -> Option<TreeReader> {
     }
 }
 
+/// Looks whether tables were lost that named something of the parent's. If so, all of it is looked up from now on.
+fn look_for_losses(index: &Index, parent: &TreeReader) -> Result<()> {
+    let mut sampled = parent.random_objects(SAMPLED_WAYS)?.into_iter();
+    sampled.try_for_each(|id| index.still_contains(&id).map(|_| ()))
+}
+
 fn store(run: &mut Run<'_>, source: &TreeSource, reader: Option<&TreeReader>) -> Result<(Assembled, Stored)> {
     let (store, monitor) = (run.repository.store(), run.monitor);
     let bad = run.bad_objects();
     let damage = Mutex::default();
-    let may_be_damaged = !bad.is_empty() || store.index().has_missing_packs();
     let mut writer = StoreWriter::new(store, bad, run.options.dry_run)?;
     let presence = writer.presence();
     let context = Context {
@@ -92,8 +112,7 @@ fn store(run: &mut Run<'_>, source: &TreeSource, reader: Option<&TreeReader>) ->
         presence: writer.presence(),
     };
     let links = HardLinks::default();
-    let parent =
-        reader.map(|reader| Parent { reader, store, presence, may_be_damaged, damage: &damage, monitor });
+    let parent = reader.map(|reader| Parent { reader, store, presence, damage: &damage, monitor });
     let merge = Merge::new(source.walk()?, parent);
     let planner = Planner::new(merge, &links, monitor, context.chunk_size);
     let mut assembly = Assembly::new(&context, &links, &mut writer, monitor);

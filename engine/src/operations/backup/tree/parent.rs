@@ -22,8 +22,6 @@ pub(super) struct Parent<'a> {
     pub(super) store: &'a Store,
     /// Tells what may be relied upon.
     pub(super) presence: Presence<'a>,
-    /// Whether anything is known to be bad or missing: then files are looked into, else their tops tell enough.
-    pub(super) may_be_damaged: bool,
     /// Where the first damage is noted: what can't be read of the parent is read from the source.
     pub(super) damage: &'a Mutex<Option<Error>>,
     pub(super) monitor: &'a dyn Monitor,
@@ -113,7 +111,8 @@ impl Parent<'_> {
             if self.is_bad(&id)? {
                 return Ok(true);
             }
-            if !self.may_be_damaged {
+            // Else the top tells enough.
+            if !self.presence.is_anything_lost() {
                 return Ok(false);
             }
             match self.look_into(level, &id, &mut waiting) {

@@ -59,6 +59,9 @@ impl Target {
             }
             return Self::open_new(path, size, options, None);
         };
+        if repository.directory().is_some_and(|directory| is_linked_from(&metadata, &directory)) {
+            return Err(refuse("it is a hard link to a file of the repository", "choose another target"));
+        }
         let kind = metadata.file_type();
         if kind.is_dir() {
             return Err(refuse("it is a directory", "name a file in it: an image is restored to one file"));
@@ -176,6 +179,15 @@ impl Target {
         self.writer.read_at(offset, bytes)
     }
 
+    /// Whether a range is a hole, as far as the file system tells.
+    pub(super) fn is_hole(&self, offset: u64, length: u64) -> bool {
+        match seek(self.writer.handle(), SeekFrom::Data(offset)) {
+            Ok(data) => data >= offset.saturating_add(length),
+            Err(rustix::io::Errno::NXIO) => true,
+            Err(_) => false,
+        }
+    }
+
     /// Makes a range read as zeros: a hole where that can be.
     pub(super) fn make_zero(&self, offset: u64, length: u64, monitor: &dyn Monitor) -> Result<()> {
         self.writer.make_zero(offset, length, monitor)
@@ -239,6 +251,25 @@ fn partial_of(path: &Path) -> PathBuf {
     }
     name.extend_from_slice(PARTIAL_SUFFIX.as_bytes());
     path.with_file_name(OsStr::from_bytes(&name))
+}
+
+/// Whether a file has another name in the repository. Only what has several names is looked for.
+fn is_linked_from(metadata: &fs::Metadata, repository: &Path) -> bool {
+    if !metadata.is_file() || metadata.nlink() < 2 {
+        return false;
+    }
+    let mut directories = vec![repository.to_owned()];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
+            let Ok(there) = entry.metadata() else { continue };
+            if there.is_dir() {
+                directories.push(entry.path());
+            } else if (there.dev(), there.ino()) == (metadata.dev(), metadata.ino()) {
+                return true;
+            }
+        }
+    }
+    false
 }
 
 /// Opens the file that is written until it is complete: ours alone, and not led elsewhere by links.

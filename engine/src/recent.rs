@@ -19,7 +19,7 @@ impl<T> Default for Recent<T> {
 
 impl<T> Recent<T> {
     /// Objects in each half: of ids alone some 36 MB for both. As nodes, they stand for 230 million chunks and more.
-    const HALF: usize = 900_000;
+    pub(crate) const HALF: usize = 900_000;
 
     /// What is known of an object, if it came by lately.
     pub(crate) fn get(&self, id: &ObjectId) -> Option<&T> {

@@ -1,0 +1,143 @@
+//! Opens the trees of revisions, and lets go of those that nobody has used for a while, so that gc may have them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use treering_engine::{Error, RevisionId, StreamId, TreeReader};
+
+use crate::errno::Errno;
+use crate::images::Images;
+use crate::inode::Ino;
+use crate::reports::{Piece, Reports};
+
+/// So long a tree stays open that nobody reads: the requests of one command come closer together.
+const IDLE: Duration = Duration::from_secs(5);
+
+/// The tree of a revision, as entries remember it.
+#[derive(Debug)]
+pub(crate) struct TreeKey {
+    pub(super) stream: StreamId,
+    pub(super) revision: RevisionId,
+    /// The number of its root.
+    pub(super) root: Ino,
+}
+
+/// An open tree. While it lives, gc keeps what it reads.
+pub(crate) struct OpenTree {
+    pub(super) key: Arc<TreeKey>,
+    pub(super) reader: TreeReader,
+    /// As `stream@revision`.
+    name: String,
+    reports: Arc<Reports>,
+}
+
+impl OpenTree {
+    /// Logs once that something of an entry can't be read.
+    pub(crate) fn report(&self, ino: Ino, error: &Error) -> Errno {
+        let line = format_args!("{}: {error}", self.name);
+        self.reports.report(self.key.revision, &self.name, Piece::Entry(ino), line);
+        Errno::Unreadable
+    }
+
+    /// Notes that an entry was read well.
+    pub(super) fn read_well(&self, ino: Ino) {
+        self.reports.read_well(self.key.revision, Piece::Entry(ino)..=Piece::Entry(ino));
+    }
+}
+
+/// The trees that are open.
+pub(crate) struct Trees {
+    images: Arc<Images>,
+    open: Mutex<HashMap<RevisionId, Kept>>,
+}
+
+/// A tree, held as long as it is in use, and a little longer.
+struct Kept {
+    tree: Weak<OpenTree>,
+    held: Option<Arc<OpenTree>>,
+    used: Instant,
+}
+
+impl Trees {
+    pub(crate) fn new(images: Arc<Images>) -> Self {
+        Self { images, open: Mutex::default() }
+    }
+
+    pub(super) fn open_key(self: &Arc<Self>, key: &TreeKey) -> Result<Arc<OpenTree>, Errno> {
+        self.open(key.stream, key.revision, key.root)
+    }
+
+    /// The tree of a revision, shared by all who read it.
+    pub(super) fn open(
+        self: &Arc<Self>,
+        stream: StreamId,
+        revision: RevisionId,
+        root: Ino,
+    ) -> Result<Arc<OpenTree>, Errno> {
+        if let Some(tree) = self.known(revision) {
+            return Ok(tree);
+        }
+        let (name, reader) = self.images.open_tree(stream, revision)?;
+        let key = Arc::new(TreeKey { stream, revision, root });
+        let tree = Arc::new(OpenTree { key, reader, name, reports: self.images.reports() });
+        // Another thread may have been faster.
+        if let Some(tree) = self.known(revision) {
+            return Ok(tree);
+        }
+        let kept = Kept { tree: Arc::downgrade(&tree), held: Some(Arc::clone(&tree)), used: Instant::now() };
+        let mut open = self.lock();
+        let is_first = open.is_empty();
+        open.insert(revision, kept);
+        drop(open);
+        if is_first {
+            self.start_janitor();
+        }
+        Ok(tree)
+    }
+
+    fn known(&self, revision: RevisionId) -> Option<Arc<OpenTree>> {
+        let mut open = self.lock();
+        let kept = open.get_mut(&revision)?;
+        let tree = kept.tree.upgrade()?;
+        kept.used = Instant::now();
+        kept.held = Some(Arc::clone(&tree));
+        Some(tree)
+    }
+
+    /// Lets go of idle trees until none is left; whoever opens the next one starts it again.
+    fn start_janitor(self: &Arc<Self>) {
+        let trees = Arc::downgrade(self);
+        let work = move || {
+            while trees.upgrade().is_some_and(|trees| trees.let_go_of_idle(Instant::now())) {
+                std::thread::sleep(IDLE / 2);
+            }
+        };
+        if let Err(error) = std::thread::Builder::new().name("treering-trees".to_owned()).spawn(work) {
+            // They stay open then: a gc elsewhere keeps what they read, and names this mount.
+            log::warn!("trees that nobody reads stay open: {error}");
+        }
+    }
+
+    /// Whether any tree is left.
+    fn let_go_of_idle(&self, now: Instant) -> bool {
+        let mut idle = Vec::new();
+        let mut open = self.lock();
+        for kept in open.values_mut() {
+            if now.duration_since(kept.used) >= IDLE {
+                idle.push(kept.held.take());
+            }
+        }
+        // What is open in a handle is found again.
+        open.retain(|_, kept| kept.held.is_some() || kept.tree.strong_count() > 1);
+        let is_any_left = !open.is_empty();
+        drop(open);
+        // After the lock: a pin is a file that is removed.
+        drop(idle);
+        is_any_left
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<RevisionId, Kept>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
