@@ -5,10 +5,11 @@ mod support;
 
 use std::fs::{self, File};
 use std::io::Read;
+use std::os::unix::fs::FileExt;
 use std::process::{Command, Stdio};
 
 use support::system::{Requirement, can_use, run_on_terminal, system};
-use support::{CHUNK, World, flip_bit, interrupt, wait_until, write_chunk};
+use support::{CHUNK, World, flip_bit, interrupt, noise, settle, wait_until, write_chunk};
 
 #[test]
 fn every_revision_comes_out_as_it_went_in() {
@@ -168,4 +169,76 @@ fn a_full_target_is_told_as_such() {
     let output = world.command(&["dump", "vm1"]).stdout(full).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("No space left"));
+}
+
+/// A world with a revision of a tree.
+fn tree() -> World {
+    let world = World::new();
+    fs::create_dir_all(world.path("home/dir")).unwrap();
+    fs::write(world.path("home/dir/text"), b"some text").unwrap();
+    fs::write(world.path("home/empty"), b"").unwrap();
+    fs::write(world.path("home/large"), noise(1, 5 << 20)).unwrap();
+    let sparse = File::create(world.path("home/sparse")).unwrap();
+    sparse.set_len(9 << 20).unwrap();
+    sparse.write_all_at(&noise(2, 70_000), 4 << 20).unwrap();
+    std::os::unix::fs::symlink("dir/text", world.path("home/link")).unwrap();
+    drop(std::os::unix::net::UnixListener::bind(world.path("home/socket")).unwrap());
+    settle();
+    world.ok(&["backup", "home"]);
+    world
+}
+
+#[test]
+fn a_file_of_a_tree_comes_out_as_it_went_in() {
+    let world = tree();
+    for path in ["dir/text", "empty", "large", "sparse"] {
+        let original = fs::read(world.path("home").join(path)).unwrap();
+        for shown in [path.to_owned(), format!("/{path}"), path.replace('/', "//")] {
+            assert!(world.ok(&["dump", "home", &shown]).stdout == original, "{shown}");
+        }
+    }
+    fs::write(world.path("home/dir/text"), b"other text").unwrap();
+    settle();
+    world.ok(&["backup", "home"]);
+    assert_eq!(world.ok(&["dump", "home", "dir/text"]).stdout, b"other text");
+    assert_eq!(world.ok(&["dump", "home@1", "dir/text"]).stdout, b"some text");
+}
+
+#[test]
+fn what_is_no_file_is_named_as_what_it_is() {
+    let world = tree();
+    let refused = |path: &str, words: &[&str]| {
+        let run = world.fails(1, &["dump", "home", path], words);
+        assert!(run.stdout.is_empty());
+    };
+    refused("dir", &["dir is a directory, and no file", "hint:"]);
+    refused("/", &["is a directory"]);
+    refused("link", &["link is a symbolic link to dir/text, and no file"]);
+    refused("socket", &["is a socket"]);
+    refused("missing", &["has no entry 'missing'"]);
+    refused("dir/../empty", &["has no entry"]);
+    refused("link/text", &["has no entry"]);
+    world.fails(2, &["dump", "home"], &["is a tree", "dump STREAM PATH"]);
+    world.small_image("vm1.img");
+    world.backup("vm1.img", "vm1");
+    world.fails(2, &["dump", "vm1", "etc/fstab"], &["is an image, and has no paths"]);
+}
+
+#[test]
+fn a_damaged_file_of_a_tree_comes_out_up_to_the_damage() {
+    let world = tree();
+    let before = world.stored_files("packs/data");
+    let mut content = fs::read(world.path("home/large")).unwrap();
+    content.extend(noise(7, 3 << 20));
+    fs::write(world.path("home/large"), &content).unwrap();
+    settle();
+    world.ok(&["backup", "home"]);
+    for pack in world.stored_files("packs/data").iter().filter(|pack| !before.contains(pack)) {
+        flip_bit(pack, fs::metadata(pack).unwrap().len() / 2);
+    }
+    let run = world.fails(4, &["dump", "home", "large"], &["large of home@", "is damaged", "bytes"]);
+    let length = run.stdout.len();
+    assert!(length >= 4 << 20 && length < content.len(), "{length}");
+    assert!(run.stdout == content[..length]);
+    assert_eq!(world.ok(&["dump", "home", "dir/text"]).stdout, b"some text");
 }

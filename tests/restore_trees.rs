@@ -831,3 +831,38 @@ fn a_running_program_and_files_that_may_not_be_written_are_replaced() {
         assert_same(&home, &world.path("out"), RESTORED);
     }
 }
+
+/// Who holds a file open that is given to root would go on writing to it.
+#[test]
+fn what_another_user_owns_is_replaced_and_not_taken_over() {
+    if !can_use(&[Requirement::Root]) {
+        return;
+    }
+    let world = small();
+    world.ok(&["restore", "home", "out"]);
+    let out = world.path("out");
+    let names = ["a", "large", "dir/sub/c", "link"];
+    let inodes: Vec<u64> =
+        names.iter().map(|name| fs::symlink_metadata(out.join(name)).unwrap().ino()).collect();
+    let held = File::options().write(true).open(out.join("large")).unwrap();
+    for name in names {
+        std::os::unix::fs::lchown(out.join(name), Some(1234), None).unwrap();
+    }
+    // An unfinished file of his is none of ours either.
+    fs::remove_file(out.join("a")).unwrap();
+    let partial = out.join(format!(".treering-partial-{}", &blake3::hash(b"large").to_hex()[..32]));
+    fs::write(&partial, b"his").unwrap();
+    std::os::unix::fs::chown(&partial, Some(1234), None).unwrap();
+    world.ok(&["restore", "home", "out", "--in-place"]);
+    held.write_all_at(b"his", 100).unwrap();
+    assert_same(&world.path("home"), &out, RESTORED);
+    for (name, before) in names.iter().zip(inodes) {
+        assert_ne!(fs::symlink_metadata(out.join(name)).unwrap().ino(), before, "{name}");
+    }
+    // With the right owner and a wrong group it may stay.
+    std::os::unix::fs::chown(out.join("large"), None, Some(4321)).unwrap();
+    let inode = fs::metadata(out.join("large")).unwrap().ino();
+    world.ok(&["restore", "home", "out", "--in-place"]);
+    assert_same(&world.path("home"), &out, RESTORED);
+    assert_eq!(fs::metadata(out.join("large")).unwrap().ino(), inode);
+}

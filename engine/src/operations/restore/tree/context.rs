@@ -104,6 +104,11 @@ impl<'a> Context<'a> {
         self.forbidden.contains(&(stat.identity.device, stat.identity.inode))
     }
 
+    /// Whether something belongs to whoever runs this.
+    pub(super) fn is_own(&self, stat: &EntryStat) -> bool {
+        stat.uid == rustix::process::geteuid().as_raw()
+    }
+
     /// Fails when the run has to end.
     pub(super) fn go_on(&self) -> Result<()> {
         match self.is_stopped() || self.monitor.is_cancelled() {

@@ -250,7 +250,7 @@ fn keep_special(
     }
     let wanted = context.wanted(directory, name, entry)?;
     let changes = Changes::plan(handle, &wanted, Before::There(&stat))?;
-    if !may_keep(context, entry, &stat, &changes) {
+    if !may_keep(context, entry, &stat, &wanted, &changes) {
         return Ok(None);
     }
     let left_out = changes.apply(handle, stat.kind, &wanted);

@@ -4,14 +4,14 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering;
 
-use rustix::fs::{AtFlags, Mode, OFlags, openat, renameat, unlinkat};
+use rustix::fs::{AtFlags, Mode, OFlags, fremovexattr, openat, renameat, unlinkat};
 use rustix::io::Errno;
 
 use super::content::{Allocation, Content, Outcome, pieces};
 use super::context::Context;
 use super::directory::TargetDirectory;
 use super::entry::{Ended, stat_at};
-use super::metadata::{Before, Changes, Handle};
+use super::metadata::{Before, Changes, Handle, Wanted};
 use super::names::damaged_name;
 use super::problems::{Attempt, Trouble};
 use crate::extent::total;
@@ -91,7 +91,7 @@ fn keep(
     }
     let (handle, wanted) = (Handle::Open(file.as_fd()), context.wanted(directory, name, entry)?);
     let changes = Changes::plan(handle, &wanted, Before::There(&stat))?;
-    if !may_keep(context, entry, &stat, &changes) {
+    if !may_keep(context, entry, &stat, &wanted, &changes) {
         return Ok(None);
     }
     let left_out = changes.apply(handle, EntryType::File, &wanted);
@@ -100,10 +100,19 @@ fn keep(
 }
 
 /// Whether what is there may stay. What has further names is never changed, since these may lie anywhere; it stays if it
-/// is right, is to have further names, and stands for no other entry.
-pub(super) fn may_keep(context: &Context<'_>, entry: &Entry, stat: &EntryStat, changes: &Changes) -> bool {
+/// is right, is to have further names, and stands for no other entry. What somebody else owns who is not to own it is not
+/// given away: it may be open for writing.
+pub(super) fn may_keep(
+    context: &Context<'_>,
+    entry: &Entry,
+    stat: &EntryStat,
+    wanted: &Wanted,
+    changes: &Changes,
+) -> bool {
     let has_one_name = stat.links == 1;
-    has_one_name || changes.is_empty() && entry.has_other_names && context.links.claim(stat.identity)
+    let is_named_right =
+        has_one_name || changes.is_empty() && entry.has_other_names && context.links.claim(stat.identity);
+    is_named_right && (stat.uid == wanted.uid || context.is_own(stat))
 }
 
 /// Compares all of a file with what is there, up to the first difference.
@@ -270,6 +279,7 @@ impl NewFile {
         let mut entry = entry.clone();
         entry.metadata.mode &= !PRIVILEGED;
         self.set_metadata(context, directory, &entry)?;
+        let _ = fremovexattr(&self.file, "security.capability");
         renameat(above, is_at, above, rest.as_slice()).map_err(Trouble::of("rename"))?;
         let rest = super::problems::shown(&rest);
         tell_lost(context, directory, name, outcome, &format!("the rest of it is restored as {rest}"));

@@ -154,7 +154,9 @@ impl Large {
         let (name, reader) = (entry.name.as_bytes(), context.tree.open_file(data));
         if let Some(stat) = stat_at(context, directory, above, name)? {
             if context.options.in_place
-                && let Some(file) = open_to_mend(above, name)
+                && let Some(file) = open_to_mend(above, name, |stat| {
+                    context.is_own(stat) || stat.uid == context.owners.user(entry.metadata.uid)
+                })
             {
                 return Self::mend(directory, entry, reader, NewFile { file, partial: None });
             }
@@ -164,7 +166,7 @@ impl Large {
         }
         if context.options.in_place && !directory.traits.is_new {
             let partial = directory.partial_name(context, name)?;
-            if let Some(file) = open_to_mend(above, &partial) {
+            if let Some(file) = open_to_mend(above, &partial, |stat| context.is_own(stat)) {
                 return Self::mend(directory, entry, reader, NewFile { file, partial: Some(partial) });
             }
         }
@@ -327,10 +329,11 @@ fn sorted(mut outcome: Outcome) -> Outcome {
     outcome
 }
 
-/// Opens a file that may be changed in place: a plain one without further names. What can't be opened so is replaced.
-fn open_to_mend(above: &OwnedFd, name: &[u8]) -> Option<File> {
+/// Opens a file that may be changed in place: a plain one without further names, whose owner may have it open for writing
+/// now and later. What can't be opened so is replaced.
+fn open_to_mend(above: &OwnedFd, name: &[u8], may_own: impl Fn(&EntryStat) -> bool) -> Option<File> {
     let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let is_file = |stat: &EntryStat| stat.kind == EntryType::File && stat.links == 1;
+    let is_file = |stat: &EntryStat| stat.kind == EntryType::File && stat.links == 1 && may_own(stat);
     // Looked at before: a device may do anything when it is opened.
     EntryStat::at(above, name).ok().filter(is_file)?;
     let file = openat(above, name, flags, Mode::empty()).ok()?;

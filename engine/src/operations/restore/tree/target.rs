@@ -138,7 +138,8 @@ impl Target {
         let (Some(parent), Some(name)) = (&place.parent, EntryName::new(&place.name)) else {
             return Err(place.refuse("it has no name", "choose another target"));
         };
-        let descriptor = parent.try_clone().map_err(Error::io("open", place.path.display()))?;
+        let descriptor =
+            openat(parent, ".", DIRECTORY, Mode::empty()).map_err(place.failed("open the directory of"))?;
         let single = Some(Entry { name, has_other_names: false, ..entry.clone() });
         let (path, entry) = (parent_of(&place.path), None);
         Ok(Self { path, descriptor, entry, is_made: false, is_new: false, single, forbidden })
@@ -158,8 +159,8 @@ impl Place {
             return Self::of_directory(&resolved);
         };
         let parent = parent_of(&absolute);
+        // Only held: who may not list it may still have something in it.
         let opened = openat(CWD, &parent, DIRECTORY | OFlags::PATH, Mode::empty());
-        let opened = opened.and_then(|held| openat(held, ".", DIRECTORY, Mode::empty()));
         let opened = opened.map_err(|errno| Error::io("find directory", parent.display())(errno.into()))?;
         let there = match EntryStat::at(&opened, name.as_bytes()) {
             Err(Errno::NOENT) => None,

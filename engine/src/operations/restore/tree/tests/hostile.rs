@@ -242,7 +242,7 @@ fn devices_with_numbers_that_there_are_not_are_no_other_devices() {
 /// With few nodes: each level needs one of its own.
 #[test]
 fn what_lies_too_deep_is_named() {
-    let scene = Scene::new();
+    let scene = Scene::in_memory();
     let top = scene.trees.write(|writer| {
         let mut top: Option<DirectoryTop> = None;
         for _ in 0..33_000 {

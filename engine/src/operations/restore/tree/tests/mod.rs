@@ -21,7 +21,16 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
-        let scene = Self { trees: Trees::new(), directory: tempfile::tempdir().unwrap() };
+        Self::at(tempfile::tempdir().unwrap())
+    }
+
+    /// Where nothing has to wait for a disk, if there is such a place.
+    fn in_memory() -> Self {
+        Self::at(tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap())
+    }
+
+    fn at(directory: tempfile::TempDir) -> Self {
+        let scene = Self { trees: Trees::new(), directory };
         fs::create_dir(scene.path("outside")).unwrap();
         fs::write(scene.path("outside/precious"), b"precious").unwrap();
         scene
