@@ -3,10 +3,12 @@
 
 mod support;
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use support::{World, settle};
+use support::system::{Requirement, can_use};
+use support::{USER, World, settle};
 
 /// A world with a directory `home`.
 fn world() -> World {
@@ -73,6 +75,27 @@ fn what_cannot_be_read_is_named_and_ends_with_3() {
     let warnings = revision["warnings"].as_array().unwrap();
     let named = |warning: &serde_json::Value| warning.as_str().unwrap().contains("/sys/bus/cpu/uevent");
     assert!(warnings.iter().any(named), "{warnings:?}");
+}
+
+/// Root may list every directory, so this is a normal user's backup.
+#[test]
+fn a_directory_that_cannot_be_listed_is_kept_empty_and_named() {
+    if !can_use(&[Requirement::Root]) {
+        return;
+    }
+    let world = world();
+    fs::create_dir(world.path("home/closed")).unwrap();
+    fs::write(world.path("home/closed/file"), b"content").unwrap();
+    fs::set_permissions(world.path("home/closed"), Permissions::from_mode(0o700)).unwrap();
+    fs::set_permissions(world.directory(), Permissions::from_mode(0o755)).unwrap();
+    std::os::unix::fs::chown(world.directory(), Some(USER), Some(USER)).unwrap();
+    world.run_as_user(&["init", "his"]).expect_code(0);
+    let run = world.run_as_user(&["-r", "his", "backup", "home"]).expect_code(3);
+    run.says(&["home/closed", "Permission denied"]);
+    let listed = world.json(&["-r", "his", "ls", "home@latest", "--recursive"]);
+    let paths: Vec<_> = listed["entries"].as_array().unwrap().iter().map(|entry| entry["path"].clone()).collect();
+    assert!(paths.contains(&"closed".into()) && !paths.contains(&"closed/file".into()), "{paths:?}");
+    assert!(paths.contains(&"sub/c.log".into()), "{paths:?}");
 }
 
 #[test]

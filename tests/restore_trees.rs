@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use support::oracle::{Leniency, RESTORED, acl, assert_same, attributes, make_nasty_tree, set_mtime};
 use support::system::{Mounted, Requirement, SmallDisk, can_use, system};
-use support::{Run, World, allocated, assert_keys, interrupt, noise, random_seed, settle, write_at};
+use support::{Run, USER, World, allocated, assert_keys, interrupt, noise, random_seed, settle, write_at};
 
 const MIB: usize = 1 << 20;
 
@@ -398,25 +398,17 @@ fn delete_leaves_what_is_mounted_below_the_target() {
     drop(mounts);
 }
 
-/// Runs the program as a normal user.
-fn as_user(world: &World, arguments: &[&str]) -> Run {
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid=1234", "--regid=1234", "--clear-groups", env!("CARGO_BIN_EXE_treering")]);
-    command.args(arguments).current_dir(world.directory()).env("TREERING_REPOSITORY", world.repository());
-    Run::of(arguments, command.output().unwrap())
-}
-
 #[test]
 fn a_normal_user_gets_what_he_may_have() {
-    if !can_use(&[Requirement::Root, Requirement::Program("setpriv")]) {
+    if !can_use(&[Requirement::Root]) {
         return;
     }
     let world = nasty();
     fs::set_permissions(world.directory(), Permissions::from_mode(0o755)).unwrap();
     system("chmod", &["-R", "a+rX", world.repository().to_str().unwrap()]);
     fs::create_dir(world.path("his")).unwrap();
-    std::os::unix::fs::chown(world.path("his"), Some(1234), Some(1234)).unwrap();
-    let run = as_user(&world, &["restore", "home", "his/out", "--json"]).expect_code(0);
+    std::os::unix::fs::chown(world.path("his"), Some(USER), Some(USER)).unwrap();
+    let run = world.run_as_user(&["restore", "home", "his/out", "--json"]).expect_code(0);
     run.says(&[
         "owner or group could not be set",
         "device nodes could not be made: 2",
@@ -450,9 +442,9 @@ fn a_normal_user_gets_what_he_may_have() {
     }
     fs::set_permissions(out.join("many"), Permissions::from_mode(0o000)).unwrap();
     fs::remove_file(out.join("many/00005")).unwrap();
-    as_user(&world, &["restore", "home", "his/out", "--in-place"]).expect_code(0);
+    world.run_as_user(&["restore", "home", "his/out", "--in-place"]).expect_code(0);
     assert_eq!(fs::read(out.join("many/00005")).unwrap(), b"5");
-    as_user(&world, &["restore", "home", "root-only"]).expect_code(1).says(&[
+    world.run_as_user(&["restore", "home", "root-only"]).expect_code(1).says(&[
         "cannot",
         "root-only",
         "Permission denied",

@@ -11,6 +11,7 @@ pub(crate) mod system;
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -22,6 +23,9 @@ use tempfile::TempDir;
 pub(crate) const CHUNK: u64 = 64 << 10;
 /// Longer than what makes a file "unsettled".
 pub(crate) const SETTLED: Duration = Duration::from_millis(60);
+
+/// The uid and gid of a normal user.
+pub(crate) const USER: u32 = 1234;
 
 /// A directory of its own with a repository in it, and an environment that holds nothing of the user's.
 pub(crate) struct World {
@@ -100,6 +104,11 @@ impl World {
         let run = self.run(arguments).expect_code(code);
         run.says(words);
         run
+    }
+
+    /// Runs the program as the normal user `USER`, which only root may do.
+    pub(crate) fn run_as_user(&self, arguments: &[&str]) -> Run {
+        Run::of(arguments, self.command(arguments).uid(USER).gid(USER).output().unwrap())
     }
 
     /// Starts the program in the background.
