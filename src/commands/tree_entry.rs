@@ -202,6 +202,7 @@ mod tests {
             attributes: Attributes::None,
             has_other_names: false,
             unsettled: false,
+            left_out: false,
         }
     }
 

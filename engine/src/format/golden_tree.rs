@@ -41,6 +41,7 @@ fn entry(name: &[u8], inode: u64, content: EntryContent) -> Entry {
         attributes: Attributes::None,
         has_other_names: false,
         unsettled: false,
+        left_out: false,
     }
 }
 
@@ -113,6 +114,7 @@ fn leaf() -> DirectoryLeaf {
         entries[twin].metadata.links = 2;
         entries[twin].has_other_names = true;
     }
+    entries[7].left_out = true;
     entries[11].unsettled = true;
     DirectoryLeaf { entries }
 }
@@ -132,7 +134,7 @@ fn root() -> TreeRoot {
     groups.insert(0, b"root");
     let sparse = (1 << 30) + 4096 + 8192 + 7;
     let totals = TreeTotals { files: 6, directories: 2, others: 5, bytes: 12 + 3 + sparse };
-    TreeRoot { users, groups, totals, entry }
+    TreeRoot { users, groups, totals, sees_all_attributes: true, entry }
 }
 
 /// The node above 2,000 empty files.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::Repository;
 use crate::backend::{Area, Key};
 use crate::error::{Corrupt, Error, Result};
-use crate::format::{Kind, MAX_SEALED_SIZE, RecordKey, StreamObject, Timestamp, open, seal};
+use crate::format::{Kind, MAX_SEALED_SIZE, Record, RecordKey, StreamObject, Timestamp, open, seal};
 use crate::id::StreamId;
 
 /// A stream of a repository.
@@ -142,8 +142,8 @@ impl Repository {
         let mut list = StreamList { streams: Vec::with_capacity(objects.len()), damaged };
         for &DamagedStream { id, .. } in &list.damaged {
             if self.has_revisions(id)? {
-                // There is no other kind yet.
-                list.streams.push(Stream { id, name: id.to_string(), kind: Kind::Image });
+                let kind = self.kind_of_revisions(id)?;
+                list.streams.push(Stream { id, name: id.to_string(), kind });
             }
         }
         for object in objects {
@@ -164,6 +164,22 @@ impl Repository {
     /// takes it, and to all others it is not there.
     fn has_revisions(&self, id: StreamId) -> Result<bool> {
         self.backend().holds(&Area::revisions(id), &|name| RecordKey::parse(name).is_some())
+    }
+
+    /// What the revisions of a stream are whose own file does not say it: what the newest record says that can be read.
+    /// Where none can be, nothing of the stream can, and it does not matter.
+    fn kind_of_revisions(&self, id: StreamId) -> Result<Kind> {
+        let mut keys = self.backend().names(&Area::revisions(id))?;
+        keys.sort();
+        for key in keys.iter().rev().filter_map(|name| RecordKey::parse(name)) {
+            let record = self.backend().read(&Key::record(id, &key), MAX_SEALED_SIZE);
+            match record.and_then(|bytes| open::<Record>("a record", &bytes)) {
+                Ok(record) => return Ok(record.kind()),
+                Err(error) if error.is_loss() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Kind::Image)
     }
 
     /// Whether a stream without revisions had some that were not forgotten. To forget one retires its name first, and

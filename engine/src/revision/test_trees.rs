@@ -113,6 +113,7 @@ impl Trees {
             users,
             groups,
             totals: TreeTotals { files, directories: 1, others: 0, bytes: files },
+            sees_all_attributes: false,
             entry: root,
         }
     }
@@ -179,6 +180,7 @@ pub(crate) fn entry(name: impl AsRef<[u8]>, content: EntryContent) -> Entry {
         attributes: Attributes::None,
         has_other_names: false,
         unsettled: false,
+        left_out: false,
     }
 }
 

@@ -67,6 +67,11 @@ impl TreeReader {
         self.open.root.totals
     }
 
+    /// Whether the run that stored it could see the extended attributes of all namespaces.
+    pub(crate) fn sees_all_attributes(&self) -> bool {
+        self.open.root.sees_all_attributes
+    }
+
     /// The name that a user's number had at the source.
     pub fn user_name(&self, uid: u32) -> Option<&[u8]> {
         self.open.root.users.get(uid)

@@ -222,6 +222,7 @@ mod tests {
                 attributes: Attributes::Inline(AttributeList::new(vec![(b"a", &vec![0; *length])]).unwrap()),
                 has_other_names: false,
                 unsettled: false,
+                left_out: false,
             };
             let entries = targets.iter().enumerate().map(entry).collect();
             Cached::DirectoryLeaf(Arc::new(DirectoryLeaf { entries })).size_bytes()

@@ -211,7 +211,7 @@ mod tests {
         let name = EntryName::new(name.as_bytes()).unwrap();
         let content = EntryContent::File(FileData::Empty);
         let attributes = treering_engine::Attributes::None;
-        Entry { name, metadata, content, attributes, has_other_names, unsettled: false }
+        Entry { name, metadata, content, attributes, has_other_names, unsettled: false, left_out: false }
     }
 
     struct World {

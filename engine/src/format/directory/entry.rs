@@ -10,6 +10,7 @@ use crate::format::bytes::Fields;
 
 const HAS_OTHER_NAMES: u8 = 1;
 const UNSETTLED: u8 = 2;
+const LEFT_OUT: u8 = 16;
 
 const MODE_BITS: u16 = 0o7777;
 const MAX_NANOSECONDS: u32 = 999_999_999;
@@ -29,6 +30,9 @@ pub struct Entry {
     pub has_other_names: bool,
     /// It must be read again though size, times and inode stand.
     pub unsettled: bool,
+    /// Not all that was in it is stored: something was excluded, lay on another file system, or could not be read. Only so
+    /// for a directory.
+    pub left_out: bool,
 }
 
 /// What every entry has, whatever it is.
@@ -80,18 +84,22 @@ impl Entry {
         let metadata = Metadata::decode(fields)?;
         let name = to_name(fields.short_bytes()?)?;
         let content = EntryContent::decode(code, fields, chunks)?;
-        let attributes = Attributes::decode(flags & !(HAS_OTHER_NAMES | UNSETTLED), fields, chunks)?;
+        let attributes = Attributes::decode(flags & !(HAS_OTHER_NAMES | UNSETTLED | LEFT_OUT), fields, chunks)?;
         let has_other_names = flags & HAS_OTHER_NAMES != 0;
         let unsettled = flags & UNSETTLED != 0;
-        let linked_directory = has_other_names && matches!(content, EntryContent::Directory(_));
-        let entry = Self { name, metadata, content, attributes, has_other_names, unsettled };
-        (!linked_directory).then_some(entry)
+        let left_out = flags & LEFT_OUT != 0;
+        let is_directory = matches!(content, EntryContent::Directory(_));
+        let fits = if is_directory { !has_other_names } else { !left_out };
+        let entry = Self { name, metadata, content, attributes, has_other_names, unsettled, left_out };
+        fits.then_some(entry)
     }
 
     fn flags(&self) -> u8 {
-        let other_names = if self.has_other_names { HAS_OTHER_NAMES } else { 0 };
-        let unsettled = if self.unsettled { UNSETTLED } else { 0 };
-        other_names | unsettled | self.attributes.flag()
+        let flag = |is_set: bool, flag: u8| if is_set { flag } else { 0 };
+        flag(self.has_other_names, HAS_OTHER_NAMES)
+            | flag(self.unsettled, UNSETTLED)
+            | flag(self.left_out, LEFT_OUT)
+            | self.attributes.flag()
     }
 }
 

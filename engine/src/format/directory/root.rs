@@ -19,6 +19,8 @@ pub(crate) struct TreeRoot {
     /// Names of the groups, likewise.
     pub(crate) groups: OwnerNames,
     pub(crate) totals: TreeTotals,
+    /// Whoever wrote it could see extended attributes of all namespaces; else there may be more than are stored.
+    pub(crate) sees_all_attributes: bool,
     /// The root directory, its name [`EntryName::of_root`].
     pub(crate) entry: Entry,
 }
@@ -113,6 +115,7 @@ impl TreeRoot {
         self.users.encode(&mut bytes);
         self.groups.encode(&mut bytes);
         self.totals.encode(&mut bytes);
+        bytes.push(self.sees_all_attributes.into());
         chunks.encode(&mut bytes);
         bytes.append(&mut entry);
         bytes
@@ -124,12 +127,17 @@ impl TreeRoot {
         Head::decode(&mut fields, ROOT).filter(|head| head.level == 0 && head.count == 1)?;
         let (users, groups) = (OwnerNames::decode(&mut fields)?, OwnerNames::decode(&mut fields)?);
         let totals = TreeTotals::decode(&mut fields)?;
+        let sees_all_attributes = match fields.u8()? {
+            0 => false,
+            1 => true,
+            _ => return None,
+        };
         let mut chunks = ChunkIds::decode(&mut fields)?;
         let to_name = |name: &[u8]| name.is_empty().then(EntryName::of_root);
         let entry = Entry::decode(&mut fields, &mut chunks, to_name)?;
         fields.end()?;
         chunks.end()?;
         let EntryContent::Directory(top) = &entry.content else { return None };
-        totals.fit(top.as_ref()).then_some(Self { users, groups, totals, entry })
+        totals.fit(top.as_ref()).then_some(Self { users, groups, totals, sees_all_attributes, entry })
     }
 }

@@ -24,7 +24,7 @@ fn entry(name: EntryName, content: EntryContent) -> Entry {
     let metadata =
         Metadata { mode: 0o7777, uid: 1, gid: 2, links: 3, mount: 4, inode: 5, mtime: time, ctime: time };
     let attributes = Attributes::None;
-    Entry { name, metadata, content, attributes, has_other_names: false, unsettled: false }
+    Entry { name, metadata, content, attributes, has_other_names: false, unsettled: false, left_out: false }
 }
 
 fn slice(text: &str, chunk: u8) -> Entry {
@@ -258,7 +258,8 @@ fn inner_nodes_that_go_on_behind_their_end_are_refused() {
 
 fn tree_root(totals: TreeTotals, top: Option<DirectoryTop>) -> TreeRoot {
     let entry = entry(EntryName::of_root(), EntryContent::Directory(top));
-    TreeRoot { users: OwnerNames::default(), groups: OwnerNames::default(), totals, entry }
+    let (users, groups) = (OwnerNames::default(), OwnerNames::default());
+    TreeRoot { users, groups, totals, sees_all_attributes: false, entry }
 }
 
 #[test]
@@ -361,11 +362,13 @@ fn any_metadata() -> impl Strategy<Value = Metadata> {
 
 fn any_directory() -> impl Strategy<Value = Vec<Entry>> {
     let name = vec(any::<u8>(), 1..30).prop_filter_map("no name", |name| EntryName::new(&name));
-    let rest = (any_metadata(), any_content(), any_attributes(), any::<(bool, bool)>());
+    let rest = (any_metadata(), any_content(), any_attributes(), any::<(bool, bool, bool)>());
     btree_map(name, rest, 1..200).prop_map(|entries: BTreeMap<_, _>| {
-        let entry = |(name, (metadata, content, attributes, (linked, unsettled)))| {
-            let has_other_names = linked && !matches!(content, EntryContent::Directory(_));
-            Entry { name, metadata, content, attributes, has_other_names, unsettled }
+        let entry = |(name, (metadata, content, attributes, (linked, unsettled, left_out)))| {
+            let is_directory = matches!(content, EntryContent::Directory(_));
+            let has_other_names = linked && !is_directory;
+            let left_out = left_out && is_directory;
+            Entry { name, metadata, content, attributes, has_other_names, unsettled, left_out }
         };
         entries.into_iter().map(entry).collect()
     })

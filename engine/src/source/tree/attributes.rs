@@ -23,6 +23,18 @@ pub(crate) struct Attribute {
     pub(crate) value: Vec<u8>,
 }
 
+/// The inode of the first user namespace (`PROC_USER_INIT_INO` of the kernel).
+const FIRST_USER_NAMESPACE: u64 = 0xEFFF_FFFD;
+
+/// Whether this process sees attributes of all namespaces. The kernel shows `trusted.` only to who has `CAP_SYS_ADMIN` in the
+/// first user namespace, and keeps silent about it to all others (xattr(7)).
+pub(crate) fn sees_all_attributes() -> bool {
+    let namespace = rustix::fs::stat("/proc/self/ns/user").map(|stat| stat.st_ino);
+    let may_administer = rustix::thread::capabilities(None)
+        .is_ok_and(|sets| sets.effective.contains(rustix::thread::CapabilitySet::SYS_ADMIN));
+    may_administer && namespace.is_ok_and(|inode| inode == FIRST_USER_NAMESPACE)
+}
+
 /// The attributes of an entry that is open for reading, sorted by name.
 pub(crate) fn of_open(descriptor: impl AsFd) -> Result<Vec<Attribute>, Cause> {
     let list = read(|buffer| flistxattr(&descriptor, buffer));

@@ -8,6 +8,7 @@ use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use lru::LruCache;
 use rustix::fs::{Mode, OFlags, openat};
@@ -179,8 +180,24 @@ impl Descriptors {
     }
 }
 
-/// Opens an entry of a directory for reading, without following it, waiting for it, or changing its time of access.
+/// Longer than the system gives the holder of a lease to let go (`/proc/sys/fs/lease-break-time`, 45 s).
+const LEASE_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Opens an entry of a directory for reading, without following it, waiting for its other end, or changing its time of
+/// access. Only a lease is waited for that another process has on it, as file servers do; the first try asks for it back.
 pub(crate) fn open_quietly(directory: impl AsFd, name: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+    let start = Instant::now();
+    let mut pause = Duration::from_millis(1);
+    loop {
+        match try_open_quietly(&directory, name, flags) {
+            Err(Errno::AGAIN) if start.elapsed() < LEASE_PATIENCE => std::thread::sleep(pause),
+            opened => return opened,
+        }
+        pause = (pause * 2).min(Duration::from_millis(100));
+    }
+}
+
+fn try_open_quietly(directory: impl AsFd, name: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
     let flags =
         flags | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     match openat(&directory, name, flags | OFlags::NOATIME, Mode::empty()) {

@@ -19,7 +19,7 @@ mod selection;
 mod stat;
 mod walk;
 
-pub(crate) use attributes::{Attribute, of_held, of_open};
+pub(crate) use attributes::{Attribute, of_held, of_open, sees_all_attributes};
 pub(crate) use directory::{Directory, open_quietly};
 pub(crate) use entry::{Entry, FileExtent, HeldEntry, OpenFile};
 pub(crate) use names::Names;

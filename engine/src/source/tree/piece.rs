@@ -38,6 +38,8 @@ pub(super) struct Piece {
     pub(super) problem: Option<EntryError>,
     /// What follows in the same directory.
     pub(super) next: Option<Task>,
+    /// Something in it is to be left out.
+    pub(super) left_out: bool,
 }
 
 /// What stands behind a name.
@@ -72,48 +74,50 @@ impl Task {
     /// Looks at the next entries.
     pub(super) fn run(&self, selection: &Selection) -> Piece {
         match &self.rest {
-            Some((names, first)) => self.look(selection, names, *first, None),
+            Some((names, first)) => self.look(selection, names, *first),
             None => match self.list(selection) {
-                Ok((names, problem)) => self.look(selection, &Arc::new(names), 0, problem),
-                Err(problem) => Piece { found: Vec::new(), problem: Some(problem), next: None },
+                Ok(Listed { names, left_out, problem }) => {
+                    let piece = self.look(selection, &Arc::new(names), 0);
+                    let problem = problem.or(piece.problem);
+                    Piece { problem, left_out: left_out || piece.left_out, ..piece }
+                }
+                Err(problem) => Piece::failed(problem),
             },
         }
     }
 
-    fn list(&self, selection: &Selection) -> Result<(Names, Option<EntryError>), EntryError> {
+    fn list(&self, selection: &Selection) -> Result<Listed, EntryError> {
         let failed = |action, cause| self.directory.error(b"", action, cause);
         let descriptor = self.directory.open().map_err(|cause| failed("open", cause))?;
-        let (names, outcome) = Names::read(&descriptor);
+        let (all, outcome) = Names::read(&descriptor);
         let problem = outcome.err().map(|error| failed("list", error.into()));
-        Ok((selection.names(&descriptor, names), problem))
+        let count = all.len();
+        let names = selection.names(&descriptor, all);
+        Ok(Listed { left_out: names.len() < count, names, problem })
     }
 
-    fn look(
-        &self,
-        selection: &Selection,
-        names: &Arc<Names>,
-        first: usize,
-        problem: Option<EntryError>,
-    ) -> Piece {
+    fn look(&self, selection: &Selection, names: &Arc<Names>, first: usize) -> Piece {
+        let descriptor = match self.directory.open() {
+            Ok(descriptor) => descriptor,
+            // Without its directory none of them can be looked at, nor can those that follow.
+            Err(cause) => return Piece::failed(self.directory.error(b"", "open", cause)),
+        };
         let end = names.len().min(first + PIECE_ENTRIES);
         let next = (end < names.len()).then(|| Self { rest: Some((Arc::clone(names), end)), ..self.clone() });
-        let found = match self.directory.open() {
-            Ok(descriptor) => {
-                let mut look = Look::new(self, selection);
-                names
-                    .part(first, end - first)
-                    .zip(first as u64..)
-                    .filter_map(|(name, index)| look.at(&descriptor, name, index))
-                    .collect()
-            }
-            Err(cause) => {
-                // Without its directory none of them can be looked at, nor can those that follow.
-                let problem = Some(self.directory.error(b"", "open", cause));
-                return Piece { found: Vec::new(), problem, next: None };
-            }
-        };
-        Piece { found, problem, next }
+        let mut look = Look::new(self, selection);
+        let part = names.part(first, end - first).zip(first as u64..);
+        let found = part.filter_map(|(name, index)| look.at(&descriptor, name, index)).collect();
+        Piece { found, problem: None, next, left_out: look.left_out }
     }
+}
+
+/// The names of a directory that are to be looked at.
+struct Listed {
+    names: Names,
+    /// There are others.
+    left_out: bool,
+    /// What went wrong with listing all of them.
+    problem: Option<EntryError>,
 }
 
 /// Looking at the entries of one directory.
@@ -123,6 +127,8 @@ struct Look<'a> {
     seen: Timestamp,
     /// The directory's path below the root with a slash behind it, where paths matter.
     path: Vec<u8>,
+    /// Something was left out.
+    left_out: bool,
 }
 
 impl<'a> Look<'a> {
@@ -132,7 +138,7 @@ impl<'a> Look<'a> {
             path = task.directory.relative_path(b"");
             path.push(b'/');
         }
-        Self { task, selection, seen: Timestamp::now(), path }
+        Self { task, selection, seen: Timestamp::now(), path, left_out: false }
     }
 
     fn at(&mut self, descriptor: &std::os::fd::OwnedFd, name: &[u8], index: u64) -> Option<Found> {
@@ -147,6 +153,7 @@ impl<'a> Look<'a> {
         };
         let is_directory = stat.kind == EntryType::Directory;
         if is_directory && self.selection.is_never(stat.identity) || self.is_excluded(name, is_directory) {
+            self.left_out = true;
             return None;
         }
         let entry = Entry::new(&self.task.directory, name, stat, self.seen);
@@ -177,6 +184,11 @@ impl<'a> Look<'a> {
 }
 
 impl Piece {
+    /// Nothing of the directory could be looked at.
+    fn failed(problem: EntryError) -> Self {
+        Self { found: Vec::new(), problem: Some(problem), next: None, left_out: false }
+    }
+
     /// How much it holds, in entries; names that wait count too.
     pub(super) fn weight(&self) -> usize {
         let waiting = self.next.as_ref().and_then(|task| task.rest.as_ref());

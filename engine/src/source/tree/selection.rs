@@ -50,7 +50,7 @@ impl Selection {
         };
         let mut excludes = GitignoreBuilder::new("");
         for pattern in &options.excludes {
-            excludes.add_line(None, pattern).map_err(|error| bad(pattern, error))?;
+            excludes.add_line(None, &with_plain_braces(pattern)).map_err(|error| bad(pattern, error))?;
         }
         Ok(Self {
             excludes: excludes.build().map_err(|error| bad("", error))?,
@@ -87,6 +87,32 @@ impl Selection {
         }
         all
     }
+}
+
+/// The pattern with braces that mean themselves, as they do to git; the library would take them for alternatives.
+fn with_plain_braces(pattern: &str) -> String {
+    let mut plain = String::with_capacity(pattern.len());
+    // Where a class of characters began; its first character does not end it.
+    let mut class: Option<usize> = None;
+    let mut characters = pattern.char_indices().peekable();
+    while let Some((at, character)) = characters.next() {
+        match (character, class) {
+            ('\\', None) => {
+                plain.push(character);
+                plain.extend(characters.next().map(|(_, escaped)| escaped));
+                continue;
+            }
+            ('[', None) => {
+                let is_negated = characters.peek().is_some_and(|(_, next)| matches!(next, '!' | '^'));
+                class = Some(at + 1 + usize::from(is_negated));
+            }
+            (']', Some(start)) if at > start => class = None,
+            ('{' | '}', None) => plain.push('\\'),
+            _ => {}
+        }
+        plain.push(character);
+    }
+    plain
 }
 
 fn is_cache(directory: impl AsFd) -> bool {
@@ -128,10 +154,21 @@ mod tests {
     }
 
     #[test]
+    fn braces_mean_themselves() {
+        let excluded = |pattern: &str, path: &str| selection(&[pattern]).excludes_path(path.as_bytes(), false);
+        for pattern in ["{cache}", r"\{cache\}", "[{]cache[}]", "{[c]ache}", "{cache*"] {
+            assert!(excluded(pattern, "{cache}") && !excluded(pattern, "cache"), "{pattern}");
+        }
+        assert!(excluded("f{1,2}", "f{1,2}") && !excluded("f{1,2}", "f1"));
+        assert!(excluded("[]{]", "{") && excluded("[]{]", "]") && excluded("[!{]", "x") && !excluded("[!{]", "{"));
+        assert!(excluded("a{b", "a{b"));
+    }
+
+    #[test]
     fn a_malformed_pattern_is_refused_by_name() {
-        let options = TreeOptions { excludes: vec!["a{b".into()], ..TreeOptions::default() };
+        let options = TreeOptions { excludes: vec!["a[z-a]".into()], ..TreeOptions::default() };
         let root = EntryStat::at(rustix::fs::CWD, b"/").unwrap();
         let error = Selection::new(&options, &root).err().unwrap().to_string();
-        assert!(error.contains("a{b"), "{error}");
+        assert!(error.contains("a[z-a]"), "{error}");
     }
 }

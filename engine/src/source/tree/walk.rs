@@ -12,8 +12,9 @@ pub(crate) enum Step {
     Enter(Entry),
     /// Anything but a directory.
     Entry(Entry),
-    /// The directory that was entered last and not left yet ends.
-    Leave,
+    /// The directory that was entered last and not left yet ends. Not all that was in it was met, if so: something is to be
+    /// left out, or lies on another file system.
+    Leave { left_out: bool },
     /// Something could not be read; the walk goes on behind it. Between the steps of a directory that could not be
     /// opened or listed, or not in full, the error names that directory.
     Failed(EntryError),
@@ -36,6 +37,7 @@ struct Level {
     found: std::vec::IntoIter<Found>,
     problem: Option<EntryError>,
     next: Option<Task>,
+    left_out: bool,
 }
 
 impl Walk {
@@ -53,7 +55,9 @@ impl Walk {
 
     /// Enters a directory, unless it is gone.
     fn enter(&mut self, directory: Entry, below: Option<Task>) -> Step {
-        let level = below.map(|task| Level::from(self.ahead.take(&task))).unwrap_or_default();
+        // One that is kept empty may have anything in it.
+        let kept_empty = || Level { left_out: true, ..Level::default() };
+        let level = below.map_or_else(kept_empty, |task| Level::from(self.ahead.take(&task)));
         match level.problem {
             Some(problem) if problem.cause.is_gone() && level.found.as_slice().is_empty() => {
                 Step::Failed(problem)
@@ -67,8 +71,8 @@ impl Walk {
 }
 
 impl From<Piece> for Level {
-    fn from(Piece { found, problem, next }: Piece) -> Self {
-        Self { found: found.into_iter(), problem, next }
+    fn from(Piece { found, problem, next, left_out }: Piece) -> Self {
+        Self { found: found.into_iter(), problem, next, left_out }
     }
 }
 
@@ -87,11 +91,13 @@ impl Iterator for Walk {
             if let Some(found) = level.found.next() {
                 return Some(self.step(found));
             }
+            let left_out = level.left_out;
             let Some(next) = level.next.take() else {
                 self.levels.pop();
-                return Some(Step::Leave);
+                return Some(Step::Leave { left_out });
             };
-            *level = self.ahead.take(&next).into();
+            let next = Level::from(self.ahead.take(&next));
+            *level = Level { left_out: left_out || next.left_out, ..next };
         }
     }
 }

@@ -69,10 +69,10 @@ pub(super) struct Outcome {
 pub(super) enum Step {
     /// Bytes of the source, or given bytes, become slots.
     Batch { slots: Range<u64>, input: Input },
-    /// Holes up to this slot.
-    Holes(u64),
-    /// What the base has, up to this slot.
-    Base(u64),
+    /// Holes.
+    Holes(Range<u64>),
+    /// What the base has.
+    Base(Range<u64>),
     /// Nothing has come yet: only a moment to see whether the run can go on.
     Wait,
 }
@@ -87,12 +87,14 @@ pub(super) enum Input {
 /// A step that a worker is done with.
 enum Done {
     Batch(Batch),
-    Holes(u64),
-    Base(u64),
+    Holes(Range<u64>),
+    Base(Range<u64>),
     Wait,
 }
 
 struct Batch {
+    /// Where the first of its slots belongs.
+    start: u64,
     bytes: u64,
     bytes_differing: u64,
     slots: Vec<(Slot, u32)>,
@@ -136,8 +138,8 @@ fn batches_of_plan<'a>(
     std::iter::from_fn(move || {
         if reading.is_empty() {
             match plan.next()? {
-                Ok(Piece::Holes(slots)) => return Some(Ok(Step::Holes(slots.end))),
-                Ok(Piece::Base(slots)) => return Some(Ok(Step::Base(slots.end))),
+                Ok(Piece::Holes(slots)) => return Some(Ok(Step::Holes(slots))),
+                Ok(Piece::Base(slots)) => return Some(Ok(Step::Base(slots))),
                 Ok(Piece::Read(slots)) => reading = slots,
                 Err(error) => return Some(Err(error)),
             }
@@ -198,11 +200,17 @@ impl Assembly<'_, '_, '_> {
         self.writer.check()?;
         let from = self.builder.position();
         match done {
-            Done::Holes(end) => self.builder.push_holes(end, self.writer)?,
-            Done::Base(end) => match self.context.base {
-                Some(base) => self.builder.push_base(end, base, self.writer)?,
-                None => self.builder.push_holes(end, self.writer)?,
-            },
+            Done::Holes(slots) => {
+                self.expect_at(slots.start)?;
+                self.builder.push_holes(slots.end, self.writer)?;
+            }
+            Done::Base(slots) => {
+                self.expect_at(slots.start)?;
+                match self.context.base {
+                    Some(base) => self.builder.push_base(slots.end, base, self.writer)?,
+                    None => self.builder.push_holes(slots.end, self.writer)?,
+                }
+            }
             Done::Batch(batch) => self.take_batch(batch)?,
             Done::Wait => {}
         }
@@ -210,7 +218,19 @@ impl Assembly<'_, '_, '_> {
         Ok(())
     }
 
+    /// A step that does not go on where the one before ended would put all that follows in wrong places: no revision may
+    /// come of it.
+    fn expect_at(&self, start: u64) -> Result<()> {
+        let position = self.builder.position();
+        if start == position {
+            return Ok(());
+        }
+        let reason = format!("chunk {start} came where chunk {position} was due");
+        Err(Error::NotStorable { object: "map", reason })
+    }
+
     fn take_batch(&mut self, batch: Batch) -> Result<()> {
+        self.expect_at(batch.start)?;
         self.chunks_new += store_chunks(batch.new, self.writer)?.count;
         for (slot, length) in batch.slots {
             self.builder.push_slot(slot, length, self.writer)?;
@@ -231,33 +251,40 @@ struct Worker {
 impl Worker {
     fn work(&mut self, context: &Context<'_>, step: Step) -> Result<Done> {
         match step {
-            Step::Holes(end) => Ok(Done::Holes(end)),
-            Step::Base(end) => Ok(Done::Base(end)),
+            Step::Holes(slots) => Ok(Done::Holes(slots)),
+            Step::Base(slots) => Ok(Done::Base(slots)),
             Step::Wait => Ok(Done::Wait),
             Step::Batch { slots, input } => self.batch(context, slots, input).map(Done::Batch),
         }
     }
 
     fn batch(&mut self, context: &Context<'_>, slots: Range<u64>, input: Input) -> Result<Batch> {
-        let offset = slots.start * u64::from(context.chunk_size);
+        let start = slots.start;
         let in_base = context.slots_of_base(slots)?;
         match input {
-            Input::Given(bytes) => self.chunks(context, &bytes, &in_base),
+            Input::Given(bytes) => self.chunks(context, start, &bytes, &in_base),
             Input::Read(length) => {
+                let offset = start * u64::from(context.chunk_size);
                 let mut buffer = std::mem::take(&mut self.buffer);
                 buffer.resize(length.max(buffer.len()), 0);
                 let bytes = buffer.get_mut(..length).unwrap_or_default();
                 let read = context.source.map_or(Ok(()), |source| source.read_at(offset, bytes));
-                let batch = read.and_then(|()| self.chunks(context, bytes, &in_base));
+                let batch = read.and_then(|()| self.chunks(context, start, bytes, &in_base));
                 self.buffer = buffer;
                 batch
             }
         }
     }
 
-    fn chunks(&mut self, context: &Context<'_>, bytes: &[u8], in_base: &[Slot]) -> Result<Batch> {
+    fn chunks(
+        &mut self,
+        context: &Context<'_>,
+        start: u64,
+        bytes: &[u8],
+        in_base: &[Slot],
+    ) -> Result<Batch> {
         let mut batch =
-            Batch { bytes: bytes.len() as u64, bytes_differing: 0, slots: Vec::new(), new: Vec::new() };
+            Batch { start, bytes: bytes.len() as u64, bytes_differing: 0, slots: Vec::new(), new: Vec::new() };
         for (index, content) in bytes.chunks(context.chunk_size as usize).enumerate() {
             let plain_len = content.len() as u32;
             let slot = slot_of(content, &context.hasher);

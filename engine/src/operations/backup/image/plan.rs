@@ -49,10 +49,12 @@ impl<'a> FullPlan<'a> {
             return Ok(None);
         }
         let data = self.source.next_data(self.position * self.chunk_size)?;
+        // The next data may lie behind the end: all up to there is a hole then, and what follows is not ours to tell.
         let (start, end) = match data {
-            Some(data) => (data.start / self.chunk_size, data.end.div_ceil(self.chunk_size).min(self.end)),
+            Some(data) => (data.start / self.chunk_size, data.end.div_ceil(self.chunk_size)),
             None => (self.end, self.end),
         };
+        let (start, end) = (start.min(self.end), end.min(self.end));
         let (start, from) = (start.max(self.position), self.position);
         if start == from {
             self.position = end;
@@ -151,7 +153,66 @@ fn subtract(ranges: Vec<Range<u64>>, others: &[Range<u64>]) -> Vec<Range<u64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::FileEvidence;
     use crate::operations::backup::image::hints::Hint;
+
+    /// A source of 20 chunks of 100 bytes, with data in two ranges of it.
+    struct Sparse([Range<u64>; 2]);
+
+    impl ImageSource for Sparse {
+        fn name(&self) -> String {
+            "sparse".to_owned()
+        }
+
+        fn size(&self) -> u64 {
+            2000
+        }
+
+        fn next_data(&self, offset: u64) -> Result<Option<Range<u64>>> {
+            let found = self.0.iter().find(|range| range.end > offset);
+            Ok(found.map(|range| range.start.max(offset)..range.end))
+        }
+
+        fn read_at(&self, _offset: u64, _buffer: &mut [u8]) -> Result<()> {
+            unreachable!("a plan reads nothing")
+        }
+
+        fn will_read(&self, _range: Range<u64>) {}
+
+        fn write_back(&self) {}
+
+        fn evidence(&self) -> Result<Option<FileEvidence>> {
+            Ok(None)
+        }
+    }
+
+    fn pieces_within(slots: Range<u64>) -> Vec<Piece> {
+        let source = Sparse([250..420, 1500..1600]);
+        FullPlan::within(&source, 100, slots).map(Result::unwrap).collect()
+    }
+
+    #[test]
+    fn data_is_read_and_the_rest_is_holes() {
+        let expected = [
+            Piece::Holes(0..2),
+            Piece::Read(2..5),
+            Piece::Holes(5..15),
+            Piece::Read(15..16),
+            Piece::Holes(16..20),
+        ];
+        assert_eq!(pieces_within(0..20), expected);
+    }
+
+    /// Where a part lay in a hole, the plan of it once went on to the next data, far behind its end: what was to be taken
+    /// over there became a hole.
+    #[test]
+    fn a_part_of_a_source_ends_where_it_ends() {
+        assert_eq!(pieces_within(7..9), [Piece::Holes(7..9)]);
+        assert_eq!(pieces_within(3..4), [Piece::Read(3..4)]);
+        assert_eq!(pieces_within(4..7), [Piece::Read(4..5), Piece::Holes(5..7)]);
+        assert_eq!(pieces_within(17..20), [Piece::Holes(17..20)]);
+        assert_eq!(pieces_within(15..15), []);
+    }
 
     fn plan(ranges: &[(Range<u64>, bool)], also_read: &[Range<u64>]) -> Vec<Piece> {
         let ranges =

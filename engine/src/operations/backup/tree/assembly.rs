@@ -7,7 +7,7 @@ use super::directory::DirectoryBuilder;
 use super::file::FileReading;
 use super::file_map::FileMap;
 use super::hard_links::{HardLinks, Inode};
-use super::item::{Done, DoneStep, End, Found, Look, Part, Stretch};
+use super::item::{Done, DoneStep, End, Found, Look, Lost, Part, Stretch};
 use super::owners::Owners;
 use super::problems::Problems;
 use super::sums::Sums;
@@ -107,7 +107,7 @@ impl<'a, 'w, 's> Assembly<'a, 'w, 's> {
                 self.open.push((entry, DirectoryBuilder::default()));
                 Ok(())
             }
-            DoneStep::Leave => self.leave(),
+            DoneStep::Leave { left_out } => self.leave(left_out),
             DoneStep::Entry(entry, link) | DoneStep::Bundled(entry, link) => {
                 self.monitor.advance(size_of(&entry));
                 self.add_settled(entry, link)
@@ -115,8 +115,8 @@ impl<'a, 'w, 's> Assembly<'a, 'w, 's> {
             DoneStep::Queued(found) => self.take_queued(&found),
             DoneStep::Same(found) => self.add_same(&found),
             DoneStep::Alone(found) => self.read_here(&found),
-            DoneStep::Lost(message, link) => {
-                self.lose(message, link);
+            DoneStep::Lost(lost) => {
+                self.lose(lost);
                 Ok(())
             }
             DoneStep::Problem(message) => {
@@ -126,8 +126,9 @@ impl<'a, 'w, 's> Assembly<'a, 'w, 's> {
         }
     }
 
-    fn leave(&mut self) -> Result<()> {
+    fn leave(&mut self, left_out: bool) -> Result<()> {
         let Some((mut entry, builder)) = self.open.pop() else { return Ok(()) };
+        entry.left_out |= left_out;
         entry.content = EntryContent::Directory(builder.finish(self.writer)?);
         self.sums.count(&entry, true);
         match self.open.last_mut() {
@@ -170,7 +171,7 @@ impl<'a, 'w, 's> Assembly<'a, 'w, 's> {
         match self.read.pop_front() {
             Some(ReadFile::Whole(data, look)) => self.add_file(found, data, look),
             Some(ReadFile::Failed(error)) => {
-                self.lose(error.to_string(), found.link);
+                self.lose(Lost::of(&error, found.link));
                 Ok(())
             }
             Some(ReadFile::TooLong) | None => self.read_here(found),
@@ -184,10 +185,13 @@ impl<'a, 'w, 's> Assembly<'a, 'w, 's> {
         self.add_settled(entry, found.link)
     }
 
-    fn lose(&mut self, message: String, link: Option<Inode>) {
-        self.problems.tell(message);
-        if let Some(inode) = link {
+    fn lose(&mut self, lost: Lost) {
+        self.problems.tell(lost.message);
+        if let Some(inode) = lost.link {
             self.links.settle(inode, None);
+        }
+        if let (false, Some((directory, _))) = (lost.is_gone, self.open.last_mut()) {
+            directory.left_out = true;
         }
     }
 
@@ -236,7 +240,7 @@ impl<'a, 'w, 's> Assembly<'a, 'w, 's> {
                 self.add_file(found, data, look)
             }
             Err(error) => {
-                self.lose(error.to_string(), found.link);
+                self.lose(Lost::of(&error, found.link));
                 Ok(())
             }
         }
@@ -274,7 +278,8 @@ impl<'a, 'w, 's> Assembly<'a, 'w, 's> {
     pub(super) fn finish(mut self) -> Result<Option<Assembled>> {
         let Some(entry) = self.root.take() else { return Ok(None) };
         let (users, groups) = self.owners.into_names();
-        let root = TreeRoot { users, groups, totals: self.sums.totals, entry };
+        let (totals, sees_all_attributes) = (self.sums.totals, self.context.sees_all_attributes);
+        let root = TreeRoot { users, groups, totals, sees_all_attributes, entry };
         let root = self.writer.add_directory(&root.encode())?;
         let problem_count = self.problems.count();
         Ok(Some(Assembled { root, sums: self.sums, problem_count, warnings: self.problems.into_warnings() }))

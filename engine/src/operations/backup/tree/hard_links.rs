@@ -58,11 +58,12 @@ impl HardLinks {
         Meeting::First
     }
 
-    /// Notes what a name of an inode has; `None` if it could not be read.
+    /// Notes what a name of an inode has; `None` if it could not be read. What was read may be another inode: the name may
+    /// have been given away after it was met. Then the next name is read.
     pub(super) fn settle(&self, inode: Inode, entry: Option<&Entry>) {
         let mut known = self.known();
         if let Some(found) = known.get_mut(&inode) {
-            found.entry = entry.cloned();
+            found.entry = entry.filter(|entry| is_of(entry, inode)).cloned();
             count_down(&mut known, inode);
         }
     }
@@ -81,6 +82,10 @@ impl HardLinks {
     fn known(&self) -> MutexGuard<'_, HashMap<Inode, Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn is_of(entry: &Entry, inode: Inode) -> bool {
+    (entry.metadata.mount, entry.metadata.inode) == (inode.mount, inode.number)
 }
 
 fn count_down(known: &mut HashMap<Inode, Known>, inode: Inode) {
@@ -106,6 +111,20 @@ mod tests {
 
     fn name(name: &str) -> EntryName {
         EntryName::new(name.as_bytes()).unwrap()
+    }
+
+    /// The first name was given to another file between being listed and being read, whose time of status change was the
+    /// same: the other names once got that file's content.
+    #[test]
+    fn what_was_read_of_another_inode_is_not_taken() {
+        let links = HardLinks::default();
+        links.meet(INODE, 3);
+        let mut other = first();
+        other.metadata.inode += 1;
+        links.settle(INODE, Some(&other));
+        assert_eq!(links.take(INODE, &name("second"), other.metadata.ctime), None);
+        links.settle(INODE, Some(&first()));
+        assert!(links.take(INODE, &name("third"), first().metadata.ctime).is_some());
     }
 
     #[test]

@@ -35,8 +35,8 @@ pub(super) enum Item {
 pub(super) enum Step {
     /// A directory begins; its attributes, if they are known.
     Enter(Found, Option<Attributes>),
-    /// The directory that was entered last ends.
-    Leave,
+    /// The directory that was entered last ends; whether something of it was left out.
+    Leave { left_out: bool },
     /// Nothing is to be done: all is as in the parent.
     Ready(Entry, Option<Inode>),
     /// Neither a file nor a directory.
@@ -69,7 +69,7 @@ pub(super) struct Stretch {
 pub(super) enum DoneStep {
     /// A directory begins; its top is not known yet.
     Enter(Entry),
-    Leave,
+    Leave { left_out: bool },
     Entry(Entry, Option<Inode>),
     /// A file with a slice of the bundle.
     Bundled(Entry, Option<Inode>),
@@ -78,9 +78,19 @@ pub(super) enum DoneStep {
     /// Must be read by itself after all.
     Alone(Found),
     /// Could not be read; it is left out.
-    Lost(String, Option<Inode>),
+    Lost(Lost),
     /// Something is wrong with the entry that follows.
     Problem(String),
+}
+
+/// Something that is left out.
+pub(super) struct Lost {
+    /// What to tell.
+    pub(super) message: String,
+    /// Its inode, if that has further names.
+    pub(super) link: Option<Inode>,
+    /// There is nothing any more that could be left out.
+    pub(super) is_gone: bool,
 }
 
 /// A part of a file, or all of it.
@@ -108,6 +118,12 @@ pub(super) struct Look {
     pub(super) problems: Vec<String>,
 }
 
+impl Lost {
+    pub(super) fn of(error: &EntryError, link: Option<Inode>) -> Self {
+        Self { message: error.to_string(), link, is_gone: error.cause.is_gone() }
+    }
+}
+
 impl Found {
     /// What to store of it.
     pub(super) fn stored(
@@ -128,7 +144,8 @@ impl Found {
             ctime: stat.ctime,
         };
         let has_other_names = stat.links > 1 && stat.kind != EntryType::Directory;
-        Entry { name: self.name.clone(), metadata, content, attributes, has_other_names, unsettled }
+        let name = self.name.clone();
+        Entry { name, metadata, content, attributes, has_other_names, unsettled, left_out: false }
     }
 
     /// The inode that was listed.

@@ -15,8 +15,8 @@ use crate::source::tree::{Entry as SourceEntry, EntryError, Step, Walk};
 pub(super) enum Met {
     /// A directory begins; its attributes, if they are as they were.
     Enter(Found, Option<Attributes>),
-    /// The directory that was entered last ends.
-    Leave,
+    /// The directory that was entered last ends; whether something of it was left out.
+    Leave { left_out: bool },
     /// Anything else; what to store of it, if it is as it was.
     Entry(Found, Option<Entry>),
     /// Something could not be looked at.
@@ -44,9 +44,9 @@ impl<'a> Merge<'a> {
         let Some(step) = self.walk.next() else { return Ok(None) };
         Ok(Some(match step {
             Step::Failed(error) => Met::Failed(error),
-            Step::Leave => {
+            Step::Leave { left_out } => {
                 self.levels.pop();
-                Met::Leave
+                Met::Leave { left_out }
             }
             Step::Entry(entry) => {
                 let found = self.found(entry)?;

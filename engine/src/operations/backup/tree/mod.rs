@@ -37,6 +37,7 @@ use crate::format::{Content, Counters, Method, TreeContent};
 use crate::parallel;
 use crate::revision::TreeReader;
 use crate::source::TreeSource;
+use crate::source::tree::sees_all_attributes;
 use crate::store::{Index, StoreWriter, Stored};
 
 /// Ways from the root down on which the parent is looked at before files are taken over from it unread.
@@ -110,8 +111,12 @@ fn store(run: &mut Run<'_>, source: &TreeSource, reader: Option<&TreeReader>) ->
         compression: store.header().compression,
         chunk_size: store.header().chunk_size,
         presence: writer.presence(),
+        sees_all_attributes: sees_all_attributes(),
     };
     let links = HardLinks::default();
+    // Where more attributes show than to the parent's run, what it recorded of them says nothing.
+    let lacks_attributes = |reader: &TreeReader| context.sees_all_attributes && !reader.sees_all_attributes();
+    let reader = reader.filter(|reader| !lacks_attributes(reader));
     let parent = reader.map(|reader| Parent { reader, store, presence, damage: &damage, monitor });
     let merge = Merge::new(source.walk()?, parent);
     let planner = Planner::new(merge, &links, monitor, context.chunk_size);

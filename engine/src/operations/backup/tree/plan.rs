@@ -102,7 +102,7 @@ impl<'a> Planner<'a> {
     fn plan(&mut self, met: Met) {
         match met {
             Met::Enter(found, attributes) => self.stretch.push(Step::Enter(found, attributes)),
-            Met::Leave => self.stretch.push(Step::Leave),
+            Met::Leave { left_out } => self.stretch.push(Step::Leave { left_out }),
             Met::Failed(error) => self.stretch.push(Step::Failed(error)),
             Met::Entry(found, unchanged) => self.plan_entry(found, unchanged),
         }

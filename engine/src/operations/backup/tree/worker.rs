@@ -2,7 +2,7 @@
 
 use super::super::chunks::{ChunkEncoder, NewChunk, is_zero};
 use super::file::{FileReading, Piece};
-use super::item::{Done, DoneStep, End, Found, Item, Look, Part, Step, Stretch, is_unsettled, path_of};
+use super::item::{Done, DoneStep, End, Found, Item, Look, Lost, Part, Step, Stretch, is_unsettled, path_of};
 use super::plan::LARGE;
 use crate::chunker::Bundler;
 use crate::error::Result;
@@ -27,6 +27,8 @@ pub(super) struct Context<'a> {
     pub(super) compression: Compression,
     pub(super) chunk_size: u32,
     pub(super) presence: Presence<'a>,
+    /// Extended attributes of all namespaces show.
+    pub(super) sees_all_attributes: bool,
 }
 
 /// What a thread keeps between pieces of work.
@@ -117,11 +119,11 @@ impl Worker {
         let mut stretch = Stretch { steps: Vec::with_capacity(steps.len()), ..Stretch::default() };
         for step in steps {
             let done = match step {
-                Step::Leave => DoneStep::Leave,
+                Step::Leave { left_out } => DoneStep::Leave { left_out },
                 Step::Ready(entry, link) => DoneStep::Entry(entry, link),
                 Step::Queued(found) => DoneStep::Queued(found),
                 Step::Same(found) => DoneStep::Same(found),
-                Step::Failed(error) => DoneStep::Lost(error.to_string(), None),
+                Step::Failed(error) => DoneStep::Lost(Lost::of(&error, None)),
                 Step::Enter(found, known) => self.enter(context, &found, known, &mut extras)?,
                 Step::Look(found) => self.look(context, &found, &mut extras)?,
                 Step::Small(found) => self.small(context, found, &mut bundle, &mut extras)?,
@@ -189,7 +191,7 @@ impl Worker {
 
     /// Anything but files and directories.
     fn look(&mut self, context: &Context<'_>, found: &Found, extras: &mut Extras) -> Result<DoneStep> {
-        let lost = |error: &EntryError| DoneStep::Lost(error.to_string(), found.link);
+        let lost = |error: &EntryError| DoneStep::Lost(Lost::of(error, found.link));
         let held = match found.entry.hold() {
             Ok(held) => held,
             Err(error) => return Ok(lost(&error)),
@@ -198,7 +200,7 @@ impl Worker {
             Ok(Some(content)) => content,
             Ok(None) => {
                 let message = format!("cannot store {}: it has no target", path_of(&found.entry));
-                return Ok(DoneStep::Lost(message, found.link));
+                return Ok(DoneStep::Lost(Lost { message, link: found.link, is_gone: false }));
             }
             Err(error) => return Ok(lost(&error)),
         };
@@ -217,7 +219,7 @@ impl Worker {
     ) -> Result<DoneStep> {
         let file = match found.entry.open() {
             Ok(file) => file,
-            Err(error) => return Ok(DoneStep::Lost(error.to_string(), found.link)),
+            Err(error) => return Ok(DoneStep::Lost(Lost::of(&error, found.link))),
         };
         let size = file.stat.size;
         let is_plain = file.extent_at(0) == Some(FileExtent::Data(0..size));
@@ -227,7 +229,7 @@ impl Worker {
         }
         let data = match bundle.add(&file, size as usize) {
             Ok(data) => data,
-            Err(error) => return Ok(DoneStep::Lost(error.to_string(), found.link)),
+            Err(error) => return Ok(DoneStep::Lost(Lost::of(&error, found.link))),
         };
         let look = self.look_at_file(context, &file, extras)?;
         let content = EntryContent::File(data);

@@ -78,7 +78,7 @@ fn entries(source: &TreeSource) -> Vec<Entry> {
         .unwrap()
         .filter_map(|step| match step {
             Step::Enter(entry) | Step::Entry(entry) => Some(entry),
-            Step::Leave => None,
+            Step::Leave { .. } => None,
             Step::Failed(error) => panic!("{error}"),
         })
         .collect()
@@ -93,7 +93,7 @@ fn steps(source: &TreeSource) -> Vec<String> {
         .map(|step| match step {
             Step::Enter(entry) => text(entry) + "/",
             Step::Entry(entry) => text(entry),
-            Step::Leave => "..".to_owned(),
+            Step::Leave { .. } => "..".to_owned(),
             Step::Failed(error) => format!("!{error}").replace(&source.name(), ""),
         })
         .collect();

@@ -115,7 +115,7 @@ fn check_sense(source: &TreeSource) {
                 names.push(Vec::new());
             }
             Step::Entry(entry) => next(&mut names, &entry),
-            Step::Leave => assert!(names.pop().is_some()),
+            Step::Leave { .. } => assert!(names.pop().is_some()),
             Step::Failed(error) => assert!(error.cause.is_gone(), "{error}"),
         }
     }
