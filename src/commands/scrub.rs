@@ -39,7 +39,7 @@ A scrub that is interrupted or fails marks and prints what it had found; it ends
 
 Keys of --json:
   chunks_checked, bytes_checked  what was read and verified
-  bad            chunks and map nodes without an intact copy: chunk (its id), type (chunk or node), reason,
+  bad            objects without an intact copy: chunk (its id), type (chunk, node or directory), reason,
                  revisions (those that need it; null if the scrub ended before it had looked), more_revisions
                  (how many more need it: of very many bad objects few are named)
   unused         the same of those that no revision uses; no damage
