@@ -3,18 +3,19 @@
 
 mod support;
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use support::manifest::{Manifest, records};
+use support::manifest::{Manifest, at, below, records};
 use support::oracle::{RESTORED, assert_same, set_mtime};
 use support::random::Random;
 use support::system::{Requirement, can_use, system};
 use support::tree_edits::Editor;
 use support::{World, random_seed, settle};
+use treering_engine::{EntryContent, FileReader};
 
 /// How long further sequences are begun.
 const TIME: Duration = Duration::from_secs(20);
@@ -81,7 +82,7 @@ impl Model {
     }
 
     /// Fails unless a revision reads as the source was, and all of it is found by path.
-    fn read(&self, number: usize) {
+    fn read(&mut self, number: usize) {
         let (repository, records) = records(&self.world.repository(), "home");
         assert_eq!(records.len(), self.kept.len());
         let (record, kept) = (&records[number], &self.kept[number]);
@@ -90,8 +91,11 @@ impl Model {
         let read = Manifest::of_revision(&tree).unwrap();
         kept.manifest.assert_same(&read, &format!("revision {number}"));
         for path in kept.manifest.entries.keys() {
-            assert!(tree.find(path).unwrap().is_some(), "{path:?}");
-            assert!(tree.find(&[path, &b"/x"[..]].concat()).unwrap().is_none_or(|_| has(kept, path, "x")));
+            let entry = tree.find(path).unwrap().unwrap_or_else(|| panic!("{path:?} is not found"));
+            assert!(tree.find(&below(path, b"nothing of this name")).unwrap().is_none());
+            if let EntryContent::File(data) = &entry.content {
+                compare_range(&tree.open_file(data), &at(&kept.copy, path), &mut self.random);
+            }
         }
     }
 
@@ -127,9 +131,16 @@ impl Model {
     }
 }
 
-/// Whether a revision has this name in this directory.
-fn has(kept: &Kept, directory: &[u8], name: &str) -> bool {
-    kept.manifest.entries.contains_key(&support::manifest::below(directory, name.as_bytes()))
+/// Fails unless a range of a stored file, perhaps beyond its end, is that of its copy.
+fn compare_range(stored: &FileReader, copy: &Path, random: &mut Random) {
+    let (offset, length) = (random.below(stored.size() + 5_000), random.below(80_000) as usize);
+    let (mut bytes, mut expected) = (vec![0xee; length], vec![0xee; length]);
+    let read = stored.read_at(offset, &mut bytes).unwrap();
+    let file = File::open(copy).unwrap();
+    let in_copy = (file.metadata().unwrap().len().saturating_sub(offset) as usize).min(length);
+    file.read_exact_at(&mut expected[..in_copy], offset).unwrap();
+    assert_eq!(read, in_copy, "{}", copy.display());
+    assert!(bytes[..read] == expected[..read], "{} from {offset}", copy.display());
 }
 
 /// Removes from a copy what the patterns leave out, and tells whether that was anything.

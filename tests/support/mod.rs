@@ -9,6 +9,7 @@ pub(crate) mod manifest;
 pub(crate) mod oracle;
 pub(crate) mod random;
 pub(crate) mod system;
+pub(crate) mod tagged;
 pub(crate) mod tree_edits;
 
 use std::fs::{self, File};
