@@ -5,11 +5,13 @@
 //! held than a few bytes for each of them in each directory on the way down, and the leaves that stand side by side.
 
 mod numbers;
+mod sides;
 mod sweep;
 #[cfg(test)]
 mod tests;
 mod walk;
 
 pub use numbers::TreeNumbers;
+pub(crate) use sides::{both_sides, differing_directories, on_each_side};
 pub(crate) use sweep::Variant;
 pub(crate) use walk::{Met, SharedDirectory, TreesWalk, directories_of};

@@ -16,14 +16,11 @@ use crate::id::ObjectId;
 use crate::monitor::Monitor;
 use crate::repository::Repository;
 use crate::revision::{
-    Met, SharedDirectory, TreeNumbers, TreeReader, TreesWalk, Variant, directories_of, no_such_path,
-    same_content, same_metadata, tidy_path,
+    Met, SharedDirectory, TreeNumbers, TreeReader, TreesWalk, both_sides, differing_directories,
+    no_such_path, on_each_side, same_content, same_metadata, tidy_path,
 };
 use changes::Changes;
 use moves::{FileCandidate, MAX_CANDIDATES, moved_directories, pair, pair_files};
-
-/// How many trees are compared.
-const SIDES: u32 = 2;
 
 /// 0 for the first tree, 1 for the second.
 type Side = usize;
@@ -104,25 +101,6 @@ pub fn diff_trees(
     comparison.run(&path, on_sides, directories)
 }
 
-/// The entry on each side.
-fn on_each_side<'a>(variants: &[Variant<'a>]) -> [Option<&'a Entry>; 2] {
-    let of = |side: u32| variants.iter().find(|variant| variant.trees.contains(side));
-    [of(0), of(1)].map(|variant| variant.map(|variant| variant.entry))
-}
-
-/// The directories among the entries on both sides, unless they are the same one.
-fn differing_directories(on_sides: [Option<&Entry>; 2]) -> Vec<SharedDirectory> {
-    let sets = [TreeNumbers::one(0), TreeNumbers::one(1)];
-    let variants: Vec<Variant<'_>> = on_sides
-        .iter()
-        .zip(&sets)
-        .filter_map(|(entry, trees)| entry.map(|entry| Variant { entry, trees }))
-        .collect();
-    let mut directories = directories_of(&variants);
-    directories.retain(|directory| directory.trees != TreeNumbers::first(SIDES));
-    directories
-}
-
 struct Comparison<'a> {
     trees: &'a [TreeReader; 2],
     all_metadata: bool,
@@ -145,7 +123,7 @@ impl Comparison<'_> {
     ) -> Result<TreeDiff> {
         let goes_on = self.compare(path, on_sides, &TreeNumbers::default())?;
         let mut walk =
-            TreesWalk::new(self.trees[0].store(), self.monitor).passing_by(TreeNumbers::first(SIDES));
+            TreesWalk::new(self.trees[0].store(), self.monitor).passing_by(both_sides());
         if goes_on {
             walk.run(path, directories, &mut |met| self.visit(met))?;
         }
@@ -194,7 +172,7 @@ impl Comparison<'_> {
             Ok(false) => Some(ChangeKind::Modified),
             Ok(true) => (!same_metadata(a, b, self.all_metadata)).then_some(ChangeKind::Metadata),
             Err(error) if error.is_loss() => {
-                self.lose(path, TreeNumbers::first(SIDES), &error);
+                self.lose(path, both_sides(), &error);
                 None
             }
             Err(error) => return Err(error),

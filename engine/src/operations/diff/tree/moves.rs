@@ -3,12 +3,14 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::changes::Changes;
-use super::{SIDES, Side, on_each_side};
+use super::Side;
 use crate::error::{Error, Result};
 use crate::format::{DirectoryTop, Entry, EntryContent, FileData, ObjectType};
 use crate::id::ObjectId;
 use crate::monitor::Monitor;
-use crate::revision::{Met, SharedDirectory, TreeNumbers, TreeReader, TreesWalk};
+use crate::revision::{
+    Met, SharedDirectory, TreeNumbers, TreeReader, TreesWalk, both_sides, on_each_side,
+};
 
 /// Directories or files on each side that are held to find moved ones; more are told as gone and new.
 pub(super) const MAX_CANDIDATES: usize = 500_000;
@@ -35,7 +37,7 @@ pub(super) fn moved_directories(
         Ok(on_sides.iter().flatten().filter(|entry| is_directory(entry)).count() == 2)
     };
     TreesWalk::new(trees[0].store(), monitor)
-        .passing_by(TreeNumbers::first(SIDES))
+        .passing_by(both_sides())
         .run(b"", common, &mut visit)?;
     let [removed, added] = &outermost;
     if removed.is_empty() || added.is_empty() {
