@@ -76,7 +76,9 @@ fn versions_come_with_their_first_and_last_revision_and_with_gaps() {
 fn a_directory_in_which_nothing_changed_has_one_version() {
     let world = World::new();
     fs::create_dir_all(world.path("home/docs/deep")).unwrap();
-    fs::write(world.path("home/docs/deep/f"), b"f").unwrap();
+    let file = world.path("home/docs/deep/f");
+    fs::write(&file, b"f").unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
     // Right after the file was made, without waiting.
     world.ok(&["backup", "home"]);
     backup(&world);
@@ -85,7 +87,6 @@ fn a_directory_in_which_nothing_changed_has_one_version() {
         assert_eq!(count(path), 1, "{path}");
     }
     // What a change and its withdrawal leave behind is a ctime, and times of directories.
-    let file = world.path("home/docs/deep/f");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
     fs::write(world.path("home/docs/gone"), b"").unwrap();

@@ -3,20 +3,40 @@
 use super::file_compare::same_content;
 use super::tree_reader::TreeReader;
 use crate::error::Result;
-use crate::format::{DirectoryTop, Entry, EntryContent};
+use crate::format::{Attributes, DirectoryTop, Entry, EntryContent, Metadata, Timestamp};
 use crate::monitor::Monitor;
 
-/// Whether two entries of one type have the same metadata: mode, owner, group, time of modification and extended
-/// attributes. The time of a directory follows from what is made and removed in it, and does not count; so don't inode,
-/// ctime and links, which change when a tree is copied or restored, unless `all` does.
+/// The metadata of an entry that count when states of it are compared.
+#[derive(PartialEq, Eq, Hash)]
+pub(crate) struct CountingMetadata<'a> {
+    mode: u16,
+    uid: u32,
+    gid: u32,
+    mtime: Option<Timestamp>,
+    /// Lists that are too long to stand in an entry have ids, which are the same if and only if the lists are.
+    attributes: &'a Attributes,
+    all: Option<(Metadata, bool)>,
+}
+
+/// What counts: mode, owner, group, time of modification and extended attributes. The time of a directory follows from
+/// what is made and removed in it, and does not count; so don't inode, ctime and links, which change when a tree is copied
+/// or restored, unless `all` does.
+pub(crate) fn counting_metadata(entry: &Entry, all: bool) -> CountingMetadata<'_> {
+    let Metadata { mode, uid, gid, mtime, .. } = entry.metadata;
+    let is_directory = matches!(entry.content, EntryContent::Directory(_));
+    CountingMetadata {
+        mode,
+        uid,
+        gid,
+        mtime: (all || !is_directory).then_some(mtime),
+        attributes: &entry.attributes,
+        all: all.then_some((entry.metadata, entry.has_other_names)),
+    }
+}
+
+/// Whether two entries of one type have the same metadata, as [`counting_metadata`] has it.
 pub(crate) fn same_metadata(a: &Entry, b: &Entry, all: bool) -> bool {
-    let owners = |entry: &Entry| (entry.metadata.mode, entry.metadata.uid, entry.metadata.gid);
-    let is_directory = matches!(a.content, EntryContent::Directory(_));
-    let same_time = a.metadata.mtime == b.metadata.mtime || is_directory && !all;
-    // Lists that are too long to stand in an entry have ids, which are the same if and only if the lists are.
-    let same = owners(a) == owners(b) && same_time && a.attributes == b.attributes;
-    let whole = |entry: &Entry| (entry.metadata, entry.has_other_names);
-    same && (!all || whole(a) == whole(b))
+    counting_metadata(a, all) == counting_metadata(b, all)
 }
 
 /// Whether two entries are of one type, have the same metadata as [`same_metadata`] has it, and hold the same; of what is
@@ -37,7 +57,7 @@ pub(crate) fn same_itself(tree: &TreeReader, a: &Entry, b: &Entry, monitor: &dyn
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::{AttributeList, Attributes, FileData, Timestamp};
+    use crate::format::{AttributeList, FileData};
     use crate::revision::test_trees::entry;
 
     #[test]

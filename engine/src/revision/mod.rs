@@ -30,7 +30,7 @@ mod version;
 
 pub(crate) use damaged::BadSearch;
 pub use directory_reader::{EntryPlace, EntryRun, EntryRuns};
-pub(crate) use entry_compare::same_metadata;
+pub(crate) use entry_compare::{counting_metadata, same_metadata};
 pub(crate) use file_compare::same_content;
 pub use file_reader::{FileExtent, FileReader};
 pub use forest::TreeNumbers;

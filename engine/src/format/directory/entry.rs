@@ -36,7 +36,7 @@ pub struct Entry {
 }
 
 /// What every entry has, whatever it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Metadata {
     /// Permissions, setuid, setgid and sticky: the low 12 bits of `st_mode`; others are not stored.
     pub mode: u16,
