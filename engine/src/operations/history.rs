@@ -139,9 +139,7 @@ impl<E: From<Error>> History<'_, E> {
         let Some(entry) = found else { return Ok(false) };
         match same_version(tree, before, entry, self.monitor) {
             Ok(same) => Ok(same),
-            Err(error) if error.is_loss() => {
-                (self.tell)(Told::Lost { revision: key, error }).map(|()| false)
-            }
+            Err(error) if error.is_loss() => (self.tell)(Told::Lost { revision: key, error }).map(|()| false),
             Err(error) => Err(error.into()),
         }
     }

@@ -84,7 +84,8 @@ impl Entry {
         let metadata = Metadata::decode(fields)?;
         let name = to_name(fields.short_bytes()?)?;
         let content = EntryContent::decode(code, fields, chunks)?;
-        let attributes = Attributes::decode(flags & !(HAS_OTHER_NAMES | UNSETTLED | LEFT_OUT), fields, chunks)?;
+        let attributes =
+            Attributes::decode(flags & !(HAS_OTHER_NAMES | UNSETTLED | LEFT_OUT), fields, chunks)?;
         let has_other_names = flags & HAS_OTHER_NAMES != 0;
         let unsettled = flags & UNSETTLED != 0;
         let left_out = flags & LEFT_OUT != 0;

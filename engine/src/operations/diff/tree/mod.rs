@@ -128,8 +128,7 @@ impl Comparison<'_> {
         directories: Vec<SharedDirectory>,
     ) -> Result<TreeDiff> {
         let goes_on = self.compare(path, on_sides, &TreeNumbers::default())?;
-        let mut walk =
-            TreesWalk::new(self.trees[0].store(), self.monitor).passing_by(both_sides());
+        let mut walk = TreesWalk::new(self.trees[0].store(), self.monitor).passing_by(both_sides());
         if goes_on {
             walk.run(path, directories, &mut |met| self.visit(met))?;
         }

@@ -2,15 +2,13 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use super::changes::Changes;
 use super::Side;
+use super::changes::Changes;
 use crate::error::{Error, Result};
 use crate::format::{DirectoryTop, Entry, EntryContent, FileData, ObjectType};
 use crate::id::ObjectId;
 use crate::monitor::Monitor;
-use crate::revision::{
-    Met, SharedDirectory, TreeNumbers, TreeReader, TreesWalk, both_sides, on_each_side,
-};
+use crate::revision::{Met, SharedDirectory, TreeNumbers, TreeReader, TreesWalk, both_sides, on_each_side};
 
 /// Directories or files on each side that are held to find moved ones; more are told as gone and new.
 pub(super) const MAX_CANDIDATES: usize = 500_000;

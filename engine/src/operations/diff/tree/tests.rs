@@ -160,8 +160,11 @@ fn a_rename_hides_no_other_metadata() {
     let setuid = |entry| with_mode(entry, 0o4755);
     let below = [world.file("in", "2")];
     let before = [world.file("a", "1"), world.directory("old", &below), world.file("z", "3")];
-    let after =
-        [setuid(world.file("b", "1")), with_mode(world.directory("new", &below), 0o777), world.file("zz", "3")];
+    let after = [
+        setuid(world.file("b", "1")),
+        with_mode(world.directory("new", &below), 0o777),
+        world.file("zz", "3"),
+    ];
     assert_eq!(world.diff(&before, &after), ["R a > b m", "R old/ > new/ m", "R z > zz"]);
     let mut moved = world.file("c", "1");
     moved.metadata.ctime = Timestamp { seconds: 99, nanoseconds: 0 };
