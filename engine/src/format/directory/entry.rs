@@ -12,6 +12,9 @@ const HAS_OTHER_NAMES: u8 = 1;
 const UNSETTLED: u8 = 2;
 const LEFT_OUT: u8 = 16;
 
+/// What an allocation costs beside its bytes, about.
+pub(crate) const ALLOCATION_BYTES: usize = 16;
+
 const MODE_BITS: u16 = 0o7777;
 const MAX_NANOSECONDS: u32 = 999_999_999;
 
@@ -59,6 +62,19 @@ pub struct Metadata {
 impl Entry {
     /// The least that an encoded entry takes, but for its name, in bytes.
     pub(super) const MIN_LEN: usize = 2 + Metadata::LEN + 1;
+
+    /// About how much memory it takes, with all that it holds.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let target = match &self.content {
+            EntryContent::Symlink(target) => target.as_bytes().len() + ALLOCATION_BYTES,
+            _ => 0,
+        };
+        let attributes = match &self.attributes {
+            Attributes::Inline(list) => list.encoded().len() + ALLOCATION_BYTES,
+            _ => 0,
+        };
+        size_of::<Self>() + self.name.as_bytes().len() + ALLOCATION_BYTES + target + attributes
+    }
 
     /// The length of the encoded entry in bytes.
     pub(crate) fn encoded_len(&self) -> usize {

@@ -56,7 +56,8 @@ pub enum Found<'a> {
 /// What a search has cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FindReport {
-    /// Nodes of directories that were read, each once for all revisions that have it in one place.
+    /// Nodes of directories that were read, each once for all revisions that have it in one place, unless so many states of
+    /// a directory stand side by side that they can't all be held.
     pub nodes_read: u64,
 }
 
