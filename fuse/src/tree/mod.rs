@@ -81,13 +81,13 @@ impl TreeFs {
     /// Counts a lookup of an entry of a directory.
     fn acquire(&self, tree: &OpenTree, parent: Ino, place: EntryPlace, entry: &Entry) -> Ino {
         let found = Found { tree: &tree.key, parent, place, entry };
-        self.inodes.acquire(&found, &|place| tree.reader.entry_at(place).ok())
+        self.inodes.acquire(&found)
     }
 
     /// The number of an entry of a directory, whether the kernel holds it or not.
     fn number(&self, tree: &OpenTree, parent: Ino, place: EntryPlace, entry: &Entry) -> Ino {
         let found = Found { tree: &tree.key, parent, place, entry };
-        self.inodes.number(&found, &|place| tree.reader.entry_at(place).ok())
+        self.inodes.number(&found)
     }
 
     /// What is told of the root of a revision. Leaves no tree open: a stream that is listed may have thousands.
