@@ -3,11 +3,14 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
+use std::sync::OnceLock;
 
 use rustix::fs::{FallocateFlags, SeekFrom, fallocate, seek};
 use rustix::io::Errno;
 
+use super::metadata::disarm;
 use super::problems::{Attempt, Trouble};
 use crate::error::{Error, Result};
 use crate::extent::push_joined;
@@ -67,6 +70,16 @@ pub(super) struct Content<'a> {
     pub(super) file: &'a File,
     pub(super) allocation: Allocation,
     pub(super) monitor: &'a dyn Monitor,
+    /// What is to be taken from it before it is changed.
+    pub(super) arms: Option<&'a Arms>,
+}
+
+/// What makes a file that is there a privileged program: it goes before the first byte of it is changed, as half a program
+/// is none.
+#[derive(Debug)]
+pub(super) struct Arms {
+    mode: u16,
+    taken: OnceLock<rustix::io::Result<()>>,
 }
 
 /// Whether the allocation of a file that is there has to be mended beside its bytes: the system does not tell everywhere
@@ -77,6 +90,17 @@ pub(super) struct Allocation {
     fill: bool,
     /// More is.
     punch: bool,
+}
+
+impl Arms {
+    pub(super) fn of(stat: &EntryStat) -> Self {
+        Self { mode: stat.mode, taken: OnceLock::new() }
+    }
+
+    pub(super) fn take(&self, file: &File) -> Attempt<()> {
+        let taken = self.taken.get_or_init(|| disarm(file.as_fd(), self.mode));
+        taken.map_err(Trouble::of("take the privileges of"))
+    }
 }
 
 impl Allocation {
@@ -304,7 +328,13 @@ impl Content<'_> {
         }
     }
 
+    /// To be called before anything is changed.
+    fn prepare(&self) -> Attempt<()> {
+        self.arms.map_or(Ok(()), |arms| arms.take(self.file))
+    }
+
     fn put(&self, offset: u64, bytes: &[u8]) -> Attempt<u64> {
+        self.prepare()?;
         self.file.write_all_at(bytes, offset).map_err(Trouble::of("write"))?;
         Ok(bytes.len() as u64)
     }
@@ -342,6 +372,7 @@ impl Content<'_> {
     fn allocate(&self, range: &Range<u64>, stale: bool) -> Attempt<u64> {
         let length = range.end - range.start;
         if length >= WRITTEN_ZEROS {
+            self.prepare()?;
             let flags = if stale { FallocateFlags::ZERO_RANGE } else { FallocateFlags::empty() };
             match fallocate(self.file, flags, range.start, length) {
                 Ok(()) => return Ok(0),
@@ -353,7 +384,8 @@ impl Content<'_> {
     }
 
     /// Makes a range a hole, or zeros where there are no holes.
-    fn punch(&self, range: &Range<u64>) -> Attempt<()> {
+    pub(super) fn punch(&self, range: &Range<u64>) -> Attempt<()> {
+        self.prepare()?;
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         match fallocate(self.file, flags, range.start, range.end - range.start) {
             Err(errno) if is_unsupported(errno) => {}

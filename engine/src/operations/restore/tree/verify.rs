@@ -7,9 +7,10 @@ use rustix::fs::{Advice, OFlags, fadvise};
 
 use super::context::Context;
 use super::directory::TargetDirectory;
-use super::entry::{Ended, is_device, is_same, settle};
+use super::entry::{Ended, is_device, is_same};
 use super::file::compare_all;
 use super::hard_links::Meeting;
+use super::linking::settle;
 use super::problems::{Attempt, Trouble};
 use crate::format::{Entry, EntryContent};
 use crate::source::tree::{EntryStat, open_quietly};
@@ -61,10 +62,10 @@ pub(super) fn verify_links(
             settle(context, directory, entry, Some(key), &ended);
             Ok(())
         }
-        Meeting::Later(made) if made.identity != stat.identity => {
+        Meeting::Later(_, made) if made.identity != stat.identity => {
             Err(Trouble::Refused("it is no hard link of its other name"))
         }
-        Meeting::Later(_) | Meeting::Failed | Meeting::Untracked => Ok(()),
+        Meeting::Later(..) | Meeting::Damaged | Meeting::LeftOut | Meeting::Untracked => Ok(()),
     }
 }
 

@@ -1,0 +1,97 @@
+//! Opening directories of the target, also those that their owner may not work in.
+//!
+//! To open one and to open it up are two things: only who will work in a directory opens it up, and who changes nothing
+//! of it in the end gives it back as it was.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags, chmod, fchmod, openat};
+use rustix::io::{Errno, Result};
+
+use super::metadata::Handle;
+use crate::source::tree::EntryStat;
+
+/// How directories are opened: never through a symlink.
+pub(super) const DIRECTORY: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// What is to be done in a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Work {
+    /// Names are listed, and what they lead to is read.
+    Look,
+    /// Names come and go.
+    Change,
+}
+
+/// A directory that is open.
+pub(super) struct OpenDirectory {
+    pub(super) descriptor: OwnedFd,
+    /// The mode that it had before it was opened up, if it was.
+    pub(super) mode_before: Option<u16>,
+}
+
+impl OpenDirectory {
+    /// Opens a directory by its name. It is opened up only if it can't be opened otherwise.
+    pub(super) fn open(above: impl AsFd, name: &[u8]) -> Result<Self> {
+        match openat(&above, name, DIRECTORY, Mode::empty()) {
+            Ok(descriptor) => Ok(Self { descriptor, mode_before: None }),
+            Err(Errno::ACCESS) => Self::open_shut(above, name),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// Opens a directory that its owner may not list.
+    fn open_shut(above: impl AsFd, name: &[u8]) -> Result<Self> {
+        let held = openat(above, name, DIRECTORY | OFlags::PATH, Mode::empty())?;
+        let mode = EntryStat::of(&held)?.mode;
+        let path = Handle::Held(held.as_fd()).path();
+        // Who may not change its mode may not open it, and that is what was asked for.
+        chmod(&path, mode_of(mode | Work::Look.bits())).map_err(|_| Errno::ACCESS)?;
+        match openat(&held, ".", DIRECTORY, Mode::empty()) {
+            Ok(descriptor) => Ok(Self { descriptor, mode_before: Some(mode) }),
+            Err(errno) => {
+                let _ = chmod(&path, mode_of(mode));
+                Err(errno)
+            }
+        }
+    }
+
+    /// Lets its owner do some work in it. Where that is forbidden, what is tried in it says so.
+    pub(super) fn open_up(&mut self, work: Work) {
+        if rustix::process::geteuid().is_root() {
+            return;
+        }
+        let Ok(EntryStat { mode, .. }) = EntryStat::of(&self.descriptor) else { return };
+        let opened_up = mode | work.bits();
+        if opened_up != mode && fchmod(&self.descriptor, mode_of(opened_up)).is_ok() {
+            self.mode_before.get_or_insert(mode);
+        }
+    }
+
+    /// Gives it the mode again that it had.
+    pub(super) fn give_back(&self) {
+        if let Some(mode) = self.mode_before {
+            give_back(&self.descriptor, mode);
+        }
+    }
+}
+
+/// Gives a directory the mode again that it had before it was opened up.
+pub(super) fn give_back(directory: impl AsFd, mode: u16) {
+    // Who could open it up can do that as well, unless it was taken away meanwhile.
+    let _ = fchmod(directory, mode_of(mode));
+}
+
+impl Work {
+    fn bits(self) -> u16 {
+        match self {
+            Self::Look => 0o500,
+            Self::Change => 0o700,
+        }
+    }
+}
+
+fn mode_of(mode: u16) -> Mode {
+    Mode::from_raw_mode(mode.into())
+}
