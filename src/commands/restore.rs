@@ -131,16 +131,29 @@ fn restore_failure(args: &RestoreArgs, error: Error) -> Failure {
             _ => failure,
         };
     }
-    to_be_continued(failure)
+    to_be_continued(args, failure)
 }
 
 /// Says how to go on after what ended a restore.
-pub(super) fn to_be_continued(failure: Failure) -> Failure {
+pub(super) fn to_be_continued(args: &RestoreArgs, failure: Failure) -> Failure {
+    let again = args.again_in_place();
     match failure.code {
-        Code::Interrupted => failure.hint("the same command with --in-place goes on where this one ended"),
-        Code::Failed if failure.hint.is_none() => failure
-            .hint("when the cause is gone, the same command with --in-place goes on where this one ended"),
+        Code::Interrupted => failure.hint(format!("{again} goes on where this one ended")),
+        Code::Failed if failure.hint.is_none() => {
+            failure.hint(format!("when the cause is gone, {again} goes on where this one ended"))
+        }
         _ => failure,
+    }
+}
+
+impl RestoreArgs {
+    /// What goes on with what a run of this command has begun, or mends what it could not do.
+    pub(super) fn again_in_place(&self) -> &'static str {
+        match (self.in_place, self.overwrite) {
+            (true, _) => "the same command",
+            (false, true) => "the same command with --in-place instead of --overwrite",
+            (false, false) => "the same command with --in-place",
+        }
     }
 }
 

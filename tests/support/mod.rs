@@ -7,6 +7,7 @@ pub(crate) mod blobs;
 pub(crate) mod failing_source;
 pub(crate) mod oracle;
 pub(crate) mod system;
+pub(crate) mod trees;
 
 use std::fs::{self, File};
 use std::io::Write;

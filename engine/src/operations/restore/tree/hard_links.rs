@@ -22,7 +22,7 @@ pub(super) struct Made {
 pub(super) enum Meeting {
     /// It is the first: whoever met it makes it, and must [settle](HardLinks::settle) it.
     First(Key),
-    /// An earlier name was made. If no link can be made to that, what is made instead may be settled.
+    /// An earlier name was made.
     Later(Key, Arc<Made>),
     /// The earlier name has no intact copy.
     Damaged,
@@ -98,11 +98,16 @@ impl HardLinks {
         meeting
     }
 
-    /// Tells what became of the first name, or what was made where no link could be.
+    /// Makes what was met [later](Meeting::Later) a first name: no link to what was made can be made there.
+    pub(super) fn begin_again(&self, key: Key) {
+        if let Some(found) = self.known().get_mut(&key) {
+            found.first = None;
+        }
+    }
+
+    /// Tells what became of the first name.
     pub(super) fn settle(&self, key: Key, first: First) {
-        if let Some(found) = self.known().get_mut(&key)
-            && (found.first.is_none() || matches!(first, First::Made(_)))
-        {
+        if let Some(found) = self.known().get_mut(&key) {
             found.first = Some(first);
         }
         self.settled.notify_all();
@@ -239,16 +244,23 @@ mod tests {
     }
 
     #[test]
-    fn what_was_made_is_linked_to_until_something_else_was() {
+    fn where_no_link_can_be_made_others_wait_for_what_is_made_instead() {
         let links = HardLinks::default();
         let Meeting::First(key) = links.meet(&name("a", 9)) else { panic!("not the first") };
         links.settle(key, made());
-        links.settle(key, First::Failed);
-        assert!(matches!(links.meet(&name("b", 9)), Meeting::Later(..)));
+        let Meeting::Later(key, _) = links.meet(&name("b", 9)) else { panic!("no later one") };
+        links.begin_again(key);
         let First::Made(other) = made() else { panic!("not made") };
-        links.settle(key, First::Made(Arc::clone(&other)));
-        let Meeting::Later(_, found) = links.meet(&name("c", 9)) else { panic!("no later one") };
-        assert!(Arc::ptr_eq(&found, &other));
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| match links.meet(&name("c", 9)) {
+                Meeting::Later(_, found) => found,
+                _ => panic!("no later one"),
+            });
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            assert!(!waiting.is_finished());
+            links.settle(key, First::Made(Arc::clone(&other)));
+            assert!(Arc::ptr_eq(&waiting.join().unwrap(), &other));
+        });
     }
 
     #[test]

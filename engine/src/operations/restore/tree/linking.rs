@@ -45,7 +45,10 @@ pub(super) fn meet(
         Meeting::First(key) => First::Make(Some(key)),
         Meeting::Later(key, made) => match link(context, directory, above, entry, &made) {
             Ok(Some(ended)) => First::Done(Ok(ended)),
-            Ok(None) => untracked(Some(key)),
+            Ok(None) => {
+                context.links.begin_again(key);
+                untracked(Some(key))
+            }
             Err(trouble) => First::Done(Err(trouble)),
         },
         Meeting::Damaged => First::Done(Ok(tell_damaged(context, directory, name))),

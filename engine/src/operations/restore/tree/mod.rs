@@ -182,6 +182,7 @@ impl Run<'_> {
         // Nothing is synced by itself: that would take a disk's turn for each file.
         syncfs(&self.target.descriptor).map_err(|errno| Error::io("sync", "the target")(errno.into()))?;
         context.sync_others()?;
+        self.owners.tell_failures(self.problems);
         let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         let Counters { files, directories, others, unchanged, removed, bytes, written, compared, untracked } =
             &context.counters;

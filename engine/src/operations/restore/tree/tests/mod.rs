@@ -1,6 +1,7 @@
 //! Restores of trees that are built piece by piece.
 
 mod contents;
+mod damage;
 mod hostile;
 
 use std::fs;
