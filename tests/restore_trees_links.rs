@@ -24,7 +24,8 @@ fn linked() -> World {
     for directory in ["three", "two"] {
         for name in ["small", "large"] {
             fs::hard_link(home.join("one").join(name), home.join(directory).join(name)).unwrap();
-            fs::hard_link(home.join("one").join(name), home.join(directory).join(format!("{name}-too"))).unwrap();
+            fs::hard_link(home.join("one").join(name), home.join(directory).join(format!("{name}-too")))
+                .unwrap();
         }
     }
     settle();
@@ -52,7 +53,10 @@ fn what_can_not_be_linked_becomes_a_file_of_its_own() {
     for name in ["small", "large"] {
         let names = [("one", name.to_owned()), ("three", name.to_owned()), ("two", name.to_owned())];
         for (directory, name) in names {
-            assert!(fs::read(out.join(directory).join(&name)).unwrap() == fs::read(home.join("one").join(&name)).unwrap());
+            assert!(
+                fs::read(out.join(directory).join(&name)).unwrap()
+                    == fs::read(home.join("one").join(&name)).unwrap()
+            );
         }
         // On each file system they are one.
         let too = format!("{name}-too");

@@ -122,8 +122,13 @@ fn incomplete(args: &RestoreArgs, name: &str, report: &TreeRestoreReport) -> Opt
         });
     }
     (problem_count > 0).then(|| {
-        Failure::new(format!("{problem_count} entries of {name} had problems; all else is restored to {target}"))
-            .hint(format!("they are named above; when the cause is gone, {} does the rest", args.again_in_place()))
+        Failure::new(format!(
+            "{problem_count} entries of {name} had problems; all else is restored to {target}"
+        ))
+        .hint(format!(
+            "they are named above; when the cause is gone, {} does the rest",
+            args.again_in_place()
+        ))
     })
 }
 

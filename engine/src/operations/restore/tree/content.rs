@@ -7,9 +7,9 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
 
-use rustix::fs::{FallocateFlags, SeekFrom, fallocate, seek};
-use rustix::io::Errno;
+use rustix::fs::FallocateFlags;
 
+use super::super::ranges::{PUNCH, STEP, allocate, next_data, write_zeros};
 use super::metadata::disarm;
 use super::problems::{Attempt, Trouble};
 use crate::error::{Error, Result};
@@ -25,9 +25,6 @@ pub(super) const PIECE_BYTES: u64 = 4 << 20;
 
 /// And no more parts: of tiny chunks there could be very many.
 const PIECE_PARTS: usize = 4_096;
-
-/// Bytes that are looked at at a time.
-const STEP: u64 = 1 << 20;
 
 /// Zeros up to this length are written, which keeps them data to whoever looks for holes; longer ones are allocated.
 const WRITTEN_ZEROS: u64 = 1 << 20;
@@ -292,7 +289,7 @@ impl Content<'_> {
         outcome: &mut Outcome,
     ) -> Attempt<()> {
         let is_right = match holes {
-            true => !self.allocation.punch && self.next_data(range).is_none(),
+            true => !self.allocation.punch && next_data(self.file, range).is_none(),
             false => self.is_zero(range, outcome)?,
         };
         if is_right {
@@ -339,21 +336,10 @@ impl Content<'_> {
         Ok(bytes.len() as u64)
     }
 
-    /// The first data from a range's begin on, as the system tells it, cut to the range.
-    fn next_data(&self, range: &Range<u64>) -> Option<Range<u64>> {
-        let start = match seek(self.file, SeekFrom::Data(range.start)) {
-            Ok(start) => start,
-            Err(Errno::NXIO) => return None,
-            Err(_) => range.start,
-        };
-        let end = seek(self.file, SeekFrom::Hole(start)).unwrap_or(range.end).min(range.end);
-        (start < range.end).then(|| start..end.max(start + 1))
-    }
-
     /// Whether the target reads as zeros there.
     fn is_zero(&self, range: &Range<u64>, outcome: &mut Outcome) -> Attempt<bool> {
         let mut rest = range.clone();
-        while let Some(data) = self.next_data(&rest) {
+        while let Some(data) = next_data(self.file, &rest) {
             if self.monitor.is_cancelled() {
                 return Err(Error::Cancelled.into());
             }
@@ -374,10 +360,8 @@ impl Content<'_> {
         if length >= WRITTEN_ZEROS {
             self.prepare()?;
             let flags = if stale { FallocateFlags::ZERO_RANGE } else { FallocateFlags::empty() };
-            match fallocate(self.file, flags, range.start, length) {
-                Ok(()) => return Ok(0),
-                Err(errno) if is_unsupported(errno) => {}
-                Err(errno) => return Err(Trouble::of("allocate")(errno)),
+            if allocate(self.file, flags, range).map_err(Trouble::of("allocate"))? {
+                return Ok(0);
             }
         }
         self.write_zeros(range)
@@ -386,13 +370,11 @@ impl Content<'_> {
     /// Makes a range a hole, or zeros where there are no holes.
     pub(super) fn punch(&self, range: &Range<u64>) -> Attempt<()> {
         self.prepare()?;
-        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        match fallocate(self.file, flags, range.start, range.end - range.start) {
-            Err(errno) if is_unsupported(errno) => {}
-            punched => return punched.map_err(Trouble::of("punch a hole into")),
+        if allocate(self.file, PUNCH, range).map_err(Trouble::of("punch a hole into"))? {
+            return Ok(());
         }
         let mut rest = range.clone();
-        while let Some(data) = self.next_data(&rest) {
+        while let Some(data) = next_data(self.file, &rest) {
             self.write_zeros(&data)?;
             rest.start = data.end;
         }
@@ -400,19 +382,7 @@ impl Content<'_> {
     }
 
     fn write_zeros(&self, range: &Range<u64>) -> Attempt<u64> {
-        let zeros = vec![0; STEP.min(range.end - range.start) as usize];
-        let mut at = range.start;
-        while at < range.end {
-            if self.monitor.is_cancelled() {
-                return Err(Error::Cancelled.into());
-            }
-            let step = (range.end - at).min(STEP) as usize;
-            at += self.put(at, zeros.get(..step).unwrap_or_default())?;
-        }
+        write_zeros(range, self.monitor, |at, bytes| self.put(at, bytes).map(drop))?;
         Ok(range.end - range.start)
     }
-}
-
-fn is_unsupported(errno: Errno) -> bool {
-    matches!(errno, Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::NODEV)
 }

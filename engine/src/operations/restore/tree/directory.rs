@@ -99,8 +99,7 @@ impl TargetDirectory {
         entry: Option<Entry>,
         (traits, mode_before): (Traits, Option<u16>),
     ) -> Arc<Self> {
-        let (pending, prefix, mode_before) =
-            (AtomicUsize::new(1), OnceLock::new(), Mutex::new(mode_before));
+        let (pending, prefix, mode_before) = (AtomicUsize::new(1), OnceLock::new(), Mutex::new(mode_before));
         Arc::new(Self { place, parent, entry, traits, mode_before, pending, prefix })
     }
 

@@ -61,7 +61,12 @@ struct Level {
 }
 
 /// Removes what has a name, with all below it. What can't be removed is told and stays, with the directories above it.
-pub(super) fn remove(context: &Context<'_>, place: &Arc<Directory>, above: &OwnedFd, name: &[u8]) -> Result<()> {
+pub(super) fn remove(
+    context: &Context<'_>,
+    place: &Arc<Directory>,
+    above: &OwnedFd,
+    name: &[u8],
+) -> Result<()> {
     let mut levels: Vec<Level> = Vec::new();
     let told = |place: &Directory, name: &[u8], outcome: Attempt<()>| match outcome {
         Ok(()) => {
