@@ -30,8 +30,9 @@ Images: holes stay holes. A file gets exactly the image's size; a longer device 
 
 Trees: TARGET is a directory that is new or empty. In one that is not, --in-place reads what is there and writes only
 what differs; --overwrite writes all that the revision has, whatever is there. Both leave other entries alone unless
---delete is given, which removes them, but nothing on other file systems that are mounted below TARGET. A directory in
-the way of something else goes if it is empty, or with --delete. --path P puts what P is at TARGET: a file as the file
+--delete is given, which removes them, but nothing on other file systems or subvolumes below TARGET, and nothing from
+directories of which the backup left something out. A directory in the way of something else goes if it is empty, or with
+--delete. --path P puts what P is at TARGET: a file as the file
 TARGET, the content of a directory into the directory TARGET. No symbolic link in or at TARGET is followed.
 
 Owners are looked up by name, and keep their number where the name is not known here. Who is not root gets what he may

@@ -15,6 +15,9 @@ use crate::source::tree::EntryStat;
 pub(super) const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
+/// What others than the owner may do.
+pub(super) const OTHERS: u16 = 0o077;
+
 /// What is to be done in a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Work {
@@ -67,6 +70,17 @@ impl OpenDirectory {
         if opened_up != mode && fchmod(&self.descriptor, mode_of(opened_up)).is_ok() {
             self.mode_before.get_or_insert(mode);
         }
+    }
+
+    /// Keeps out at once whom the revision keeps out: what is restored in it may rely on that. Says whether anybody was.
+    pub(super) fn narrow(&mut self, wanted: u16) -> bool {
+        let Ok(EntryStat { mode, .. }) = EntryStat::of(&self.descriptor) else { return false };
+        let narrow = |mode: u16| mode & (wanted | !OTHERS);
+        let is_narrowed = narrow(mode) != mode && fchmod(&self.descriptor, mode_of(narrow(mode))).is_ok();
+        if is_narrowed {
+            self.mode_before = self.mode_before.map(narrow);
+        }
+        is_narrowed
     }
 
     /// Gives it the mode again that it had.

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, fgetxattr, mkdirat, openat2, removexattr, unlinkat};
 use rustix::io::Errno;
 
-use super::access::{DIRECTORY, OpenDirectory, Work, give_back};
+use super::access::{DIRECTORY, OTHERS, OpenDirectory, Work, give_back};
 use super::context::Context;
 use super::extras::remove_extras;
 use super::metadata::{Before, Changes, Handle};
@@ -49,6 +49,8 @@ pub(super) struct Traits {
     pub(super) passes_acl: bool,
     /// It lies on another file system than the target's root, or behind a mount point.
     pub(super) is_foreign: bool,
+    /// Somebody was kept out of it already.
+    is_narrowed: bool,
 }
 
 /// The directory that a restore begins in.
@@ -61,6 +63,8 @@ pub(super) struct Root<'a> {
     pub(super) is_made: bool,
     /// There is nothing in it.
     pub(super) is_new: bool,
+    /// Somebody was kept out of it already.
+    pub(super) is_narrowed: bool,
 }
 
 /// What is found where a directory is to be.
@@ -70,12 +74,20 @@ struct Opened {
     mode_before: Option<u16>,
     is_new: bool,
     is_foreign: bool,
+    is_narrowed: bool,
 }
 
 impl TargetDirectory {
     /// The directory that the restore begins in.
     pub(super) fn root(root: Root<'_>, entry: Option<Entry>) -> Arc<Self> {
-        let Root { path, opened: OpenDirectory { descriptor, mode_before }, stat, is_made, is_new } = root;
+        let Root {
+            path,
+            opened: OpenDirectory { descriptor, mode_before },
+            stat,
+            is_made,
+            is_new,
+            is_narrowed,
+        } = root;
         let is_made = is_made && is_ours(&stat, OTHERS);
         let is_new = is_new && is_ours(&stat, OTHERS_WRITE);
         if is_made {
@@ -84,7 +96,7 @@ impl TargetDirectory {
         let passes_acl = passes_acl(&descriptor, &stat);
         let place = Directory::root(path, descriptor, &stat);
         let entry = entry.map(without_name);
-        let traits = Traits { is_made, is_new, passes_acl, is_foreign: false };
+        let traits = Traits { is_made, is_new, passes_acl, is_foreign: false, is_narrowed };
         Self::at(place, None, entry, (traits, mode_before))
     }
 
@@ -108,31 +120,32 @@ impl TargetDirectory {
         let above = self.open()?;
         let name = entry.name.as_bytes();
         let opened = match self.traits.is_new {
-            true => make(&above, name)?,
-            false => self.open_or_make(context, &above, name)?,
+            true => make(&above, entry)?,
+            false => self.open_or_make(context, &above, entry)?,
         };
-        let Opened { descriptor, stat, mode_before, is_new, is_foreign } = opened;
+        let Opened { descriptor, stat, mode_before, is_new, is_foreign, is_narrowed } = opened;
         let place = self.place.open_child(name, stat.identity, &descriptor);
         let is_foreign = self.traits.is_foreign || is_foreign;
         if is_foreign {
             context.note_file_system(&stat, &descriptor);
         }
         let passes_acl = !is_new && passes_acl(&descriptor, &stat);
-        let traits = Traits { is_made: is_new, is_new, passes_acl, is_foreign };
+        let traits = Traits { is_made: is_new, is_new, passes_acl, is_foreign, is_narrowed };
         self.begin();
         Ok(Self::at(place, Some(Arc::clone(self)), Some(entry.clone()), (traits, mode_before)))
     }
 
-    fn open_or_make(&self, context: &Context<'_>, above: &OwnedFd, name: &[u8]) -> Attempt<Opened> {
+    fn open_or_make(&self, context: &Context<'_>, above: &OwnedFd, entry: &Entry) -> Attempt<Opened> {
+        let name = entry.name.as_bytes();
         match EntryStat::at(above, name) {
             Ok(stat) if context.is_forbidden(&stat) => Err(REPOSITORY),
-            Ok(stat) if stat.kind == EntryType::Directory => open_existing(context, above, name),
+            Ok(stat) if stat.kind == EntryType::Directory => open_existing(context, above, entry),
             Ok(_) if context.verifies() => Err(Trouble::Refused("it is no directory")),
             Ok(_) => {
                 unlinkat(above, name, AtFlags::empty()).map_err(Trouble::of("remove"))?;
-                make(above, name)
+                make(above, entry)
             }
-            Err(Errno::NOENT) if !context.verifies() => make(above, name),
+            Err(Errno::NOENT) if !context.verifies() => make(above, entry),
             Err(errno) => Err(Trouble::of("look at")(errno)),
         }
     }
@@ -252,7 +265,7 @@ impl TargetDirectory {
         let changes = Changes::plan(handle, &wanted, before)?;
         self.take_mode_before();
         context.set(self, b"", (handle, EntryType::Directory), &wanted, &changes);
-        Ok(changes.is_empty())
+        Ok(changes.is_empty() && !self.traits.is_narrowed)
     }
 }
 
@@ -275,7 +288,8 @@ fn without_name(entry: Entry) -> Entry {
 pub(super) const REPOSITORY: Trouble = Trouble::Refused("it is the repository");
 
 /// Makes a directory that is ours alone, without what the one above would pass on.
-fn make(above: &OwnedFd, name: &[u8]) -> Attempt<Opened> {
+fn make(above: &OwnedFd, entry: &Entry) -> Attempt<Opened> {
+    let name = entry.name.as_bytes();
     mkdirat(above, name, Mode::RWXU).map_err(Trouble::of("create directory"))?;
     let mut opened = OpenDirectory::open(above, name).map_err(Trouble::of("open"))?;
     let stat = EntryStat::of(&opened.descriptor).map_err(Trouble::of("look at"))?;
@@ -287,12 +301,14 @@ fn make(above: &OwnedFd, name: &[u8]) -> Attempt<Opened> {
     }
     // What it is short of was taken by the umask, and is not to come back.
     opened.open_up(Work::Change);
+    let is_narrowed = !is_new && opened.narrow(entry.metadata.mode);
     let mode_before = opened.mode_before.filter(|_| !is_new);
-    Ok(Opened { descriptor: Arc::new(opened.descriptor), stat, mode_before, is_new, is_foreign })
+    Ok(Opened { descriptor: Arc::new(opened.descriptor), stat, mode_before, is_new, is_foreign, is_narrowed })
 }
 
 /// Opens a directory that is there, and opens it up as far as that is needed.
-fn open_existing(context: &Context<'_>, above: &OwnedFd, name: &[u8]) -> Attempt<Opened> {
+fn open_existing(context: &Context<'_>, above: &OwnedFd, entry: &Entry) -> Attempt<Opened> {
+    let name = entry.name.as_bytes();
     let is_foreign = is_mount_point(above, name).map_err(Trouble::of("open"))?;
     let mut opened = OpenDirectory::open(above, name).map_err(Trouble::of("open"))?;
     let stat = EntryStat::of(&opened.descriptor).map_err(Trouble::of("look at"))?;
@@ -301,12 +317,12 @@ fn open_existing(context: &Context<'_>, above: &OwnedFd, name: &[u8]) -> Attempt
         return Err(REPOSITORY);
     }
     opened.open_up(context.work());
+    let is_narrowed = !context.verifies() && opened.narrow(entry.metadata.mode);
     let OpenDirectory { descriptor, mode_before } = opened;
-    Ok(Opened { descriptor: Arc::new(descriptor), stat, mode_before, is_new: false, is_foreign })
+    Ok(Opened { descriptor: Arc::new(descriptor), stat, mode_before, is_new: false, is_foreign, is_narrowed })
 }
 
-/// What others than the owner may do, as bits of a mode, and what of it changes a directory.
-const OTHERS: u16 = 0o077;
+/// What of a mode lets others than the owner change a directory.
 const OTHERS_WRITE: u16 = 0o022;
 
 /// Whether a directory belongs to who runs this, and gives nobody else some of these rights.

@@ -101,8 +101,10 @@ impl Target {
         let stat = EntryStat::of(&descriptor).map_err(|errno| failed(errno.into()))?;
         let mode_before = self.mode_before.filter(|_| is_first);
         let mut opened = OpenDirectory { descriptor, mode_before };
-        if self.entry.is_some() {
+        let mut is_narrowed = false;
+        if let Some(entry) = &self.entry {
             opened.open_up(if is_first { Work::Change } else { Work::Look });
+            is_narrowed = is_first && opened.narrow(entry.metadata.mode);
         }
         let root = Root {
             path: self.path.as_os_str().as_bytes(),
@@ -110,6 +112,7 @@ impl Target {
             stat,
             is_made: is_first && self.is_made,
             is_new: is_first && self.is_new,
+            is_narrowed,
         };
         Ok(TargetDirectory::root(root, self.entry.clone()))
     }

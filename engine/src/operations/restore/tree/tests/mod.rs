@@ -2,6 +2,7 @@
 
 mod contents;
 mod damage;
+mod directories;
 mod hostile;
 
 use std::fs;
