@@ -5,7 +5,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{Mode, OFlags, chmod, fchmod, openat};
+use rustix::fs::{Mode, OFlags, RawDir, chmod, fchmod, openat};
 use rustix::io::{Errno, Result};
 
 use super::metadata::Handle;
@@ -58,6 +58,23 @@ impl OpenDirectory {
                 Err(errno)
             }
         }
+    }
+
+    /// A few of its names. Nobody else may use the descriptor meanwhile.
+    pub(super) fn first_names(&self) -> Result<Vec<Vec<u8>>> {
+        let mut buffer = Vec::with_capacity(4096);
+        let mut listing = RawDir::new(&self.descriptor, buffer.spare_capacity_mut());
+        let mut names = Vec::new();
+        while let Some(entry) = listing.next() {
+            let name = entry?.file_name().to_bytes().to_vec();
+            if name != b"." && name != b".." {
+                names.push(name);
+            }
+            if names.len() > 1 {
+                break;
+            }
+        }
+        Ok(names)
     }
 
     /// Lets its owner do some work in it. Where that is forbidden, what is tried in it says so.

@@ -71,11 +71,12 @@ pub(super) struct Content<'a> {
     pub(super) arms: Option<&'a Arms>,
 }
 
-/// What makes a file that is there a privileged program: it goes before the first byte of it is changed, as half a program
-/// is none.
+/// What makes a file that is there a privileged program, and the group that may read it if that is to be another one: both
+/// go before the first byte of it is changed.
 #[derive(Debug)]
 pub(super) struct Arms {
     mode: u16,
+    group: Option<u32>,
     taken: OnceLock<rustix::io::Result<()>>,
 }
 
@@ -90,12 +91,14 @@ pub(super) struct Allocation {
 }
 
 impl Arms {
-    pub(super) fn of(stat: &EntryStat) -> Self {
-        Self { mode: stat.mode, taken: OnceLock::new() }
+    /// Of a file that looks like this, with the group that it is to have.
+    pub(super) fn of(stat: &EntryStat, group: u32) -> Self {
+        let group = (stat.gid != group).then_some(group);
+        Self { mode: stat.mode, group, taken: OnceLock::new() }
     }
 
     pub(super) fn take(&self, file: &File) -> Attempt<()> {
-        let taken = self.taken.get_or_init(|| disarm(file.as_fd(), self.mode));
+        let taken = self.taken.get_or_init(|| disarm(file.as_fd(), self.mode, self.group));
         taken.map_err(Trouble::of("take the privileges of"))
     }
 }

@@ -120,7 +120,7 @@ impl TargetDirectory {
         let above = self.open()?;
         let name = entry.name.as_bytes();
         let opened = match self.traits.is_new {
-            true => make(&above, entry)?,
+            true => make(context, &above, entry, true)?,
             false => self.open_or_make(context, &above, entry)?,
         };
         let Opened { descriptor, stat, mode_before, is_new, is_foreign, is_narrowed } = opened;
@@ -143,9 +143,9 @@ impl TargetDirectory {
             Ok(_) if context.verifies() => Err(Trouble::Refused("it is no directory")),
             Ok(_) => {
                 unlinkat(above, name, AtFlags::empty()).map_err(Trouble::of("remove"))?;
-                make(above, entry)
+                make(context, above, entry, false)
             }
-            Err(Errno::NOENT) if !context.verifies() => make(above, entry),
+            Err(Errno::NOENT) if !context.verifies() => make(context, above, entry, false),
             Err(errno) => Err(Trouble::of("look at")(errno)),
         }
     }
@@ -287,23 +287,29 @@ fn without_name(entry: Entry) -> Entry {
 
 pub(super) const REPOSITORY: Trouble = Trouble::Refused("it is the repository");
 
-/// Makes a directory that is ours alone, without what the one above would pass on.
-fn make(above: &OwnedFd, entry: &Entry) -> Attempt<Opened> {
+/// Makes a directory that is ours alone, without what the one above would pass on. Unless that one is `private`, whoever may
+/// write to it may put another one in its place.
+fn make(context: &Context<'_>, above: &OwnedFd, entry: &Entry, private: bool) -> Attempt<Opened> {
     let name = entry.name.as_bytes();
     mkdirat(above, name, Mode::RWXU).map_err(Trouble::of("create directory"))?;
     let mut opened = OpenDirectory::open(above, name).map_err(Trouble::of("open"))?;
     let stat = EntryStat::of(&opened.descriptor).map_err(Trouble::of("look at"))?;
-    // Whoever may write to the one above may have put another one in its place.
+    let is_empty = private || opened.first_names().map_err(Trouble::of("list"))?.is_empty();
+    if !is_empty || context.is_forbidden(&stat) {
+        opened.give_back();
+        return Err(Trouble::Refused("it was replaced at once when it was made"));
+    }
     let is_new = is_ours(&stat, OTHERS);
     let is_foreign = !is_new && is_mount_point(above, name).map_err(Trouble::of("open"))?;
-    if is_new && has_default_acl(&opened.descriptor) {
+    if is_new && !private && has_default_acl(&opened.descriptor) {
         forget_acls(Handle::Open(opened.descriptor.as_fd()));
     }
-    // What it is short of was taken by the umask, and is not to come back.
     opened.open_up(Work::Change);
     let is_narrowed = !is_new && opened.narrow(entry.metadata.mode);
+    // What a new one is short of was taken by the umask, and is not to come back.
     let mode_before = opened.mode_before.filter(|_| !is_new);
-    Ok(Opened { descriptor: Arc::new(opened.descriptor), stat, mode_before, is_new, is_foreign, is_narrowed })
+    let descriptor = Arc::new(opened.descriptor);
+    Ok(Opened { descriptor, stat, mode_before, is_new, is_foreign, is_narrowed })
 }
 
 /// Opens a directory that is there, and opens it up as far as that is needed.

@@ -161,7 +161,7 @@ impl Large {
             if context.options.in_place
                 && let Some(target) = open_to_mend(context, above, entry, name)?
             {
-                return Self::mend(directory, entry, reader, target);
+                return Self::mend(context, directory, entry, reader, target);
             }
             if let Some(ended) = keep_or_clear(context, directory, above, entry, &reader, &stat)? {
                 return Ok(Begun::Ended(ended));
@@ -170,7 +170,7 @@ impl Large {
         if context.options.in_place && !directory.traits.is_new {
             let partial = directory.partial_name(context, name)?;
             if let Some(target) = open_to_continue(context, above, entry, partial)? {
-                return Self::mend(directory, entry, reader, target);
+                return Self::mend(context, directory, entry, reader, target);
             }
         }
         let target = NewFile::create(context, directory, above, name, false)?;
@@ -182,13 +182,15 @@ impl Large {
     }
 
     fn mend(
+        context: &Context<'_>,
         directory: &Arc<TargetDirectory>,
         entry: &Entry,
         reader: FileReader,
         target: NewFile,
     ) -> Attempt<Begun> {
         let stat = EntryStat::of(&target.file).map_err(Trouble::of("look at"))?;
-        let (arms, resized) = (Arms::of(&stat), stat.size != reader.size());
+        let arms = Arms::of(&stat, context.owners.group(entry.metadata.gid));
+        let resized = stat.size != reader.size();
         if resized {
             arms.take(&target.file)?;
             target.file.set_len(reader.size()).map_err(Trouble::of("set the size of"))?;

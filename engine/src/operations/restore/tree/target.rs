@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RawDir, flock, mkdirat, openat};
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, mkdirat, openat};
 use rustix::io::Errno;
 
 use super::super::place::{identities, identity, lies_in, refuse};
@@ -88,8 +88,10 @@ impl Target {
             place.make()?;
         }
         let opened = place.open()?;
-        let is_new = place.look_into(&opened.descriptor, options).inspect_err(|_| opened.give_back())?;
+        let is_new = place.look_into(&opened, options).inspect_err(|_| opened.give_back())?;
         let OpenDirectory { descriptor, mode_before } = opened;
+        // What is not empty is not what was made.
+        let is_made = is_made && is_new;
         let (path, entry) = (place.path.clone(), Some(entry.clone()));
         Ok(Self { path, descriptor, mode_before, entry, is_made, is_new, single: None, forbidden })
     }
@@ -230,9 +232,9 @@ impl Place {
 
     /// Refuses a directory that another restore works in, or in which there is something that no option allows to change.
     /// Says whether it is empty.
-    fn look_into(&self, descriptor: &OwnedFd, options: &TreeRestoreOptions) -> Result<bool> {
-        self.lock(descriptor)?;
-        let names = first_names(descriptor).map_err(self.failed("list"))?;
+    fn look_into(&self, opened: &OpenDirectory, options: &TreeRestoreOptions) -> Result<bool> {
+        self.lock(&opened.descriptor)?;
+        let names = opened.first_names().map_err(self.failed("list"))?;
         let is_fresh = names.iter().all(|name| name == LOST_AND_FOUND);
         if !is_fresh && !options.in_place && !options.overwrite {
             return Err(self.refuse(
@@ -265,21 +267,4 @@ fn parent_of(path: &Path) -> PathBuf {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
         _ => PathBuf::from("."),
     }
-}
-
-/// A few names of a directory that is open for this process alone.
-fn first_names(directory: &OwnedFd) -> Result<Vec<Vec<u8>>, Errno> {
-    let mut buffer = Vec::with_capacity(4096);
-    let mut listing = RawDir::new(directory, buffer.spare_capacity_mut());
-    let mut names = Vec::new();
-    while let Some(entry) = listing.next() {
-        let name = entry?.file_name().to_bytes().to_vec();
-        if name != b"." && name != b".." {
-            names.push(name);
-        }
-        if names.len() > 1 {
-            break;
-        }
-    }
-    Ok(names)
 }

@@ -54,7 +54,7 @@ fn lets_in(stat: &EntryStat, wanted: &Wanted, changes: &Changes, access: u16) ->
         return false;
     }
     let allowed = stat.mode & access;
-    // The same bits for others than before. Of another group who may read is no longer asked: it gets its right owner first.
+    // The same bits for others than before. That another group may read ends before anything is written.
     let is_group_changed = changes.has_acl() || is_given_away(stat, wanted) && allowed & WRITE & GROUP != 0;
     allowed & !wanted.mode != 0 || is_group_changed && allowed & GROUP != 0
 }
