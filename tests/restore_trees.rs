@@ -10,11 +10,10 @@ use std::path::Path;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
 use support::oracle::{Leniency, RESTORED, acl, assert_same, attributes, make_nasty_tree, set_mtime};
 use support::system::{Mounted, Requirement, SmallDisk, can_use, system};
 use support::trees::{MIB, assert_names, leftovers, let_user_in, number, partial_name, small};
-use support::{Run, USER, World, allocated, assert_keys, interrupt, noise, random_seed, settle, write_at};
+use support::{Run, World, allocated, assert_keys, interrupt, noise, random_seed, settle, write_at};
 
 /// A world with a revision of a tree of everything.
 fn nasty() -> World {

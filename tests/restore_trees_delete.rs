@@ -5,12 +5,11 @@ mod support;
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::Path;
 
 use support::oracle::{RESTORED, assert_same};
 use support::system::{LoopDevice, Mounted, Requirement, can_use, system};
 use support::trees::{MIB, assert_names, number, partial_name, small};
-use support::{World, noise, settle};
+use support::{World, settle};
 
 #[test]
 fn delete_removes_what_the_revision_does_not_have_and_nothing_outside() {
