@@ -207,6 +207,8 @@ fn for_user() -> World {
     fs::write(home.join("read-only"), b"read only").unwrap();
     set_attribute(&home.join("read-only"), "user.a", b"1");
     set_mode(&home.join("read-only"), 0o444);
+    fs::write(home.join("hidden"), b"hidden").unwrap();
+    set_mode(&home.join("hidden"), 0o000);
     set_mode(&home.join("closed"), 0o555);
     set_mode(&home.join("shut"), 0o000);
     give_to_user(&home);
@@ -217,7 +219,7 @@ fn for_user() -> World {
 }
 
 #[test]
-fn reading_back_leaves_the_modes_of_directories_as_they_are() {
+fn reading_back_leaves_modes_as_they_are() {
     if !can_use(&[Requirement::Root]) {
         return;
     }

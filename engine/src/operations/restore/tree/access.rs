@@ -1,15 +1,15 @@
-//! Opening directories of the target, also those that their owner may not work in.
+//! Opening directories of the target, also those that their owner may not work in, and files that he may not read.
 //!
-//! To open one and to open it up are two things: only who will work in a directory opens it up, and who changes nothing
-//! of it in the end gives it back as it was.
+//! To open something and to open it up are two things: only who will work in a directory opens it up, and who changes
+//! nothing of it in the end gives it back as it was.
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{Mode, OFlags, RawDir, chmod, fchmod, openat};
+use rustix::fs::{CWD, Mode, OFlags, RawDir, chmod, fchmod, openat};
 use rustix::io::{Errno, Result};
 
 use super::metadata::Handle;
-use crate::source::tree::EntryStat;
+use crate::source::tree::{EntryStat, EntryType, open_quietly};
 
 /// How directories are opened: never through a symlink.
 pub(super) const DIRECTORY: OFlags =
@@ -47,17 +47,8 @@ impl OpenDirectory {
     /// Opens a directory that its owner may not list.
     fn open_shut(above: impl AsFd, name: &[u8]) -> Result<Self> {
         let held = openat(above, name, DIRECTORY | OFlags::PATH, Mode::empty())?;
-        let mode = EntryStat::of(&held)?.mode;
-        let path = Handle::Held(held.as_fd()).path();
-        // Who may not change its mode may not open it, and that is what was asked for.
-        chmod(&path, mode_of(mode | Work::Look.bits())).map_err(|_| Errno::ACCESS)?;
-        match openat(&held, ".", DIRECTORY, Mode::empty()) {
-            Ok(descriptor) => Ok(Self { descriptor, mode_before: Some(mode) }),
-            Err(errno) => {
-                let _ = chmod(&path, mode_of(mode));
-                Err(errno)
-            }
-        }
+        let (descriptor, mode) = open_held(&held, Work::Look.bits(), OFlags::DIRECTORY)?;
+        Ok(Self { descriptor, mode_before: Some(mode) })
     }
 
     /// A few of its names. Nobody else may use the descriptor meanwhile.
@@ -108,10 +99,40 @@ impl OpenDirectory {
     }
 }
 
-/// Gives a directory the mode again that it had before it was opened up.
-pub(super) fn give_back(directory: impl AsFd, mode: u16) {
+/// Opens a file for reading, also one that its owner may not read, which then is as it was before.
+pub(super) fn open_file(above: &OwnedFd, name: &[u8]) -> Result<OwnedFd> {
+    match open_quietly(above, name, OFlags::empty()) {
+        Err(Errno::ACCESS) => {}
+        opened => return opened,
+    }
+    let held = openat(above, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    if EntryStat::of(&held)?.kind != EntryType::File {
+        return Err(Errno::ACCESS);
+    }
+    let (file, mode) = open_held(&held, 0o400, OFlags::empty())?;
+    give_back(&file, mode);
+    Ok(file)
+}
+
+/// Opens up what is held, and opens it. Returns the mode that it had before.
+fn open_held(held: &OwnedFd, bits: u16, flags: OFlags) -> Result<(OwnedFd, u16)> {
+    let mode = EntryStat::of(held)?.mode;
+    let path = Handle::Held(held.as_fd()).path();
+    // Who may not change its mode may not open it, and that is what was asked for.
+    chmod(&path, mode_of(mode | bits)).map_err(|_| Errno::ACCESS)?;
+    match openat(CWD, &path, flags | OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()) {
+        Ok(descriptor) => Ok((descriptor, mode)),
+        Err(errno) => {
+            let _ = chmod(&path, mode_of(mode));
+            Err(errno)
+        }
+    }
+}
+
+/// Gives a directory or file the mode again that it had before it was opened up.
+pub(super) fn give_back(opened: impl AsFd, mode: u16) {
     // Who could open it up can do that as well, unless it was taken away meanwhile.
-    let _ = fchmod(directory, mode_of(mode));
+    let _ = fchmod(opened, mode_of(mode));
 }
 
 impl Work {

@@ -4,8 +4,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering;
 
-use rustix::fs::OFlags;
-
+use super::access::open_file;
 use super::content::{Allocation, Content, Outcome, pieces};
 use super::context::Context;
 use super::directory::TargetDirectory;
@@ -17,7 +16,7 @@ use super::rest::keep_rest;
 use super::trust::{claim, may_stay};
 use crate::format::{Entry, FileData};
 use crate::revision::FileReader;
-use crate::source::tree::{EntryStat, EntryType, open_quietly};
+use crate::source::tree::{EntryStat, EntryType};
 
 /// A file that is being written. It has its name already, or another one until it is complete.
 pub(super) struct NewFile {
@@ -74,7 +73,7 @@ fn keep(
 ) -> Attempt<Option<Ended>> {
     let name = entry.name.as_bytes();
     // What can't be read is written anew.
-    let Ok(descriptor) = open_quietly(above, name, OFlags::empty()) else { return Ok(None) };
+    let Ok(descriptor) = open_file(above, name) else { return Ok(None) };
     let file = File::from(descriptor);
     let stat = EntryStat::of(&file).map_err(Trouble::of("look at"))?;
     if stat.kind != EntryType::File || stat.size != reader.size() {

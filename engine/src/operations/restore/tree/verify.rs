@@ -3,8 +3,9 @@
 use std::fs::File;
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{Advice, OFlags, fadvise};
+use rustix::fs::{Advice, fadvise};
 
+use super::access::open_file;
 use super::context::Context;
 use super::directory::TargetDirectory;
 use super::entry::{Ended, is_device, is_same};
@@ -13,7 +14,7 @@ use super::hard_links::Meeting;
 use super::linking::settle;
 use super::problems::{Attempt, Trouble};
 use crate::format::{Entry, EntryContent};
-use crate::source::tree::{EntryStat, open_quietly};
+use crate::source::tree::EntryStat;
 
 const DIFFERS: Trouble = Trouble::Refused("it is not what was written to it");
 
@@ -71,7 +72,7 @@ pub(super) fn verify_links(
 
 /// Opens a file so that what is read comes from the medium, as far as the system lets go of what it has in memory.
 pub(super) fn open_uncached(above: &OwnedFd, name: &[u8]) -> Attempt<File> {
-    let file = open_quietly(above, name, OFlags::empty()).map_err(Trouble::of("read back"))?;
+    let file = open_file(above, name).map_err(Trouble::of("read back"))?;
     let _ = fadvise(&file, 0, None, Advice::DontNeed);
     Ok(File::from(file))
 }
