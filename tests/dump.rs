@@ -182,6 +182,7 @@ fn tree() -> World {
     sparse.set_len(9 << 20).unwrap();
     sparse.write_all_at(&noise(2, 70_000), 4 << 20).unwrap();
     std::os::unix::fs::symlink("dir/text", world.path("home/link")).unwrap();
+    std::os::unix::fs::symlink("\x1b[31m\n", world.path("home/red")).unwrap();
     drop(std::os::unix::net::UnixListener::bind(world.path("home/socket")).unwrap());
     settle();
     world.ok(&["backup", "home"]);
@@ -214,6 +215,7 @@ fn what_is_no_file_is_named_as_what_it_is() {
     refused("dir", &["dir is a directory, and no file", "hint:"]);
     refused("/", &["is a directory"]);
     refused("link", &["link is a symbolic link to dir/text, and no file"]);
+    refused("red", &["red is a symbolic link to \\x1b[31m\\n, and no file"]);
     refused("socket", &["is a socket"]);
     refused("missing", &["has no entry 'missing'"]);
     refused("dir/../empty", &["has no entry"]);

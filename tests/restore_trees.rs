@@ -6,16 +6,14 @@ mod support;
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
 use support::oracle::{Leniency, RESTORED, acl, assert_same, attributes, make_nasty_tree, set_mtime};
 use support::system::{Mounted, Requirement, SmallDisk, can_use, system};
-use support::{Run, USER, World, allocated, assert_keys, interrupt, noise, random_seed, settle, write_at};
-
-const MIB: usize = 1 << 20;
+use support::trees::{MIB, assert_names, leftovers, let_user_in, number, partial_name, small};
+use support::{Run, World, allocated, assert_keys, interrupt, noise, random_seed, settle, write_at};
 
 /// A world with a revision of a tree of everything.
 fn nasty() -> World {
@@ -25,41 +23,6 @@ fn nasty() -> World {
     settle();
     world.ok(&["backup", "home"]);
     world
-}
-
-/// A world with a revision of a few files, a link and a large file.
-fn small() -> World {
-    let world = World::new();
-    fs::create_dir_all(world.path("home/dir/sub")).unwrap();
-    fs::write(world.path("home/a"), b"the first").unwrap();
-    fs::write(world.path("home/dir/b"), b"the second").unwrap();
-    fs::write(world.path("home/dir/sub/c"), noise(1, 100_000)).unwrap();
-    fs::write(world.path("home/large"), noise(2, 12 * MIB)).unwrap();
-    symlink("dir/b", world.path("home/link")).unwrap();
-    settle();
-    world.ok(&["backup", "home"]);
-    world
-}
-
-fn number(said: &Value, key: &str) -> u64 {
-    said[key].as_u64().unwrap_or_else(|| panic!("no number {key} in {said:#}"))
-}
-
-/// Fails unless a directory has these names and no others.
-#[track_caller]
-fn assert_names(directory: &Path, expected: &[&str]) {
-    let mut names: Vec<_> = fs::read_dir(directory)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    names.sort();
-    assert_eq!(names, expected, "{}", directory.display());
-}
-
-/// Names of our own that were left behind.
-fn leftovers(directory: &Path) -> Vec<PathBuf> {
-    let found = system("find", &[directory.to_str().unwrap(), "-name", "*treering*"]);
-    found.lines().map(PathBuf::from).collect()
 }
 
 #[test]
@@ -185,48 +148,6 @@ fn overwrite_replaces_what_the_revision_has_and_leaves_the_rest() {
     assert_eq!(fs::read(out.join("dir/extra")).unwrap(), b"extra");
     let said = world.json(&["restore", "home", "out", "--overwrite", "--delete"]);
     assert_eq!(said["removed"], 1);
-    assert_same(&world.path("home"), &out, RESTORED);
-}
-
-#[test]
-fn delete_removes_what_the_revision_does_not_have_and_nothing_outside() {
-    let world = small();
-    let out = world.path("out");
-    world.ok(&["restore", "home", "out"]);
-    fs::create_dir(world.path("outside")).unwrap();
-    fs::write(world.path("outside/precious"), b"precious").unwrap();
-    fs::create_dir_all(out.join("extra/sub/deeper")).unwrap();
-    fs::write(out.join("extra/sub/file"), b"x").unwrap();
-    symlink(world.path("outside"), out.join("extra/way-out")).unwrap();
-    symlink(world.path("outside"), out.join("dir/way-out")).unwrap();
-    symlink(world.path("outside"), out.join("zzz")).unwrap();
-    // A link in the place of a directory of the revision.
-    fs::remove_dir_all(out.join("dir/sub")).unwrap();
-    symlink(world.path("outside"), out.join("dir/sub")).unwrap();
-    world.fails(2, &["restore", "home", "out", "--delete"], &["--delete needs --in-place or --overwrite"]);
-    let said = world.json(&["restore", "home", "out", "--in-place", "--delete"]);
-    assert_eq!(said["removed"], 7);
-    assert_same(&world.path("home"), &out, RESTORED);
-    assert_names(&world.path("outside"), &["precious"]);
-}
-
-#[test]
-fn a_directory_in_the_way_goes_if_it_is_empty_or_with_delete() {
-    let world = small();
-    let out = world.path("out");
-    world.ok(&["restore", "home", "out"]);
-    for name in ["a", "link", "large"] {
-        fs::remove_file(out.join(name)).unwrap();
-        fs::create_dir(out.join(name)).unwrap();
-    }
-    fs::write(out.join("a/kept"), b"kept").unwrap();
-    fs::write(out.join("large/kept"), b"kept").unwrap();
-    let run = world.run(&["restore", "home", "out", "--in-place", "--json"]).expect_code(1);
-    run.says(&["out/a: a directory that is not empty is in the way", "out/large", "--delete"]);
-    assert_eq!(run.json()["error"]["problems"], 2);
-    assert_eq!(fs::read(out.join("a/kept")).unwrap(), b"kept");
-    assert!(out.join("link").is_symlink());
-    world.ok(&["restore", "home", "out", "--in-place", "--delete"]);
     assert_same(&world.path("home"), &out, RESTORED);
 }
 
@@ -376,38 +297,12 @@ fn a_repository_that_is_mounted_below_the_target_is_left_alone() {
 }
 
 #[test]
-fn delete_leaves_what_is_mounted_below_the_target() {
-    if !can_use(&[Requirement::Root]) {
-        return;
-    }
-    let world = small();
-    world.ok(&["restore", "home", "out"]);
-    fs::create_dir(world.path("outside")).unwrap();
-    fs::write(world.path("outside/precious"), b"precious").unwrap();
-    let bind = |to: &str| {
-        let path = world.path(to);
-        fs::create_dir_all(&path).unwrap();
-        system("mount", &["--bind", world.path("outside").to_str().unwrap(), path.to_str().unwrap()]);
-        Mounted::take_over(path)
-    };
-    // A directory that the revision has, and one that it does not have.
-    let mounts = [bind("out/dir/sub"), bind("out/extra/below")];
-    let run = world.run(&["restore", "home", "out", "--in-place", "--delete"]).expect_code(1);
-    run.says(&["cannot remove out/extra/below: something is mounted on it"]);
-    assert_names(&world.path("outside"), &["c", "precious"]);
-    drop(mounts);
-}
-
-#[test]
 fn a_normal_user_gets_what_he_may_have() {
     if !can_use(&[Requirement::Root]) {
         return;
     }
     let world = nasty();
-    fs::set_permissions(world.directory(), Permissions::from_mode(0o755)).unwrap();
-    system("chmod", &["-R", "a+rX", world.repository().to_str().unwrap()]);
-    fs::create_dir(world.path("his")).unwrap();
-    std::os::unix::fs::chown(world.path("his"), Some(USER), Some(USER)).unwrap();
+    let_user_in(&world);
     let run = world.run_as_user(&["restore", "home", "his/out", "--json"]).expect_code(0);
     run.says(&[
         "owner or group could not be set",
@@ -551,10 +446,9 @@ fn damaged_files_are_named_and_all_else_is_restored() {
 }
 
 #[test]
-fn verify_finds_what_was_not_written() {
+fn verify_reads_all_of_it_back() {
     let world = small();
     world.ok(&["restore", "home", "out", "--verify"]);
-    // There is no way to make a good medium forget: so it is looked at what a second pass over the target reads.
     let said = world.json(&["restore", "home", "out", "--in-place", "--verify"]);
     assert_eq!(number(&said, "bytes_verified"), number(&said, "size"));
 }
@@ -593,7 +487,7 @@ fn an_interrupted_restore_says_how_to_go_on_and_is_continued() {
     let world = long();
     let run = interrupted(&world, Duration::from_millis(60), |child| interrupt(child));
     if run.code != Some(0) {
-        run.expect_code(130).says(&["interrupted", "--in-place goes on where this one ended"]);
+        run.expect_code(130).says(&["interrupted", "the same command goes on where this one ended"]);
     }
     let said = world.json(&["restore", "home", "out", "--in-place", "--verify"]);
     assert_eq!(said["problems"], 0);
@@ -780,8 +674,7 @@ fn a_name_of_our_own_kind_in_the_revision_is_a_name_like_any_other() {
     let home = world.path("home");
     fs::create_dir(&home).unwrap();
     fs::write(home.join("file"), noise(1, 1000)).unwrap();
-    let hash = blake3::hash(b"file").to_hex();
-    let partial = format!(".treering-partial-{}", &hash[..32]);
+    let partial = partial_name("file");
     fs::write(home.join(&partial), b"a name of our own").unwrap();
     fs::write(home.join("file.treering-damaged"), b"another").unwrap();
     settle();
@@ -842,7 +735,7 @@ fn what_another_user_owns_is_replaced_and_not_taken_over() {
     }
     // An unfinished file of his is none of ours either.
     fs::remove_file(out.join("a")).unwrap();
-    let partial = out.join(format!(".treering-partial-{}", &blake3::hash(b"large").to_hex()[..32]));
+    let partial = out.join(partial_name("large"));
     fs::write(&partial, b"his").unwrap();
     std::os::unix::fs::chown(&partial, Some(1234), None).unwrap();
     world.ok(&["restore", "home", "out", "--in-place"]);

@@ -14,7 +14,7 @@ use treering_engine::{Content, EntryContent, Error, FileReader, ImageReader, Mon
 use super::Context;
 use super::revision::{Opened, open_named};
 use crate::exit::{Code, CommandOutcome, Failure};
-use crate::ui::stdout_was_closed;
+use crate::ui::{escaped, stdout_was_closed};
 
 /// Write an image, or a file of a tree, to stdout
 #[derive(Args, Debug)]
@@ -104,7 +104,7 @@ fn find_file(opened: &Opened, path: &OsStr) -> Result<FileReader, Failure> {
         EntryContent::File(data) => return Ok(tree.open_file(data)),
         EntryContent::Directory(_) => "a directory".to_owned(),
         EntryContent::Symlink(target) => {
-            format!("a symbolic link to {}", String::from_utf8_lossy(target.as_bytes()))
+            format!("a symbolic link to {}", escaped(target.as_bytes()))
         }
         EntryContent::BlockDevice { .. } => "a block device".to_owned(),
         EntryContent::CharacterDevice { .. } => "a character device".to_owned(),

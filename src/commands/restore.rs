@@ -30,8 +30,9 @@ Images: holes stay holes. A file gets exactly the image's size; a longer device 
 
 Trees: TARGET is a directory that is new or empty. In one that is not, --in-place reads what is there and writes only
 what differs; --overwrite writes all that the revision has, whatever is there. Both leave other entries alone unless
---delete is given, which removes them, but nothing on other file systems that are mounted below TARGET. A directory in
-the way of something else goes if it is empty, or with --delete. --path P puts what P is at TARGET: a file as the file
+--delete is given, which removes them, but nothing on other file systems or subvolumes below TARGET, and nothing from
+directories of which the backup left something out. A directory in the way of something else goes if it is empty, or with
+--delete. --path P puts what P is at TARGET: a file as the file
 TARGET, the content of a directory into the directory TARGET. No symbolic link in or at TARGET is followed.
 
 Owners are looked up by name, and keep their number where the name is not known here. Who is not root gets what he may
@@ -131,16 +132,29 @@ fn restore_failure(args: &RestoreArgs, error: Error) -> Failure {
             _ => failure,
         };
     }
-    to_be_continued(failure)
+    to_be_continued(args, failure)
 }
 
 /// Says how to go on after what ended a restore.
-pub(super) fn to_be_continued(failure: Failure) -> Failure {
+pub(super) fn to_be_continued(args: &RestoreArgs, failure: Failure) -> Failure {
+    let again = args.again_in_place();
     match failure.code {
-        Code::Interrupted => failure.hint("the same command with --in-place goes on where this one ended"),
-        Code::Failed if failure.hint.is_none() => failure
-            .hint("when the cause is gone, the same command with --in-place goes on where this one ended"),
+        Code::Interrupted => failure.hint(format!("{again} goes on where this one ended")),
+        Code::Failed if failure.hint.is_none() => {
+            failure.hint(format!("when the cause is gone, {again} goes on where this one ended"))
+        }
         _ => failure,
+    }
+}
+
+impl RestoreArgs {
+    /// What goes on with what a run of this command has begun, or mends what it could not do.
+    pub(super) fn again_in_place(&self) -> &'static str {
+        match (self.in_place, self.overwrite) {
+            (true, _) => "the same command",
+            (false, true) => "the same command with --in-place instead of --overwrite",
+            (false, false) => "the same command with --in-place",
+        }
     }
 }
 

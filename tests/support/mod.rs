@@ -11,6 +11,7 @@ pub(crate) mod random;
 pub(crate) mod system;
 pub(crate) mod tagged;
 pub(crate) mod tree_edits;
+pub(crate) mod trees;
 
 use std::fs::{self, File};
 use std::io::Write;

@@ -5,6 +5,7 @@
 
 mod image;
 mod place;
+mod ranges;
 mod tree;
 
 pub use image::{RestoreReport, partial_file, restore};

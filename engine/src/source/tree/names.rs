@@ -76,7 +76,7 @@ impl Names {
     }
 
     /// Whether one of them is `name`.
-    pub(super) fn contains(&self, name: &[u8]) -> bool {
+    pub(crate) fn contains(&self, name: &[u8]) -> bool {
         self.starts.binary_search_by_key(&name, |&start| name_at(&self.bytes, start)).is_ok()
     }
 

@@ -6,8 +6,9 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-use rustix::fs::{Advice, FallocateFlags, SeekFrom, fadvise, fallocate, seek};
+use rustix::fs::{Advice, FallocateFlags, fadvise};
 
+use super::super::ranges::{PUNCH, STEP, allocate, next_data, write_zeros};
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
 
@@ -30,9 +31,6 @@ pub(super) struct Writer {
     is_device: bool,
     sync_failure: Mutex<Option<io::Error>>,
 }
-
-/// Bytes that are looked at or written at a time.
-const STEP: u64 = 1 << 20;
 
 /// Bytes of a device that are zeroed at a time: one call of the system for each.
 const ZERO_STEP: u64 = 1 << 30;
@@ -135,48 +133,27 @@ impl Writer {
 
     /// Punches out what data a file has in a range.
     fn punch_data(&self, offset: u64, length: u64, monitor: &dyn Monitor) -> Result<()> {
-        let end = offset + length;
-        let mut from = offset;
-        while from < end {
+        let mut rest = offset..offset + length;
+        while let Some(data) = next_data(&self.file, &rest) {
             if monitor.is_cancelled() {
                 return Err(Error::Cancelled);
             }
-            let start = match seek(&self.file, SeekFrom::Data(from)) {
-                Ok(start) if start < end => start,
-                Ok(_) | Err(rustix::io::Errno::NXIO) => return Ok(()),
-                // The file system does not tell where data is.
-                Err(_) => from,
-            };
-            let stop = seek(&self.file, SeekFrom::Hole(start)).unwrap_or(end).clamp(start, end);
             // A large extent goes in steps only where zeros must be written.
-            self.zero(start, stop - start, monitor)?;
-            from = stop.max(start + 1);
+            self.zero(data.start, data.end - data.start, monitor)?;
+            rest.start = data.end;
         }
         Ok(())
     }
 
     /// Makes a range zero: a hole, or else whatever the target does fastest.
     fn zero(&self, offset: u64, length: u64, monitor: &dyn Monitor) -> Result<()> {
+        let range = offset..offset + length;
         // On devices the kernel makes BLKZEROOUT of it, with leave to discard.
-        let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        let zero = FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE;
-        for flags in [punch, zero] {
-            match fallocate(&self.file, flags, offset, length) {
-                Ok(()) => return Ok(()),
-                Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::INVAL | rustix::io::Errno::NODEV) => {}
-                Err(error) => return Err(self.failed("zero")(error.into())),
+        for flags in [PUNCH, FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE] {
+            if allocate(&self.file, flags, &range).map_err(|errno| self.failed("zero")(errno.into()))? {
+                return Ok(());
             }
         }
-        let zeros = vec![0; STEP.min(length) as usize];
-        let mut done = 0;
-        while done < length {
-            if monitor.is_cancelled() {
-                return Err(Error::Cancelled);
-            }
-            let step = STEP.min(length - done);
-            self.write_at(offset + done, zeros.get(..step as usize).unwrap_or_default())?;
-            done += step;
-        }
-        Ok(())
+        write_zeros(&range, monitor, |at, bytes| self.write_at(at, bytes))
     }
 }

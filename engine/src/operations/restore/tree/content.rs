@@ -3,11 +3,14 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
+use std::sync::OnceLock;
 
-use rustix::fs::{FallocateFlags, SeekFrom, fallocate, seek};
-use rustix::io::Errno;
+use rustix::fs::FallocateFlags;
 
+use super::super::ranges::{PUNCH, STEP, allocate, next_data, write_zeros};
+use super::metadata::disarm;
 use super::problems::{Attempt, Trouble};
 use crate::error::{Error, Result};
 use crate::extent::push_joined;
@@ -22,9 +25,6 @@ pub(super) const PIECE_BYTES: u64 = 4 << 20;
 
 /// And no more parts: of tiny chunks there could be very many.
 const PIECE_PARTS: usize = 4_096;
-
-/// Bytes that are looked at at a time.
-const STEP: u64 = 1 << 20;
 
 /// Zeros up to this length are written, which keeps them data to whoever looks for holes; longer ones are allocated.
 const WRITTEN_ZEROS: u64 = 1 << 20;
@@ -67,6 +67,17 @@ pub(super) struct Content<'a> {
     pub(super) file: &'a File,
     pub(super) allocation: Allocation,
     pub(super) monitor: &'a dyn Monitor,
+    /// What is to be taken from it before it is changed.
+    pub(super) arms: Option<&'a Arms>,
+}
+
+/// What makes a file that is there a privileged program, and the group that may read it if that is to be another one: both
+/// go before the first byte of it is changed.
+#[derive(Debug)]
+pub(super) struct Arms {
+    mode: u16,
+    group: Option<u32>,
+    taken: OnceLock<rustix::io::Result<()>>,
 }
 
 /// Whether the allocation of a file that is there has to be mended beside its bytes: the system does not tell everywhere
@@ -77,6 +88,19 @@ pub(super) struct Allocation {
     fill: bool,
     /// More is.
     punch: bool,
+}
+
+impl Arms {
+    /// Of a file that looks like this, with the group that it is to have.
+    pub(super) fn of(stat: &EntryStat, group: u32) -> Self {
+        let group = (stat.gid != group).then_some(group);
+        Self { mode: stat.mode, group, taken: OnceLock::new() }
+    }
+
+    pub(super) fn take(&self, file: &File) -> Attempt<()> {
+        let taken = self.taken.get_or_init(|| disarm(file.as_fd(), self.mode, self.group));
+        taken.map_err(Trouble::of("take the privileges of"))
+    }
 }
 
 impl Allocation {
@@ -268,7 +292,7 @@ impl Content<'_> {
         outcome: &mut Outcome,
     ) -> Attempt<()> {
         let is_right = match holes {
-            true => !self.allocation.punch && self.next_data(range).is_none(),
+            true => !self.allocation.punch && next_data(self.file, range).is_none(),
             false => self.is_zero(range, outcome)?,
         };
         if is_right {
@@ -304,26 +328,21 @@ impl Content<'_> {
         }
     }
 
-    fn put(&self, offset: u64, bytes: &[u8]) -> Attempt<u64> {
-        self.file.write_all_at(bytes, offset).map_err(Trouble::of("write"))?;
-        Ok(bytes.len() as u64)
+    /// To be called before anything is changed.
+    fn prepare(&self) -> Attempt<()> {
+        self.arms.map_or(Ok(()), |arms| arms.take(self.file))
     }
 
-    /// The first data from a range's begin on, as the system tells it, cut to the range.
-    fn next_data(&self, range: &Range<u64>) -> Option<Range<u64>> {
-        let start = match seek(self.file, SeekFrom::Data(range.start)) {
-            Ok(start) => start,
-            Err(Errno::NXIO) => return None,
-            Err(_) => range.start,
-        };
-        let end = seek(self.file, SeekFrom::Hole(start)).unwrap_or(range.end).min(range.end);
-        (start < range.end).then(|| start..end.max(start + 1))
+    fn put(&self, offset: u64, bytes: &[u8]) -> Attempt<u64> {
+        self.prepare()?;
+        self.file.write_all_at(bytes, offset).map_err(Trouble::of("write"))?;
+        Ok(bytes.len() as u64)
     }
 
     /// Whether the target reads as zeros there.
     fn is_zero(&self, range: &Range<u64>, outcome: &mut Outcome) -> Attempt<bool> {
         let mut rest = range.clone();
-        while let Some(data) = self.next_data(&rest) {
+        while let Some(data) = next_data(self.file, &rest) {
             if self.monitor.is_cancelled() {
                 return Err(Error::Cancelled.into());
             }
@@ -342,25 +361,23 @@ impl Content<'_> {
     fn allocate(&self, range: &Range<u64>, stale: bool) -> Attempt<u64> {
         let length = range.end - range.start;
         if length >= WRITTEN_ZEROS {
+            self.prepare()?;
             let flags = if stale { FallocateFlags::ZERO_RANGE } else { FallocateFlags::empty() };
-            match fallocate(self.file, flags, range.start, length) {
-                Ok(()) => return Ok(0),
-                Err(errno) if is_unsupported(errno) => {}
-                Err(errno) => return Err(Trouble::of("allocate")(errno)),
+            if allocate(self.file, flags, range).map_err(Trouble::of("allocate"))? {
+                return Ok(0);
             }
         }
         self.write_zeros(range)
     }
 
     /// Makes a range a hole, or zeros where there are no holes.
-    fn punch(&self, range: &Range<u64>) -> Attempt<()> {
-        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        match fallocate(self.file, flags, range.start, range.end - range.start) {
-            Err(errno) if is_unsupported(errno) => {}
-            punched => return punched.map_err(Trouble::of("punch a hole into")),
+    pub(super) fn punch(&self, range: &Range<u64>) -> Attempt<()> {
+        self.prepare()?;
+        if allocate(self.file, PUNCH, range).map_err(Trouble::of("punch a hole into"))? {
+            return Ok(());
         }
         let mut rest = range.clone();
-        while let Some(data) = self.next_data(&rest) {
+        while let Some(data) = next_data(self.file, &rest) {
             self.write_zeros(&data)?;
             rest.start = data.end;
         }
@@ -368,19 +385,7 @@ impl Content<'_> {
     }
 
     fn write_zeros(&self, range: &Range<u64>) -> Attempt<u64> {
-        let zeros = vec![0; STEP.min(range.end - range.start) as usize];
-        let mut at = range.start;
-        while at < range.end {
-            if self.monitor.is_cancelled() {
-                return Err(Error::Cancelled.into());
-            }
-            let step = (range.end - at).min(STEP) as usize;
-            at += self.put(at, zeros.get(..step).unwrap_or_default())?;
-        }
+        write_zeros(range, self.monitor, |at, bytes| self.put(at, bytes).map(drop))?;
         Ok(range.end - range.start)
     }
-}
-
-fn is_unsupported(errno: Errno) -> bool {
-    matches!(errno, Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::NODEV)
 }

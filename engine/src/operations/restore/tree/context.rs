@@ -8,16 +8,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::fs::syncfs;
 
 use super::TreeRestoreOptions;
+use super::access::Work;
 use super::directory::TargetDirectory;
 use super::hard_links::HardLinks;
-use super::metadata::{LeftOut, Wanted};
+use super::metadata::{Changes, Handle, LeftOut, Wanted};
 use super::owners::Owners;
 use super::problems::{Attempt, Problems, Skipped, Trouble, shown};
 use crate::error::{Corrupt, Error, Result};
 use crate::format::{Entry, EntryContent};
 use crate::monitor::Monitor;
 use crate::revision::TreeReader;
-use crate::source::tree::{Attribute, EntryStat};
+use crate::source::tree::{Attribute, EntryStat, EntryType};
 
 /// So many file systems are remembered, to be synced at the end.
 const FILE_SYSTEMS_MAX: usize = 64;
@@ -132,15 +133,19 @@ impl<'a> Context<'a> {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), Err)
     }
 
-    /// What an entry is to have. Attributes that are lost are told of, and left alone.
-    pub(super) fn wanted(&self, directory: &TargetDirectory, name: &[u8], entry: &Entry) -> Attempt<Wanted> {
-        let list = match self.tree.attributes(entry) {
-            Ok(list) => Some(list),
-            Err(error) if error.is_loss() => {
-                let detail = format!("its extended attributes are lost: {error}");
-                self.problems.tell_damage(self.path_in_revision(directory, name), Vec::new(), detail);
-                None
-            }
+    /// What is to be done in directories of the target.
+    pub(super) fn work(&self) -> Work {
+        match self.task {
+            Task::Restore => Work::Change,
+            Task::Verify => Work::Look,
+        }
+    }
+
+    /// What an entry is to have.
+    pub(super) fn wanted(&self, entry: &Entry) -> Attempt<Wanted> {
+        let (list, lost) = match self.tree.attributes(entry) {
+            Ok(list) => (Some(list), None),
+            Err(error) if error.is_loss() => (None, Some(error.to_string())),
             Err(error) => return Err(error.into()),
         };
         let attribute = |(name, value): (&[u8], &[u8])| Attribute {
@@ -154,7 +159,25 @@ impl<'a> Context<'a> {
             mode: metadata.mode,
             mtime: metadata.mtime,
             attributes: list.map(|list| list.iter().flat_map(|list| list.iter()).map(attribute).collect()),
+            lost,
         })
+    }
+
+    /// Sets what an entry is to have, and tells what could not be set. Attributes that are lost are left alone.
+    pub(super) fn set(
+        &self,
+        directory: &TargetDirectory,
+        name: &[u8],
+        (handle, kind): (Handle<'_>, EntryType),
+        wanted: &Wanted,
+        changes: &Changes,
+    ) {
+        if let Some(error) = &wanted.lost {
+            let detail = format!("its extended attributes are lost: {error}");
+            self.problems.tell_damage(self.path_in_revision(directory, name), Vec::new(), detail);
+        }
+        let left_out = changes.apply(handle, kind, wanted);
+        self.note_left_out(directory, name, left_out);
     }
 
     /// Counts an entry that is as it should be.
@@ -202,7 +225,7 @@ impl<'a> Context<'a> {
     }
 
     /// Tells what could not be set of an entry.
-    pub(super) fn note_left_out(&self, directory: &TargetDirectory, name: &[u8], left_out: LeftOut) {
+    fn note_left_out(&self, directory: &TargetDirectory, name: &[u8], left_out: LeftOut) {
         let path = || shown(&self.path_in_target(directory, name));
         if left_out.owner {
             self.problems.skip(Skipped::Owner, path);

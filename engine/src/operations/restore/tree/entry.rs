@@ -1,21 +1,20 @@
 //! One entry that is no directory: made, linked to another name, kept or replaced.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, linkat, makedev, mknodat, openat, readlinkat, renameat, symlinkat,
-    unlinkat,
+    AtFlags, FileType, Mode, OFlags, makedev, mknodat, openat, readlinkat, renameat, symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 
 use super::context::Context;
 use super::directory::TargetDirectory;
-use super::file::{may_keep, restore_small};
-use super::hard_links::{Key, Made, Meeting};
+use super::file::restore_small;
+use super::linking::{First, meet, settle};
 use super::metadata::{Before, Changes, Handle};
+use super::partial;
 use super::problems::{Attempt, Skipped, Trouble, shown};
+use super::trust::{claim, may_stay};
 use super::verify::verify_entry;
 use crate::format::{Entry, EntryContent};
 use crate::source::tree::{EntryStat, EntryType, Identity};
@@ -35,14 +34,6 @@ impl Ended {
     /// It was written, and nobody will ask which inode it has.
     pub(super) const WRITTEN: Self =
         Self::Done { is_unchanged: false, identity: Identity { device: 0, inode: 0 } };
-}
-
-/// How an entry is met that may have other names.
-pub(super) enum First {
-    /// It must be made; with a key, what became of it must be [settled](settle).
-    Make(Option<Key>),
-    /// It is a link now, or can't be one.
-    Done(Attempt<Ended>),
 }
 
 /// Restores an entry, or reads it back, and tells what became of it.
@@ -90,98 +81,6 @@ fn restore_entry(
     }
 }
 
-/// Looks whether another name of the same was met, and links to it.
-pub(super) fn meet(
-    context: &Context<'_>,
-    directory: &TargetDirectory,
-    above: &OwnedFd,
-    entry: &Entry,
-) -> First {
-    if !entry.has_other_names {
-        return First::Make(None);
-    }
-    match context.links.meet(entry) {
-        Meeting::First(key) => First::Make(Some(key)),
-        Meeting::Later(made) => First::Done(link(context, directory, above, entry, &made)),
-        Meeting::Failed => First::Done(Err(Trouble::Refused("its other name could not be restored"))),
-        Meeting::Untracked => {
-            context.counters.untracked.fetch_add(1, Ordering::Relaxed);
-            First::Make(None)
-        }
-    }
-}
-
-/// Tells those who wait for it what became of the first name.
-pub(super) fn settle(
-    context: &Context<'_>,
-    directory: &TargetDirectory,
-    entry: &Entry,
-    key: Option<Key>,
-    ended: &Attempt<Ended>,
-) {
-    let Some(key) = key else { return };
-    let made = match ended {
-        Ok(Ended::Done { identity, .. }) => Some(Made {
-            place: Arc::clone(&directory.place),
-            name: entry.name.as_bytes().into(),
-            identity: *identity,
-        }),
-        _ => None,
-    };
-    context.links.settle(key, made);
-}
-
-/// Makes an entry a further name of what was made.
-fn link(
-    context: &Context<'_>,
-    directory: &TargetDirectory,
-    above: &OwnedFd,
-    entry: &Entry,
-    made: &Made,
-) -> Attempt<Ended> {
-    let name = entry.name.as_bytes();
-    let done = |is_unchanged| Ok(Ended::Done { is_unchanged, identity: made.identity });
-    let there = stat_at(context, directory, above, name)?;
-    if let Some(stat) = &there {
-        if stat.identity == made.identity {
-            return done(true);
-        }
-        if stat.kind == EntryType::Directory {
-            directory.clear_way(context, above, name)?;
-        }
-    }
-    let first = made.place.open().map_err(|_| Trouble::Refused("its other name is gone"))?;
-    let partial = there.map(|_| directory.partial_name(context, name)).transpose()?;
-    let to = partial.as_deref().unwrap_or(name);
-    make_anew(above, to, partial.is_some(), || linkat(&first, &*made.name, above, to, AtFlags::empty()))
-        .map_err(Trouble::of("make a hard link of"))?;
-    let linked = EntryStat::at(above, to).map_err(Trouble::of("look at"))?;
-    if linked.identity != made.identity {
-        let _ = unlinkat(above, to, AtFlags::empty());
-        return Err(Trouble::Refused("its other name was replaced while it was restored"));
-    }
-    if let Some(partial) = &partial {
-        renameat(above, partial.as_slice(), above, name).map_err(Trouble::of("rename to"))?;
-    }
-    done(false)
-}
-
-/// Makes something under a name; where the name is our own, what an interrupted run has left there goes first.
-fn make_anew(
-    above: &OwnedFd,
-    name: &[u8],
-    is_own: bool,
-    make: impl Fn() -> Result<(), Errno>,
-) -> Result<(), Errno> {
-    match make() {
-        Err(Errno::EXIST) if is_own => {
-            unlinkat(above, name, AtFlags::empty())?;
-            make()
-        }
-        made => made,
-    }
-}
-
 /// What has a name in a directory of the target.
 pub(super) fn stat_at(
     context: &Context<'_>,
@@ -222,11 +121,9 @@ fn restore_special(
     }
     let partial = there.map(|_| directory.partial_name(context, name)).transpose()?;
     let is_at = partial.as_deref().unwrap_or(name);
-    match make_anew(above, is_at, partial.is_some(), || make(above, is_at, &entry.content)) {
+    match make_anew(above, is_at, partial.is_some(), || make(above, is_at, &entry.content))? {
         Err(Errno::PERM | Errno::ACCESS) if is_device(&entry.content) => {
-            let path = || shown(&context.path_in_target(directory, name));
-            context.problems.skip(Skipped::Device, path);
-            return Ok(Ended::LeftOut);
+            return Ok(leave_out(context, directory, name));
         }
         made => made.map_err(Trouble::of("create"))?,
     }
@@ -235,6 +132,28 @@ fn restore_special(
         let _ = unlinkat(above, is_at, AtFlags::empty());
     }
     finished
+}
+
+/// Tells of a device that may not be made.
+pub(super) fn leave_out(context: &Context<'_>, directory: &TargetDirectory, name: &[u8]) -> Ended {
+    context.problems.skip(Skipped::Device, || shown(&context.path_in_target(directory, name)));
+    Ended::LeftOut
+}
+
+/// Makes something under a name; where the name is our own, what an interrupted run has left there goes first.
+pub(super) fn make_anew(
+    above: &OwnedFd,
+    name: &[u8],
+    is_own: bool,
+    make: impl Fn() -> Result<(), Errno>,
+) -> Attempt<Result<(), Errno>> {
+    match make() {
+        Err(Errno::EXIST) if is_own => {
+            partial::remove_left(above, name)?;
+            Ok(make())
+        }
+        made => Ok(made),
+    }
 }
 
 fn keep_special(
@@ -248,13 +167,12 @@ fn keep_special(
     if stat.kind != type_of(&entry.content) {
         return Ok(None);
     }
-    let wanted = context.wanted(directory, name, entry)?;
+    let wanted = context.wanted(entry)?;
     let changes = Changes::plan(handle, &wanted, Before::There(&stat))?;
-    if !may_keep(context, entry, &stat, &wanted, &changes) {
+    if !may_stay(context, entry, &stat, &wanted, &changes) || !claim(context, &stat) {
         return Ok(None);
     }
-    let left_out = changes.apply(handle, stat.kind, &wanted);
-    context.note_left_out(directory, name, left_out);
+    context.set(directory, name, (handle, stat.kind), &wanted, &changes);
     Ok(Some(Ended::Done { is_unchanged: changes.is_empty(), identity: stat.identity }))
 }
 
@@ -273,11 +191,9 @@ fn finish_special(
     if stat.links != 1 || !is_same(above, partial.unwrap_or(name), &stat, &entry.content) {
         return Err(Trouble::Refused("it can't be made here, or was replaced at once"));
     }
-    let wanted = context.wanted(directory, name, entry)?;
-    let before = if directory.traits.passes_acl { Before::Inherited } else { Before::New };
-    let changes = Changes::plan(handle, &wanted, before)?;
-    let left_out = changes.apply(handle, stat.kind, &wanted);
-    context.note_left_out(directory, name, left_out);
+    let wanted = context.wanted(entry)?;
+    let changes = Changes::plan(handle, &wanted, directory.before(false))?;
+    context.set(directory, name, (handle, stat.kind), &wanted, &changes);
     if let Some(partial) = partial {
         renameat(above, partial, above, name).map_err(Trouble::of("rename to"))?;
     }

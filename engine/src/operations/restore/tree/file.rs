@@ -4,30 +4,28 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering;
 
-use rustix::fs::{AtFlags, Mode, OFlags, fremovexattr, openat, renameat, unlinkat};
-use rustix::io::Errno;
-
+use super::access::open_file;
 use super::content::{Allocation, Content, Outcome, pieces};
 use super::context::Context;
 use super::directory::TargetDirectory;
 use super::entry::{Ended, stat_at};
-use super::metadata::{Before, Changes, Handle, Wanted};
-use super::names::damaged_name;
+use super::metadata::{Before, Changes, Handle};
+use super::partial;
 use super::problems::{Attempt, Trouble};
-use crate::extent::total;
+use super::rest::keep_rest;
+use super::trust::{claim, may_stay};
 use crate::format::{Entry, FileData};
 use crate::revision::FileReader;
-use crate::source::tree::{EntryStat, EntryType, open_quietly};
+use crate::source::tree::{EntryStat, EntryType};
 
 /// A file that is being written. It has its name already, or another one until it is complete.
 pub(super) struct NewFile {
     pub(super) file: File,
     /// Where it lies until it is complete.
     pub(super) partial: Option<Vec<u8>>,
+    /// An earlier run has made it.
+    pub(super) is_continued: bool,
 }
-
-/// Setuid and setgid: a part of a program is none.
-const PRIVILEGED: u16 = 0o6000;
 
 /// Restores a small file.
 pub(super) fn restore_small(
@@ -75,10 +73,15 @@ fn keep(
 ) -> Attempt<Option<Ended>> {
     let name = entry.name.as_bytes();
     // What can't be read is written anew.
-    let Ok(descriptor) = open_quietly(above, name, OFlags::empty()) else { return Ok(None) };
+    let Ok(descriptor) = open_file(above, name) else { return Ok(None) };
     let file = File::from(descriptor);
     let stat = EntryStat::of(&file).map_err(Trouble::of("look at"))?;
     if stat.kind != EntryType::File || stat.size != reader.size() {
+        return Ok(None);
+    }
+    let (handle, wanted) = (Handle::Open(file.as_fd()), context.wanted(entry)?);
+    let changes = Changes::plan(handle, &wanted, Before::There(&stat))?;
+    if !may_stay(context, entry, &stat, &wanted, &changes) {
         return Ok(None);
     }
     let outcome = compare_all(context, &file, reader, &stat, true)?;
@@ -89,30 +92,11 @@ fn keep(
         tell_lost(context, directory, name, outcome, "it is left as it was");
         return Ok(Some(Ended::Damaged));
     }
-    let (handle, wanted) = (Handle::Open(file.as_fd()), context.wanted(directory, name, entry)?);
-    let changes = Changes::plan(handle, &wanted, Before::There(&stat))?;
-    if !may_keep(context, entry, &stat, &wanted, &changes) {
+    if !claim(context, &stat) {
         return Ok(None);
     }
-    let left_out = changes.apply(handle, EntryType::File, &wanted);
-    context.note_left_out(directory, name, left_out);
+    context.set(directory, name, (handle, EntryType::File), &wanted, &changes);
     Ok(Some(Ended::Done { is_unchanged: changes.is_empty(), identity: stat.identity }))
-}
-
-/// Whether what is there may stay. What has further names is never changed, since these may lie anywhere; it stays if it
-/// is right, is to have further names, and stands for no other entry. What somebody else owns who is not to own it is not
-/// given away: it may be open for writing.
-pub(super) fn may_keep(
-    context: &Context<'_>,
-    entry: &Entry,
-    stat: &EntryStat,
-    wanted: &Wanted,
-    changes: &Changes,
-) -> bool {
-    let has_one_name = stat.links == 1;
-    let is_named_right =
-        has_one_name || changes.is_empty() && entry.has_other_names && context.links.claim(stat.identity);
-    is_named_right && (stat.uid == wanted.uid || context.is_own(stat))
 }
 
 /// Compares all of a file with what is there, up to the first difference.
@@ -124,7 +108,7 @@ pub(super) fn compare_all(
     holes: bool,
 ) -> Attempt<Outcome> {
     let allocation = Allocation::of(stat, reader);
-    let content = Content { reader, file, allocation, monitor: context.monitor };
+    let content = Content { reader, file, allocation, monitor: context.monitor, arms: None };
     let mut outcome = Outcome::default();
     for piece in pieces(reader) {
         context.go_on()?;
@@ -138,7 +122,8 @@ pub(super) fn compare_all(
 }
 
 fn write_all(context: &Context<'_>, file: &File, reader: &FileReader) -> Attempt<Outcome> {
-    let content = Content { reader, file, allocation: Allocation::default(), monitor: context.monitor };
+    let allocation = Allocation::default();
+    let content = Content { reader, file, allocation, monitor: context.monitor, arms: None };
     if !reader.is_slice() && reader.size() > 0 {
         file.set_len(reader.size()).map_err(Trouble::of("set the size of"))?;
     }
@@ -171,20 +156,12 @@ impl NewFile {
         direct: bool,
     ) -> Attempt<Self> {
         if direct {
-            let file = create_new(above, name).map_err(Trouble::of("create"))?;
-            return Ok(Self { file, partial: None });
+            let file = partial::create_new(above, name).map_err(Trouble::of("create"))?;
+            return Ok(Self { file, partial: None, is_continued: false });
         }
         let partial = directory.partial_name(context, name)?;
-        let created = match create_new(above, &partial) {
-            Err(Errno::EXIST) => {
-                // An interrupted run left it.
-                unlinkat(above, &partial, AtFlags::empty()).map_err(Trouble::of("remove the unfinished"))?;
-                create_new(above, &partial)
-            }
-            created => created,
-        };
-        let file = created.map_err(Trouble::of("create"))?;
-        Ok(Self { file, partial: Some(partial) })
+        let file = partial::create(above, &partial)?;
+        Ok(Self { file, partial: Some(partial), is_continued: false })
     }
 
     /// Gives it what the entry has, and its name, after all of it was written as `written` tells.
@@ -203,10 +180,14 @@ impl NewFile {
         });
         if finished.is_err() {
             // Half a file is none, and why is told.
-            let name = self.partial.as_deref().unwrap_or(entry.name.as_bytes());
-            let _ = unlinkat(above, name, AtFlags::empty());
+            self.remove(above, entry.name.as_bytes());
         }
         finished
+    }
+
+    /// Removes it from where it lies, be that `name`.
+    pub(super) fn remove(&self, above: &OwnedFd, name: &[u8]) {
+        partial::remove(above, self.partial.as_deref().unwrap_or(name), &self.file);
     }
 
     /// The same of what was written piece by piece; on an error it stays where it is.
@@ -221,7 +202,7 @@ impl NewFile {
     ) -> Attempt<Ended> {
         match outcome.lost.is_empty() {
             true => self.publish(context, directory, above, entry),
-            false => self.keep_rest(context, directory, above, entry, reader, outcome),
+            false => keep_rest(context, directory, above, entry, self, (reader, outcome)),
         }
     }
 
@@ -232,7 +213,6 @@ impl NewFile {
         above: &OwnedFd,
         entry: &Entry,
     ) -> Attempt<Ended> {
-        let name = entry.name.as_bytes();
         self.set_metadata(context, directory, entry)?;
         // Only links need it.
         let stat = || EntryStat::of(&self.file).map_err(Trouble::of("look at"));
@@ -241,53 +221,21 @@ impl NewFile {
             false => Ended::WRITTEN,
         };
         if let Some(partial) = &self.partial {
-            renameat(above, partial.as_slice(), above, name).map_err(Trouble::of("rename to"))?;
+            partial::publish(above, partial, &self.file, entry.name.as_bytes())?;
         }
         Ok(ended)
     }
 
-    fn set_metadata(&self, context: &Context<'_>, directory: &TargetDirectory, entry: &Entry) -> Attempt<()> {
-        let name = entry.name.as_bytes();
-        let wanted = context.wanted(directory, name, entry)?;
-        let before = if directory.traits.passes_acl { Before::Inherited } else { Before::New };
-        let handle = Handle::Open(self.file.as_fd());
-        let changes = Changes::plan(handle, &wanted, before)?;
-        let left_out = changes.apply(handle, EntryType::File, &wanted);
-        context.note_left_out(directory, name, left_out);
-        Ok(())
-    }
-
-    /// Keeps what could be read of a damaged file, under a name that tells.
-    fn keep_rest(
+    pub(super) fn set_metadata(
         &self,
         context: &Context<'_>,
         directory: &TargetDirectory,
-        above: &OwnedFd,
         entry: &Entry,
-        reader: &FileReader,
-        outcome: Outcome,
-    ) -> Attempt<Ended> {
-        let name = entry.name.as_bytes();
-        let is_at = self.partial.as_deref().unwrap_or(name);
-        let rest = damaged_name(name);
-        let is_worthless = total(&outcome.lost) >= reader.data_bytes();
-        if is_worthless || directory.has_entry(context, &rest)? {
-            unlinkat(above, is_at, AtFlags::empty()).map_err(Trouble::of("remove the unfinished"))?;
-            tell_lost(context, directory, name, outcome, "nothing of it is restored");
-            return Ok(Ended::Damaged);
-        }
-        let mut entry = entry.clone();
-        entry.metadata.mode &= !PRIVILEGED;
-        self.set_metadata(context, directory, &entry)?;
-        let _ = fremovexattr(&self.file, "security.capability");
-        renameat(above, is_at, above, rest.as_slice()).map_err(Trouble::of("rename"))?;
-        let rest = super::problems::shown(&rest);
-        tell_lost(context, directory, name, outcome, &format!("the rest of it is restored as {rest}"));
-        Ok(Ended::Damaged)
+    ) -> Attempt<()> {
+        let wanted = context.wanted(entry)?;
+        let handle = Handle::Open(self.file.as_fd());
+        let changes = Changes::plan(handle, &wanted, directory.before(self.is_continued))?;
+        context.set(directory, entry.name.as_bytes(), (handle, EntryType::File), &wanted, &changes);
+        Ok(())
     }
-}
-
-fn create_new(above: &OwnedFd, name: &[u8]) -> Result<File, Errno> {
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    openat(above, name, flags, Mode::RUSR | Mode::WUSR).map(File::from)
 }

@@ -3,11 +3,13 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use crate::format::{Entry, EntryContent};
+use crate::format::{Attributes, Entry, EntryContent, FileData};
 use crate::source::tree::{Directory, Identity};
 
-/// So many are remembered at most, in about a hundred MiB. Names of further ones become files of their own.
-const KNOWN_MAX: usize = 1_000_000;
+/// So many are remembered at most, in a bit more than a hundred MiB: some 40 bytes of each in the table, 100 of what was
+/// made, and as much again of directories that are kept for it and of what was found right. Names of further ones become
+/// files of their own.
+const KNOWN_MAX: usize = 500_000;
 
 /// What was made under the first name.
 pub(super) struct Made {
@@ -21,11 +23,22 @@ pub(super) enum Meeting {
     /// It is the first: whoever met it makes it, and must [settle](HardLinks::settle) it.
     First(Key),
     /// An earlier name was made.
-    Later(Arc<Made>),
-    /// The earlier name could not be made.
-    Failed,
+    Later(Key, Arc<Made>),
+    /// The earlier name has no intact copy.
+    Damaged,
+    /// The earlier name may not be made.
+    LeftOut,
     /// There is no room to remember it.
     Untracked,
+}
+
+/// What became of the first name.
+pub(super) enum First {
+    Made(Arc<Made>),
+    /// For a reason that need not hold for the next one.
+    Failed,
+    Damaged,
+    LeftOut,
 }
 
 /// What makes two entries names of the same: identity at the source, and all that a name says of it. So a number that was
@@ -33,14 +46,9 @@ pub(super) enum Meeting {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key([u8; 16]);
 
-enum State {
-    Pending,
-    Made(Arc<Made>),
-    Failed,
-}
-
 struct Known {
-    state: State,
+    /// `None` while it is being made.
+    first: Option<First>,
     /// Names that were not met yet.
     left: u32,
 }
@@ -65,29 +73,42 @@ impl HardLinks {
                 return Meeting::Untracked;
             }
             let left = entry.metadata.links.max(2) - 1;
-            known.insert(key, Known { state: State::Pending, left });
+            known.insert(key, Known { first: None, left });
             return Meeting::First(key);
         }
-        while let Some(Known { state: State::Pending, .. }) = known.get(&key) {
+        while let Some(Known { first: None, .. }) = known.get(&key) {
             known = self.settled.wait(known).unwrap_or_else(PoisonError::into_inner);
         }
         // Gone, if its last name was taken meanwhile.
         let Some(found) = known.get_mut(&key) else { return Meeting::Untracked };
         found.left = found.left.saturating_sub(1);
-        let meeting = match &found.state {
-            State::Made(made) => Meeting::Later(Arc::clone(made)),
-            State::Pending | State::Failed => Meeting::Failed,
+        let is_last = found.left == 0;
+        let meeting = match &found.first {
+            Some(First::Made(made)) => Meeting::Later(key, Arc::clone(made)),
+            Some(First::Damaged) => Meeting::Damaged,
+            Some(First::LeftOut) => Meeting::LeftOut,
+            Some(First::Failed) | None => {
+                found.first = None;
+                Meeting::First(key)
+            }
         };
-        if found.left == 0 {
+        if is_last {
             known.remove(&key);
         }
         meeting
     }
 
-    /// Tells what became of the first name.
-    pub(super) fn settle(&self, key: Key, made: Option<Made>) {
+    /// Makes what was met [later](Meeting::Later) a first name: no link to what was made can be made there.
+    pub(super) fn begin_again(&self, key: Key) {
         if let Some(found) = self.known().get_mut(&key) {
-            found.state = made.map_or(State::Failed, |made| State::Made(Arc::new(made)));
+            found.first = None;
+        }
+    }
+
+    /// Tells what became of the first name.
+    pub(super) fn settle(&self, key: Key, first: First) {
+        if let Some(found) = self.known().get_mut(&key) {
+            found.first = Some(first);
         }
         self.settled.notify_all();
     }
@@ -106,26 +127,13 @@ impl HardLinks {
 fn key_of(entry: &Entry) -> Key {
     let metadata = &entry.metadata;
     let mut hasher = blake3::Hasher::new();
-    let (kind, size) = match &entry.content {
-        EntryContent::File(data) => (1u8, data.size()),
-        EntryContent::Directory(_) => (2, 0),
-        EntryContent::Symlink(target) => {
-            hasher.update(target.as_bytes());
-            (3, target.as_bytes().len() as u64)
-        }
-        EntryContent::BlockDevice { major, minor } => (4, u64::from(*major) << 32 | u64::from(*minor)),
-        EntryContent::CharacterDevice { major, minor } => (5, u64::from(*major) << 32 | u64::from(*minor)),
-        EntryContent::Fifo => (6, 0),
-        EntryContent::Socket => (7, 0),
-    };
-    hasher.update(&[kind]);
+    add_content(&mut hasher, &entry.content);
+    add_attributes(&mut hasher, &entry.attributes);
     hasher.update(&metadata.mode.to_le_bytes());
     for number in [metadata.mount, metadata.uid, metadata.gid] {
         hasher.update(&number.to_le_bytes());
     }
-    for number in [metadata.inode, size] {
-        hasher.update(&number.to_le_bytes());
-    }
+    hasher.update(&metadata.inode.to_le_bytes());
     for time in [metadata.mtime, metadata.ctime] {
         hasher.update(&time.seconds.to_le_bytes());
         hasher.update(&time.nanoseconds.to_le_bytes());
@@ -135,12 +143,53 @@ fn key_of(entry: &Entry) -> Key {
     Key(key)
 }
 
+/// What it is, each kind in a form of its own.
+fn add_content(hasher: &mut blake3::Hasher, content: &EntryContent) {
+    match content {
+        EntryContent::File(FileData::Empty) => hasher.update(&[0]),
+        EntryContent::File(FileData::Slice { chunk, offset, length }) => {
+            let place = [offset.to_le_bytes(), length.to_le_bytes()].concat();
+            hasher.update(&[1]).update(chunk.as_bytes()).update(&place)
+        }
+        EntryContent::File(FileData::Map { level, subtree }) => {
+            hasher.update(&[2, *level]).update(subtree.id.as_bytes()).update(&subtree.bytes.to_le_bytes())
+        }
+        EntryContent::Directory(_) => hasher.update(&[3]),
+        EntryContent::Symlink(target) => {
+            hasher.update(&[4]).update(&target.as_bytes().len().to_le_bytes()).update(target.as_bytes())
+        }
+        EntryContent::BlockDevice { major, minor } => {
+            hasher.update(&[5]).update(&major.to_le_bytes()).update(&minor.to_le_bytes())
+        }
+        EntryContent::CharacterDevice { major, minor } => {
+            hasher.update(&[6]).update(&major.to_le_bytes()).update(&minor.to_le_bytes())
+        }
+        EntryContent::Fifo => hasher.update(&[7]),
+        EntryContent::Socket => hasher.update(&[8]),
+    };
+}
+
+fn add_attributes(hasher: &mut blake3::Hasher, attributes: &Attributes) {
+    match attributes {
+        Attributes::None => hasher.update(&[0]),
+        Attributes::Inline(list) => {
+            hasher.update(&[1]);
+            for part in list.iter().flat_map(|(name, value)| [name, value]) {
+                hasher.update(&part.len().to_le_bytes()).update(part);
+            }
+            hasher
+        }
+        Attributes::Chunk(id) => hasher.update(&[2]).update(id.as_bytes()),
+    };
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::fd::OwnedFd;
 
     use super::*;
-    use crate::format::{FileData, Metadata};
+    use crate::format::Metadata;
+    use crate::id::ObjectId;
     use crate::revision::test_trees::entry;
     use crate::source::tree::EntryStat;
 
@@ -149,26 +198,69 @@ mod tests {
         Entry { metadata: Metadata { links, ..entry.metadata }, has_other_names: true, ..entry }
     }
 
-    fn made() -> Made {
+    fn made() -> First {
         let descriptor = OwnedFd::from(std::fs::File::open("/").unwrap());
         let stat = EntryStat::of(&descriptor).unwrap();
         let place = Directory::root(b"/", descriptor, &stat);
-        Made { place, name: b"a"[..].into(), identity: Identity { device: 1, inode: 2 } }
+        let identity = Identity { device: 1, inode: 2 };
+        First::Made(Arc::new(Made { place, name: b"a"[..].into(), identity }))
     }
 
     #[test]
     fn the_first_name_is_made_and_the_others_link_to_it_until_all_were_met() {
         let links = HardLinks::default();
         let Meeting::First(key) = links.meet(&name("a", 3)) else { panic!("not the first") };
-        links.settle(key, Some(made()));
+        links.settle(key, made());
         for other in ["b", "c"] {
-            let Meeting::Later(found) = links.meet(&name(other, 3)) else { panic!("{other}") };
+            let Meeting::Later(_, found) = links.meet(&name(other, 3)) else { panic!("{other}") };
             assert_eq!((&*found.name, found.identity.inode), (&b"a"[..], 2));
         }
         assert!(links.known().is_empty(), "nothing is left to remember");
-        let Meeting::First(key) = links.meet(&name("d", 2)) else { panic!("not the first") };
-        links.settle(key, None);
-        assert!(matches!(links.meet(&name("e", 2)), Meeting::Failed));
+    }
+
+    #[test]
+    fn what_failed_under_the_first_name_is_tried_under_the_next() {
+        let links = HardLinks::default();
+        for name_of_one in ["a", "b"] {
+            let Meeting::First(key) = links.meet(&name(name_of_one, 4)) else { panic!("{name_of_one}") };
+            links.settle(key, First::Failed);
+        }
+        let Meeting::First(key) = links.meet(&name("c", 4)) else { panic!("not the first") };
+        links.settle(key, made());
+        assert!(matches!(links.meet(&name("d", 4)), Meeting::Later(..)));
+        assert!(links.known().is_empty(), "nothing is left to remember");
+    }
+
+    #[test]
+    fn what_holds_for_all_names_is_not_tried_again() {
+        let links = HardLinks::default();
+        let Meeting::First(key) = links.meet(&name("a", 3)) else { panic!("not the first") };
+        links.settle(key, First::Damaged);
+        assert!(matches!(links.meet(&name("b", 3)), Meeting::Damaged));
+        let links = HardLinks::default();
+        let Meeting::First(key) = links.meet(&name("a", 3)) else { panic!("not the first") };
+        links.settle(key, First::LeftOut);
+        assert!(matches!(links.meet(&name("b", 3)), Meeting::LeftOut));
+    }
+
+    #[test]
+    fn where_no_link_can_be_made_others_wait_for_what_is_made_instead() {
+        let links = HardLinks::default();
+        let Meeting::First(key) = links.meet(&name("a", 9)) else { panic!("not the first") };
+        links.settle(key, made());
+        let Meeting::Later(key, _) = links.meet(&name("b", 9)) else { panic!("no later one") };
+        links.begin_again(key);
+        let First::Made(other) = made() else { panic!("not made") };
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| match links.meet(&name("c", 9)) {
+                Meeting::Later(_, found) => found,
+                _ => panic!("no later one"),
+            });
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            assert!(!waiting.is_finished());
+            links.settle(key, First::Made(Arc::clone(&other)));
+            assert!(Arc::ptr_eq(&waiting.join().unwrap(), &other));
+        });
     }
 
     #[test]
@@ -176,10 +268,10 @@ mod tests {
         let links = HardLinks::default();
         let Meeting::First(key) = links.meet(&name("a", 2)) else { panic!("not the first") };
         std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| matches!(links.meet(&name("b", 2)), Meeting::Later(_)));
+            let waiting = scope.spawn(|| matches!(links.meet(&name("b", 2)), Meeting::Later(..)));
             std::thread::sleep(std::time::Duration::from_millis(20));
             assert!(!waiting.is_finished());
-            links.settle(key, Some(made()));
+            links.settle(key, made());
             assert!(waiting.join().unwrap());
         });
     }
@@ -191,6 +283,12 @@ mod tests {
         let with = |metadata: Metadata| Entry { metadata, ..first.clone() };
         let metadata = first.metadata;
         let fifo = Entry { content: EntryContent::Fifo, ..first.clone() };
+        let chunk = ObjectId::from_bytes([1; 32]);
+        let slice = |offset| {
+            let data = FileData::Slice { chunk, offset, length: 5 };
+            Entry { content: EntryContent::File(data), ..first.clone() }
+        };
+        let attributes = Entry { attributes: Attributes::Chunk(chunk), ..first.clone() };
         let others = [
             first.clone(),
             with(Metadata { inode: 8, ..metadata }),
@@ -198,6 +296,9 @@ mod tests {
             with(Metadata { mode: 0o600, ..metadata }),
             with(Metadata { ctime: crate::format::Timestamp { seconds: 5, nanoseconds: 0 }, ..metadata }),
             fifo,
+            slice(0),
+            slice(1),
+            attributes,
         ];
         for other in others {
             assert!(matches!(links.meet(&other), Meeting::First(_)), "{other:?}");

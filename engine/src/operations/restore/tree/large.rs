@@ -8,18 +8,21 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
+use rustix::fs::{Mode, OFlags, openat};
 
-use super::content::{Allocation, Content, Outcome, Piece};
+use super::content::{Allocation, Arms, Content, Outcome, Piece};
 use super::context::Context;
 use super::directory::TargetDirectory;
-use super::entry::{Ended, First, conclude, meet, settle, stat_at};
+use super::entry::{Ended, conclude, stat_at};
 use super::file::{NewFile, keep_or_clear, tell_lost};
 use super::hard_links::Key;
+use super::linking::{First, meet, settle};
 use super::metadata::{Before, Changes, Handle};
+use super::partial;
 use super::problems::{Attempt, Trouble};
+use super::trust::{is_plain, may_mend};
 use super::verify::{open_uncached, verify_links};
-use crate::format::{Entry, FileData};
+use crate::format::{Entry, EntryContent, FileData};
 use crate::revision::FileReader;
 use crate::source::tree::{EntryStat, EntryType};
 
@@ -45,6 +48,7 @@ pub(super) struct Large {
     target: NewFile,
     way: Way,
     allocation: Allocation,
+    arms: Option<Arms>,
     key: Option<Key>,
     /// Pieces under way, and the walk through them.
     pending: AtomicUsize,
@@ -120,6 +124,7 @@ impl Large {
             target,
             way,
             allocation: Allocation::default(),
+            arms: None,
             key: None,
             pending: AtomicUsize::new(1),
             has_failed: AtomicBool::new(false),
@@ -140,7 +145,7 @@ impl Large {
             return Err(Trouble::Refused("it is not what was written to it"));
         }
         verify_links(context, directory, entry, &stat)?;
-        let target = NewFile { file, partial: None };
+        let target = NewFile { file, partial: None, is_continued: false };
         Ok(Self::under_way(directory, entry, context.tree.open_file(data), target, Way::Verify))
     }
 
@@ -154,11 +159,9 @@ impl Large {
         let (name, reader) = (entry.name.as_bytes(), context.tree.open_file(data));
         if let Some(stat) = stat_at(context, directory, above, name)? {
             if context.options.in_place
-                && let Some(file) = open_to_mend(above, name, |stat| {
-                    context.is_own(stat) || stat.uid == context.owners.user(entry.metadata.uid)
-                })
+                && let Some(target) = open_to_mend(context, above, entry, name)?
             {
-                return Self::mend(directory, entry, reader, NewFile { file, partial: None });
+                return Self::mend(context, directory, entry, reader, target);
             }
             if let Some(ended) = keep_or_clear(context, directory, above, entry, &reader, &stat)? {
                 return Ok(Begun::Ended(ended));
@@ -166,35 +169,38 @@ impl Large {
         }
         if context.options.in_place && !directory.traits.is_new {
             let partial = directory.partial_name(context, name)?;
-            if let Some(file) = open_to_mend(above, &partial, |stat| context.is_own(stat)) {
-                return Self::mend(directory, entry, reader, NewFile { file, partial: Some(partial) });
+            if let Some(target) = open_to_continue(context, above, entry, partial)? {
+                return Self::mend(context, directory, entry, reader, target);
             }
         }
         let target = NewFile::create(context, directory, above, name, false)?;
         if let Err(error) = target.file.set_len(reader.size()) {
-            remove_partial(above, &target);
+            target.remove(above, name);
             return Err(Trouble::of("set the size of")(error));
         }
         Ok(Self::under_way(directory, entry, reader, target, Way::Write))
     }
 
     fn mend(
+        context: &Context<'_>,
         directory: &Arc<TargetDirectory>,
         entry: &Entry,
         reader: FileReader,
         target: NewFile,
     ) -> Attempt<Begun> {
         let stat = EntryStat::of(&target.file).map_err(Trouble::of("look at"))?;
+        let arms = Arms::of(&stat, context.owners.group(entry.metadata.gid));
         let resized = stat.size != reader.size();
         if resized {
+            arms.take(&target.file)?;
             target.file.set_len(reader.size()).map_err(Trouble::of("set the size of"))?;
         }
         let allocation = Allocation::of(&stat, &reader);
         let outcome = Outcome { differs: resized, ..Outcome::default() };
         match Self::under_way(directory, entry, reader, target, Way::Mend) {
             Begun::Large(large) => {
-                let result = Mutex::new(Ok(outcome));
-                Ok(Begun::Large(Box::new(Self { allocation, result, ..*large })))
+                let (result, arms) = (Mutex::new(Ok(outcome)), Some(arms));
+                Ok(Begun::Large(Box::new(Self { allocation, arms, result, ..*large })))
             }
             ended @ Begun::Ended(_) => Ok(ended),
         }
@@ -214,12 +220,7 @@ impl Large {
         if self.has_failed.load(Ordering::Relaxed) {
             return;
         }
-        let content = Content {
-            reader: &self.reader,
-            file: &self.target.file,
-            allocation: self.allocation,
-            monitor: context.monitor,
-        };
+        let content = self.content(context);
         let worked = context.go_on().map_err(Trouble::from).and_then(|()| match self.way {
             Way::Write => content.write(piece),
             Way::Mend => content.compare(piece, true, true),
@@ -230,6 +231,16 @@ impl Large {
             Err(trouble) => self.fail(trouble),
         }
         context.monitor.advance(piece.length());
+    }
+
+    fn content<'a>(&'a self, context: &'a Context<'_>) -> Content<'a> {
+        Content {
+            reader: &self.reader,
+            file: &self.target.file,
+            allocation: self.allocation,
+            monitor: context.monitor,
+            arms: self.arms.as_ref(),
+        }
     }
 
     fn add(&self, context: &Context<'_>, outcome: Outcome) {
@@ -286,14 +297,17 @@ impl Large {
     fn finish_in_place(&self, context: &Context<'_>, outcome: &Outcome) -> Attempt<Ended> {
         let handle = Handle::Open(self.target.file.as_fd());
         let (name, stat) = (self.entry.name.as_bytes(), handle.stat()?);
-        let wanted = context.wanted(&self.directory, name, &self.entry)?;
+        let wanted = context.wanted(&self.entry)?;
         let changes = Changes::plan(handle, &wanted, Before::There(&stat))?;
-        let left_out = changes.apply(handle, EntryType::File, &wanted);
-        context.note_left_out(&self.directory, name, left_out);
+        context.set(&self.directory, name, (handle, EntryType::File), &wanted, &changes);
         self.ended(!outcome.differs && changes.is_empty())
     }
 
     fn finish_new(&self, context: &Context<'_>, above: &OwnedFd, outcome: Outcome) -> Attempt<Ended> {
+        if self.target.is_continued {
+            // What an earlier run wrote there need not be of this revision.
+            outcome.lost.iter().try_for_each(|range| self.content(context).punch(range))?;
+        }
         self.target.complete(context, &self.directory, above, &self.entry, &self.reader, outcome)
     }
 
@@ -305,15 +319,12 @@ impl Large {
     /// What was interrupted stays, to be continued.
     fn remove_unfinished(&self, trouble: &Trouble) {
         let is_interrupted = matches!(trouble, Trouble::Engine(crate::error::Error::Cancelled));
-        if let (false, Ok(above)) = (is_interrupted, self.directory.open()) {
-            remove_partial(&above, &self.target);
+        if self.target.partial.is_some()
+            && !is_interrupted
+            && let Ok(above) = self.directory.open()
+        {
+            self.target.remove(&above, self.entry.name.as_bytes());
         }
-    }
-}
-
-fn remove_partial(above: &OwnedFd, target: &NewFile) {
-    if let Some(partial) = &target.partial {
-        let _ = unlinkat(above, partial.as_slice(), AtFlags::empty());
     }
 }
 
@@ -329,14 +340,52 @@ fn sorted(mut outcome: Outcome) -> Outcome {
     outcome
 }
 
-/// Opens a file that may be changed in place: a plain one without further names, whose owner may have it open for writing
-/// now and later. What can't be opened so is replaced.
-fn open_to_mend(above: &OwnedFd, name: &[u8], may_own: impl Fn(&EntryStat) -> bool) -> Option<File> {
+/// Whether an entry is restored piece by piece.
+pub(super) fn is_large(entry: &Entry) -> bool {
+    matches!(&entry.content, EntryContent::File(data) if data.size() > LARGE)
+}
+
+/// Opens a file that is there to be changed in place, if it may be. What another process has locked is left to that.
+fn open_to_mend(
+    context: &Context<'_>,
+    above: &OwnedFd,
+    entry: &Entry,
+    name: &[u8],
+) -> Attempt<Option<NewFile>> {
+    let Some((file, stat)) = open_plain(above, name) else { return Ok(None) };
+    if !partial::lock(&file) || !allows_mending(context, entry, &file, &stat)? {
+        return Ok(None);
+    }
+    Ok(Some(NewFile { file, partial: None, is_continued: false }))
+}
+
+/// Opens what an interrupted run has left of an entry, if it is ours and can be gone on with.
+fn open_to_continue(
+    context: &Context<'_>,
+    above: &OwnedFd,
+    entry: &Entry,
+    partial: Vec<u8>,
+) -> Attempt<Option<NewFile>> {
+    let Some((file, stat)) = open_plain(above, &partial) else { return Ok(None) };
+    partial::take(above, &partial, &file)?;
+    if !context.is_own(&stat) || !allows_mending(context, entry, &file, &stat)? {
+        return Ok(None);
+    }
+    Ok(Some(NewFile { file, partial: Some(partial), is_continued: true }))
+}
+
+fn allows_mending(context: &Context<'_>, entry: &Entry, file: &File, stat: &EntryStat) -> Attempt<bool> {
+    let wanted = context.wanted(entry)?;
+    let changes = Changes::plan(Handle::Open(file.as_fd()), &wanted, Before::There(stat))?;
+    Ok(may_mend(context, stat, &wanted, &changes))
+}
+
+/// Opens a plain file without further names. What can't be opened so is replaced.
+fn open_plain(above: &OwnedFd, name: &[u8]) -> Option<(File, EntryStat)> {
     let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let is_file = |stat: &EntryStat| stat.kind == EntryType::File && stat.links == 1 && may_own(stat);
     // Looked at before: a device may do anything when it is opened.
-    EntryStat::at(above, name).ok().filter(is_file)?;
+    EntryStat::at(above, name).ok().filter(is_plain)?;
     let file = openat(above, name, flags, Mode::empty()).ok()?;
-    EntryStat::of(&file).ok().filter(is_file)?;
-    Some(File::from(file))
+    let stat = EntryStat::of(&file).ok().filter(is_plain)?;
+    Some((File::from(file), stat))
 }

@@ -19,6 +19,12 @@ use crate::source::tree::{Attribute, EntryStat, EntryType, of_held, of_open};
 /// Setuid and setgid.
 const SETUID: u16 = 0o4000;
 const SETGID: u16 = 0o2000;
+/// Both.
+pub(super) const PRIVILEGED: u16 = SETUID | SETGID;
+
+const OWNER_WRITES: u16 = 0o200;
+
+const CAPABILITY: &[u8] = b"security.capability";
 
 /// What an entry is to have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +35,8 @@ pub(super) struct Wanted {
     pub(super) mtime: Timestamp,
     /// `None` if they are not known.
     pub(super) attributes: Option<Vec<Attribute>>,
+    /// Why they are not.
+    pub(super) lost: Option<String>,
 }
 
 /// An entry whose metadata can be set, whatever has its name by now.
@@ -45,8 +53,8 @@ pub(super) enum Handle<'a> {
 pub(super) enum Before<'a> {
     /// It was just made, with nothing of its own.
     New,
-    /// It was just made in a directory that passes on its ACL.
-    Inherited,
+    /// It is our own, but may have attributes that its directory passed on, or that an earlier run gave it.
+    Touched,
     /// It was there, and looks like this.
     There(&'a EntryStat),
 }
@@ -59,6 +67,10 @@ pub(super) struct Changes {
     mtime: bool,
     set: Vec<Attribute>,
     removed: Vec<Vec<u8>>,
+    /// What a change of the owner takes away.
+    after_owner: Option<Attribute>,
+    /// A mode in which its owner may set attributes, to be set before.
+    unlocked: Option<u16>,
 }
 
 /// What could not be set.
@@ -82,14 +94,44 @@ impl Changes {
             (None, _) => difference(handle, &[], before)?,
             (Some(attributes), _) => difference(handle, attributes, before)?,
         };
-        let Before::There(stat) = before else {
-            return Ok(Self { owner: true, mode: true, mtime: true, set, removed });
+        let all = Self { owner: true, mode: true, mtime: true, set, removed, ..Self::default() };
+        let changes = match before {
+            Before::There(stat) => all.unless_there(stat, wanted),
+            Before::New | Before::Touched => all,
         };
+        Ok(changes.with_capability(wanted))
+    }
+
+    /// Leaves out what is there already.
+    fn unless_there(self, stat: &EntryStat, wanted: &Wanted) -> Self {
         let owner = (stat.uid, stat.gid) != (wanted.uid, wanted.gid);
-        let acl = set.iter().any(|attribute| attribute.name == ACL_ACCESS)
-            || removed.iter().any(|name| name == ACL_ACCESS);
-        let mode = stat.kind != EntryType::Symlink && (owner || acl || stat.mode != wanted.mode);
-        Ok(Self { owner, mode, mtime: stat.mtime != wanted.mtime, set, removed })
+        let unlocked = self.unlocked_mode(stat);
+        let differs = owner || self.has_acl() || unlocked.is_some() || stat.mode != wanted.mode;
+        let mode = stat.kind != EntryType::Symlink && differs;
+        Self { owner, mode, mtime: stat.mtime != wanted.mtime, unlocked, ..self }
+    }
+
+    /// The mode in which a user may set the attributes of a file that may not be written: the system asks for that.
+    fn unlocked_mode(&self, stat: &EntryStat) -> Option<u16> {
+        let sets_any = !self.set.is_empty() || !self.removed.is_empty();
+        let is_locked = stat.kind == EntryType::File && stat.mode & OWNER_WRITES == 0;
+        let is_needed = sets_any && is_locked && !rustix::process::geteuid().is_root();
+        is_needed.then_some(stat.mode | OWNER_WRITES)
+    }
+
+    /// The kernel takes the capabilities of a file whose owner changes, also those that it is to have.
+    fn with_capability(self, wanted: &Wanted) -> Self {
+        let is_set = self.set.iter().any(|attribute| attribute.name == CAPABILITY);
+        let mut attributes = wanted.attributes.iter().flatten();
+        let capability = attributes.find(|attribute| attribute.name == CAPABILITY);
+        let after_owner = capability.filter(|_| self.owner && !is_set).cloned();
+        Self { after_owner, ..self }
+    }
+
+    /// Whether who may do something by name, or by a mask, changes.
+    pub(super) fn has_acl(&self) -> bool {
+        self.set.iter().any(|attribute| attribute.name == ACL_ACCESS)
+            || self.removed.iter().any(|name| name == ACL_ACCESS)
     }
 
     /// Whether nothing is to be set.
@@ -101,8 +143,15 @@ impl Changes {
     pub(super) fn apply(&self, handle: Handle<'_>, kind: EntryType, wanted: &Wanted) -> LeftOut {
         let mut left_out = LeftOut::default();
         let mut mode = wanted.mode;
+        if let Some(unlocked) = self.unlocked {
+            // Where that is forbidden, the attributes say so.
+            let _ = handle.set_mode(unlocked);
+        }
         if self.owner {
             mode &= !left_out.set_owner(handle, wanted);
+        }
+        if let Some(capability) = self.after_owner.as_ref().filter(|attribute| !handle.has(attribute)) {
+            left_out.set_attribute(handle, capability);
         }
         for name in &self.removed {
             left_out.note("remove extended attributes of", handle.remove(name).or_else(unless_gone));
@@ -141,7 +190,7 @@ fn difference(
 /// to the system that the target lies in.
 fn is_ours(name: &[u8]) -> bool {
     [&b"user."[..], b"trusted."].iter().any(|space| name.starts_with(space))
-        || [ACL_ACCESS, ACL_DEFAULT, b"security.capability"].contains(&name)
+        || [ACL_ACCESS, ACL_DEFAULT, CAPABILITY].contains(&name)
 }
 
 impl LeftOut {
@@ -213,6 +262,10 @@ impl Handle<'_> {
         attributes.map_err(|_| Trouble::Refused("its extended attributes can't be read"))
     }
 
+    fn has(&self, attribute: &Attribute) -> bool {
+        self.attributes().is_ok_and(|there| there.contains(attribute))
+    }
+
     fn set_owner(&self, uid: Option<u32>, gid: Option<u32>) -> io::Result<()> {
         let (uid, gid) = (uid.map(Uid::from_raw), gid.map(Gid::from_raw));
         match self {
@@ -254,9 +307,23 @@ impl Handle<'_> {
     }
 }
 
-/// Lets its owner work in a directory that is held.
-pub(super) fn make_accessible(directory: BorrowedFd<'_>) -> io::Result<()> {
-    chmod(Handle::Held(directory).path(), Mode::RWXU)
+/// Takes from a file what makes it a privileged program, as half of one is none, and gives it its group.
+pub(super) fn disarm(file: BorrowedFd<'_>, mode: u16, group: Option<u32>) -> io::Result<()> {
+    // From what is written by who may not do this, the kernel takes it.
+    let unless_forbidden = |outcome: io::Result<()>| match outcome {
+        Err(Errno::PERM | Errno::ACCESS) => Ok(()),
+        outcome => outcome,
+    };
+    if group.is_some() {
+        unless_forbidden(fchown(file, None, group.map(Gid::from_raw)))?;
+    }
+    if mode & PRIVILEGED != 0 {
+        unless_forbidden(fchmod(file, Mode::from_raw_mode((mode & !PRIVILEGED).into())))?;
+    }
+    match unless_forbidden(fremovexattr(file, CAPABILITY)) {
+        Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(()),
+        removed => removed,
+    }
 }
 
 #[cfg(test)]
@@ -275,7 +342,7 @@ mod tests {
         let stat = EntryStat::of(file).unwrap();
         let attributes = Some(vec![attribute("user.a", "1")]);
         let mtime = Timestamp { seconds: -5, nanoseconds: 7 };
-        Wanted { uid: stat.uid, gid: stat.gid, mode: 0o640, mtime, attributes }
+        Wanted { uid: stat.uid, gid: stat.gid, mode: 0o640, mtime, attributes, lost: None }
     }
 
     #[test]

@@ -6,21 +6,27 @@
 //! the place of another, or is large, is written under a name of its own and then renamed. What is there already and has
 //! further names is never changed but replaced: these may lie outside of the target.
 
+mod access;
 mod content;
 mod context;
 mod directory;
 mod entry;
+mod extras;
 mod file;
 mod hard_links;
 mod large;
+mod linking;
 mod metadata;
 mod names;
 mod owners;
+mod partial;
 mod problems;
 mod remove;
+mod rest;
 mod target;
 #[cfg(test)]
 mod tests;
+mod trust;
 mod verify;
 mod walk;
 
@@ -176,12 +182,14 @@ impl Run<'_> {
         // Nothing is synced by itself: that would take a disk's turn for each file.
         syncfs(&self.target.descriptor).map_err(|errno| Error::io("sync", "the target")(errno.into()))?;
         context.sync_others()?;
+        self.owners.tell_failures(self.problems);
         let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         let Counters { files, directories, others, unchanged, removed, bytes, written, compared, untracked } =
             &context.counters;
         if count(untracked) > 0 {
             self.problems.tell(format!(
-                "{} names were made files of their own instead of hard links: there were too many to remember",
+                "{} names were made files of their own instead of hard links: no such link could be made there, or there \
+                 were too many to remember",
                 count(untracked)
             ));
         }

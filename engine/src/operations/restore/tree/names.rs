@@ -41,16 +41,25 @@ pub(super) fn partial_name(prefix: &[u8], name: &[u8]) -> Vec<u8> {
     [prefix, hash.as_bytes().get(..32).unwrap_or_default()].concat()
 }
 
-/// The name for what could be read of a damaged file.
-pub(super) fn damaged_name(name: &[u8]) -> Vec<u8> {
-    let room = EntryName::MAX_LEN - DAMAGED.len();
+/// Whether a name looks like one of our own for something unfinished.
+pub(super) fn is_partial(name: &[u8]) -> bool {
+    name.starts_with(PARTIAL)
+}
+
+/// The name for what could be read of a damaged file; those after the first have a number.
+pub(super) fn damaged_name(name: &[u8], number: u32) -> Vec<u8> {
+    let suffix = match number {
+        ..=1 => DAMAGED.to_vec(),
+        _ => [DAMAGED, format!("-{number}").as_bytes()].concat(),
+    };
+    let room = EntryName::MAX_LEN - suffix.len();
     if name.len() <= room {
-        return [name, DAMAGED].concat();
+        return [name, &suffix].concat();
     }
     // Cut, it may be that of another: the hash tells them apart.
     let hash = blake3::hash(name).to_hex();
     let start = name.get(..room - 17).unwrap_or_default();
-    [start, b"-", hash.as_bytes().get(..16).unwrap_or_default(), DAMAGED].concat()
+    [start, b"-", hash.as_bytes().get(..16).unwrap_or_default(), &suffix].concat()
 }
 
 #[cfg(test)]
@@ -81,15 +90,16 @@ mod tests {
 
     #[test]
     fn a_name_of_any_length_has_one_for_its_damaged_state() {
-        assert_eq!(damaged_name(b"a"), b"a.treering-damaged");
-        for length in [237, 238, 239, 255] {
+        assert_eq!(damaged_name(b"a", 1), b"a.treering-damaged");
+        assert_eq!(damaged_name(b"a", 2), b"a.treering-damaged-2");
+        for (length, number) in [(237, 1), (238, 1), (239, 2), (255, 1), (255, u32::MAX)] {
             let name = vec![b'x'; length];
-            let damaged = damaged_name(&name);
-            assert!(damaged.len() <= 255 && damaged.ends_with(DAMAGED), "{length}");
+            let damaged = String::from_utf8(damaged_name(&name, number)).unwrap();
+            assert!(damaged.len() <= 255 && damaged.contains(".treering-damaged"), "{length}");
         }
         let (mut one, mut other) = (vec![b'x'; 255], vec![b'x'; 255]);
         (one[254], other[254]) = (b'1', b'2');
-        assert_ne!(damaged_name(&one), damaged_name(&other));
+        assert_ne!(damaged_name(&one, 1), damaged_name(&other, 1));
         assert!(EntryName::new(&partial_name(PARTIAL, &one)).is_some());
     }
 }

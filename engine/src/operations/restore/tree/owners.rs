@@ -1,11 +1,16 @@
 //! Whose entries are here: users and groups of the source are looked up by name, and keep their number where none has it.
+//!
+//! Where the system can't tell, they keep it as well, and that is said: it may be somebody else's here.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
+use nix::errno::Errno;
 use nix::unistd::{Group, User};
 
+use super::problems::Problems;
 use crate::revision::TreeReader;
+use crate::source::tree::readable;
 
 /// What an ACL begins with.
 const ACL_VERSION: [u8; 4] = [2, 0, 0, 0];
@@ -24,23 +29,29 @@ pub(super) struct Owners<'a> {
     /// Only of numbers that the tree has a name for, so there are not many.
     users: Mutex<HashMap<u32, u32>>,
     groups: Mutex<HashMap<u32, u32>>,
+    /// Names that could not be looked up, and why the first could not.
+    failures: Mutex<Option<(u64, String)>>,
 }
+
+/// What the system says of a name: a number, or that nobody has it.
+type Found = nix::Result<Option<u32>>;
 
 impl<'a> Owners<'a> {
     pub(super) fn new(tree: &'a TreeReader, numeric: bool) -> Self {
-        Self { tree, numeric, users: Mutex::default(), groups: Mutex::default() }
+        let (users, groups, failures) = Default::default();
+        Self { tree, numeric, users, groups, failures }
     }
 
     /// The user who is here what `uid` was at the source.
     pub(super) fn user(&self, uid: u32) -> u32 {
         let name = self.tree.user_name(uid).filter(|_| !self.numeric);
-        name.map_or(uid, |name| known(&self.users, uid, name, user_number))
+        name.map_or(uid, |name| self.known(&self.users, uid, name, user_number))
     }
 
     /// The group that is here what `gid` was at the source.
     pub(super) fn group(&self, gid: u32) -> u32 {
         let name = self.tree.group_name(gid).filter(|_| !self.numeric);
-        name.map_or(gid, |name| known(&self.groups, gid, name, group_number))
+        name.map_or(gid, |name| self.known(&self.groups, gid, name, group_number))
     }
 
     /// The value of an attribute as it is to be here: ACLs name users and groups.
@@ -57,6 +68,41 @@ impl<'a> Owners<'a> {
         value
     }
 
+    fn known(
+        &self,
+        cache: &Mutex<HashMap<u32, u32>>,
+        number: u32,
+        name: &[u8],
+        look_up: fn(&str) -> Found,
+    ) -> u32 {
+        let mut cache = cache.lock().unwrap_or_else(PoisonError::into_inner);
+        let find = || match std::str::from_utf8(name).map_or(Ok(None), look_up) {
+            Ok(found) => found.unwrap_or(number),
+            Err(errno) => {
+                self.note_failure(name, errno);
+                number
+            }
+        };
+        *cache.entry(number).or_insert_with(find)
+    }
+
+    fn note_failure(&self, name: &[u8], errno: Errno) {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let (count, _) = failures.get_or_insert_with(|| (0, format!("{}: {}", readable(name), errno.desc())));
+        *count += 1;
+    }
+
+    /// Tells of names that could not be looked up.
+    pub(super) fn tell_failures(&self, problems: &Problems<'_>) {
+        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((count, first)) = failures {
+            problems.tell(format!(
+                "{count} users or groups could not be looked up, and what is theirs has the number that they had at the \
+                 source; the first is {first}"
+            ));
+        }
+    }
+
     fn acl_entry(&self, entry: &mut [u8; 8]) {
         let [tag_low, tag_high, _, _, id @ ..] = entry;
         let number = u32::from_le_bytes(*id);
@@ -68,24 +114,20 @@ impl<'a> Owners<'a> {
     }
 }
 
-fn known(
-    cache: &Mutex<HashMap<u32, u32>>,
-    number: u32,
-    name: &[u8],
-    look_up: fn(&str) -> Option<u32>,
-) -> u32 {
-    let mut cache = cache.lock().unwrap_or_else(PoisonError::into_inner);
-    let find = || std::str::from_utf8(name).ok().and_then(look_up).unwrap_or(number);
-    *cache.entry(number).or_insert_with(find)
+/// An error that means that nobody has the name (getpwnam(3)).
+fn or_nobody(found: Found) -> Found {
+    match found {
+        Err(Errno::ENOENT | Errno::ESRCH | Errno::EBADF | Errno::EPERM) => Ok(None),
+        found => found,
+    }
 }
 
-/// A name that can't be looked up is nobody's.
-fn user_number(name: &str) -> Option<u32> {
-    User::from_name(name).ok().flatten().map(|user| user.uid.as_raw())
+fn user_number(name: &str) -> Found {
+    or_nobody(User::from_name(name).map(|user| user.map(|user| user.uid.as_raw())))
 }
 
-fn group_number(name: &str) -> Option<u32> {
-    Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw())
+fn group_number(name: &str) -> Found {
+    or_nobody(Group::from_name(name).map(|group| group.map(|group| group.gid.as_raw())))
 }
 
 #[cfg(test)]
@@ -113,6 +155,25 @@ mod tests {
         }
         let numeric = Owners::new(&tree, true);
         assert_eq!((numeric.user(4000), numeric.group(4000)), (4000, 4000));
+    }
+
+    #[test]
+    fn a_name_that_could_not_be_looked_up_is_told_of_once() {
+        let tree = tree();
+        let owners = Owners::new(&tree, false);
+        let look_up = |name: &str| if name == "nobody" { Ok(None) } else { Err(Errno::EIO) };
+        for number in [7, 8, 7, 9] {
+            let name: &[u8] = if number == 9 { b"nobody" } else { b"somebody" };
+            assert_eq!(owners.known(&owners.users, number, name, look_up), number);
+        }
+        let monitor = crate::monitor::CollectingMonitor::default();
+        let problems = Problems::new(&monitor);
+        owners.tell_failures(&problems);
+        owners.tell_failures(&problems);
+        let warnings = monitor.warnings();
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(warnings[0].starts_with("2 users") && warnings[0].contains("somebody"), "{warnings:?}");
+        assert_eq!(or_nobody(Err(Errno::ESRCH)), Ok(None));
     }
 
     #[test]

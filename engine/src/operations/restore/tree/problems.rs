@@ -85,6 +85,7 @@ struct Kept {
     damaged: Vec<DamagedEntry>,
     damaged_count: u64,
     differing_count: u64,
+    kept_count: u64,
     skipped: [(u64, String); 4],
 }
 
@@ -102,6 +103,12 @@ impl<'a> Problems<'a> {
         if kept.has_room(count, message.len()) {
             kept.problems.push(message);
         }
+    }
+
+    /// Tells what stays though it was to be removed. What is restored is none the worse for it.
+    pub(super) fn tell_kept(&self, message: String) {
+        self.tell(message);
+        self.kept().kept_count += 1;
     }
 
     /// Tells what is not as it was written.
@@ -167,10 +174,10 @@ impl<'a> Problems<'a> {
         }
     }
 
-    /// Whether nothing is known to be wrong.
+    /// Whether all that is restored is right, as far as is known.
     pub(super) fn is_empty(&self) -> bool {
         let kept = self.kept();
-        kept.problem_count == 0 && kept.damaged_count == 0
+        kept.problem_count == kept.kept_count && kept.damaged_count == 0
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {

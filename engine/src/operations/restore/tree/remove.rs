@@ -7,40 +7,12 @@ use std::sync::atomic::Ordering;
 use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
 use rustix::io::Errno;
 
+use super::access::{OpenDirectory, Work, give_back};
 use super::context::Context;
-use super::directory::{TargetDirectory, is_mount_point, open_directory};
+use super::directory::{REPOSITORY, TargetDirectory, is_mount_point};
 use super::problems::{Attempt, Trouble, shown};
 use crate::error::Result;
-use crate::format::DirectoryTop;
-use crate::revision::TreeReader;
 use crate::source::tree::{Directory, EntryStat, EntryType, Names};
-
-/// Removes all names of a directory that the revision's does not have. Where that can't be read in full, nothing.
-pub(super) fn remove_extras(context: &Context<'_>, directory: &TargetDirectory) -> Result<()> {
-    let listed = directory.open().and_then(|descriptor| list(&descriptor).map(|names| (descriptor, names)));
-    let (descriptor, names) = match listed {
-        Ok(found) => found,
-        Err(trouble) => {
-            context.fail(directory, b"", trouble);
-            return Ok(());
-        }
-    };
-    let extras = match extras(context.tree, directory.top(), &names) {
-        Ok(extras) => extras,
-        Err(error) if error.is_loss() => {
-            let path = shown(&directory.place.path(b""));
-            context
-                .problems
-                .tell(format!("nothing is removed from {path}: the revision's directory is damaged"));
-            return Ok(());
-        }
-        Err(error) => return Err(error),
-    };
-    for name in extras {
-        remove(context, &directory.place, &descriptor, name)?;
-    }
-    Ok(())
-}
 
 /// Makes way for something that is no directory: what is empty goes, and what is not only where extra entries go.
 pub(super) fn clear_way(
@@ -57,6 +29,11 @@ pub(super) fn clear_way(
     if !context.options.delete || directory.traits.is_foreign {
         return Err(Trouble::Refused("a directory that is not empty is in the way; --delete removes it"));
     }
+    if directory.is_partly_stored() {
+        return Err(Trouble::Refused(
+            "a directory that is not empty is in the way, and nothing is removed where a backup left something out",
+        ));
+    }
     remove(context, &directory.place, above, name)?;
     match EntryStat::at(above, name) {
         Err(Errno::NOENT) => Ok(()),
@@ -65,29 +42,12 @@ pub(super) fn clear_way(
 }
 
 /// The names of a directory. Those that are open are shared, and so is how far they were listed.
-fn list(descriptor: &OwnedFd) -> Attempt<Names> {
+pub(super) fn list(descriptor: &OwnedFd) -> Attempt<Names> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let own = openat(descriptor, ".", flags, Mode::empty()).map_err(Trouble::of("open"))?;
     let (names, outcome) = Names::read(own);
     outcome.map_err(Trouble::of("list"))?;
     Ok(names)
-}
-
-/// Names that the revision's directory does not have; both are in the order of their bytes.
-fn extras<'a>(tree: &TreeReader, top: Option<&DirectoryTop>, names: &'a Names) -> Result<Vec<&'a [u8]>> {
-    let mut there = names.part(0, usize::MAX).peekable();
-    let mut extras = Vec::new();
-    for run in tree.entry_runs(top, None) {
-        for entry in run?.iter() {
-            let wanted = entry.name.as_bytes();
-            while let Some(name) = there.next_if(|name| *name < wanted) {
-                extras.push(name);
-            }
-            there.next_if(|name| *name == wanted);
-        }
-    }
-    extras.extend(there);
-    Ok(extras)
 }
 
 /// A directory that is being emptied.
@@ -96,10 +56,17 @@ struct Level {
     name: Vec<u8>,
     names: Names,
     next: usize,
+    /// The mode that it had before it was opened up, if it was.
+    mode_before: Option<u16>,
 }
 
 /// Removes what has a name, with all below it. What can't be removed is told and stays, with the directories above it.
-fn remove(context: &Context<'_>, place: &Arc<Directory>, above: &OwnedFd, name: &[u8]) -> Result<()> {
+pub(super) fn remove(
+    context: &Context<'_>,
+    place: &Arc<Directory>,
+    above: &OwnedFd,
+    name: &[u8],
+) -> Result<()> {
     let mut levels: Vec<Level> = Vec::new();
     let told = |place: &Directory, name: &[u8], outcome: Attempt<()>| match outcome {
         Ok(()) => {
@@ -145,7 +112,7 @@ fn remove(context: &Context<'_>, place: &Arc<Directory>, above: &OwnedFd, name: 
                 let removed = opened.and_then(|above| remove_emptied(&above, &emptied.name));
                 match removed {
                     // Why was told already.
-                    Ok(false) => {}
+                    Ok(false) => emptied.give_back(),
                     Ok(true) => told(above_place, &emptied.name, Ok(()))?,
                     Err(trouble) => told(above_place, &emptied.name, Err(trouble))?,
                 }
@@ -193,17 +160,29 @@ impl Level {
             return Ok(None);
         }
         if is_mount_point(above, name).map_err(Trouble::of("open"))? {
-            return Err(Trouble::Refused("something is mounted on it"));
+            return Err(Trouble::Refused("it is a mount point or a subvolume"));
         }
-        let descriptor = open_directory(above, name).map_err(Trouble::of("open"))?;
-        let stat = EntryStat::of(&descriptor).map_err(Trouble::of("look at"))?;
         if context.is_forbidden(&stat) {
-            return Err(Trouble::Refused("it is the repository"));
+            return Err(REPOSITORY);
         }
-        let names = list(&descriptor)?;
-        let descriptor = Arc::new(descriptor);
-        let place = place.open_child(name, stat.identity, &descriptor);
-        Ok(Some(Self { place, name: name.to_vec(), names, next: 0 }))
+        let mut opened = OpenDirectory::open(above, name).map_err(Trouble::of("open"))?;
+        let stat = EntryStat::of(&opened.descriptor).map_err(Trouble::of("look at"))?;
+        if context.is_forbidden(&stat) {
+            opened.give_back();
+            return Err(REPOSITORY);
+        }
+        opened.open_up(Work::Change);
+        let names = list(&opened.descriptor)?;
+        let OpenDirectory { descriptor, mode_before } = opened;
+        let place = place.open_child(name, stat.identity, &Arc::new(descriptor));
+        Ok(Some(Self { place, name: name.to_vec(), names, next: 0, mode_before }))
+    }
+
+    /// Leaves it as it was, when something in it had to stay.
+    fn give_back(&self) {
+        if let (Some(mode), Ok(descriptor)) = (self.mode_before, self.place.open()) {
+            give_back(&descriptor, mode);
+        }
     }
 
     fn open(&self) -> Attempt<Arc<OwnedFd>> {

@@ -5,12 +5,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RawDir, flock, mkdirat, openat};
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, mkdirat, openat};
 use rustix::io::Errno;
 
 use super::super::place::{identities, identity, lies_in, refuse};
 use super::TreeRestoreOptions;
-use super::directory::{Root, TargetDirectory, open_directory};
+use super::access::{OpenDirectory, Work};
+use super::directory::{Root, TargetDirectory};
 use crate::error::{Error, Result};
 use crate::format::{Entry, EntryContent, EntryName};
 use crate::repository::Repository;
@@ -22,6 +23,8 @@ pub(super) struct Target {
     path: PathBuf,
     /// The same, open.
     pub(super) descriptor: OwnedFd,
+    /// The mode that it had before it was opened up, if it was.
+    mode_before: Option<u16>,
     /// What the revision says of it; `None` where a single entry is put into it.
     entry: Option<Entry>,
     /// It was just made.
@@ -84,19 +87,13 @@ impl Target {
         if is_made {
             place.make()?;
         }
-        let descriptor = place.open()?;
-        place.lock(&descriptor)?;
-        let names = first_names(&descriptor).map_err(place.failed("list"))?;
-        let is_fresh = names.iter().all(|name| name == LOST_AND_FOUND);
-        if !is_fresh && !options.in_place && !options.overwrite {
-            return Err(place.refuse(
-                "it is not empty",
-                "--in-place writes only what differs, also after an interrupted restore; --overwrite replaces what the \
-                 revision has, too; both leave other entries alone unless --delete is given",
-            ));
-        }
-        let (path, entry, is_new) = (place.path.clone(), Some(entry.clone()), names.is_empty());
-        Ok(Self { path, descriptor, entry, is_made, is_new, single: None, forbidden })
+        let opened = place.open()?;
+        let is_new = place.look_into(&opened, options).inspect_err(|_| opened.give_back())?;
+        let OpenDirectory { descriptor, mode_before } = opened;
+        // What is not empty is not what was made.
+        let is_made = is_made && is_new;
+        let (path, entry) = (place.path.clone(), Some(entry.clone()));
+        Ok(Self { path, descriptor, mode_before, entry, is_made, is_new, single: None, forbidden })
     }
 
     /// The directory to begin in; the first time with what is known of its being new.
@@ -104,12 +101,20 @@ impl Target {
         let failed = |error| Error::io("open", self.path.display())(error);
         let descriptor = self.descriptor.try_clone().map_err(failed)?;
         let stat = EntryStat::of(&descriptor).map_err(|errno| failed(errno.into()))?;
+        let mode_before = self.mode_before.filter(|_| is_first);
+        let mut opened = OpenDirectory { descriptor, mode_before };
+        let mut is_narrowed = false;
+        if let Some(entry) = &self.entry {
+            opened.open_up(if is_first { Work::Change } else { Work::Look });
+            is_narrowed = is_first && opened.narrow(entry.metadata.mode);
+        }
         let root = Root {
             path: self.path.as_os_str().as_bytes(),
-            descriptor,
+            opened,
             stat,
             is_made: is_first && self.is_made,
             is_new: is_first && self.is_new,
+            is_narrowed,
         };
         Ok(TargetDirectory::root(root, self.entry.clone()))
     }
@@ -142,7 +147,8 @@ impl Target {
             openat(parent, ".", DIRECTORY, Mode::empty()).map_err(place.failed("open the directory of"))?;
         let single = Some(Entry { name, has_other_names: false, ..entry.clone() });
         let (path, entry) = (parent_of(&place.path), None);
-        Ok(Self { path, descriptor, entry, is_made: false, is_new: false, single, forbidden })
+        let mode_before = None;
+        Ok(Self { path, descriptor, mode_before, entry, is_made: false, is_new: false, single, forbidden })
     }
 }
 
@@ -215,12 +221,29 @@ impl Place {
         mkdirat(parent, self.name.as_slice(), Mode::RWXU).map_err(self.failed("create directory"))
     }
 
-    fn open(&self) -> Result<OwnedFd> {
+    fn open(&self) -> Result<OpenDirectory> {
         let opened = match &self.parent {
-            Some(parent) => open_directory(parent, &self.name),
-            None => openat(CWD, &self.path, DIRECTORY, Mode::empty()),
+            Some(parent) => OpenDirectory::open(parent, &self.name),
+            None => openat(CWD, &self.path, DIRECTORY, Mode::empty())
+                .map(|descriptor| OpenDirectory { descriptor, mode_before: None }),
         };
         opened.map_err(self.failed("open"))
+    }
+
+    /// Refuses a directory that another restore works in, or in which there is something that no option allows to change.
+    /// Says whether it is empty.
+    fn look_into(&self, opened: &OpenDirectory, options: &TreeRestoreOptions) -> Result<bool> {
+        self.lock(&opened.descriptor)?;
+        let names = opened.first_names().map_err(self.failed("list"))?;
+        let is_fresh = names.iter().all(|name| name == LOST_AND_FOUND);
+        if !is_fresh && !options.in_place && !options.overwrite {
+            return Err(self.refuse(
+                "it is not empty",
+                "--in-place writes only what differs, also after an interrupted restore; --overwrite replaces what the \
+                 revision has, too; both leave other entries alone unless --delete is given",
+            ));
+        }
+        Ok(names.is_empty())
     }
 
     /// Keeps a second restore to the same directory out.
@@ -235,6 +258,7 @@ impl Place {
     }
 }
 
+/// How directories are opened that users name: what leads there is theirs to choose.
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// The directory that a path lies in.
@@ -243,22 +267,4 @@ fn parent_of(path: &Path) -> PathBuf {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
         _ => PathBuf::from("."),
     }
-}
-
-/// A few names of a directory.
-fn first_names(directory: &OwnedFd) -> Result<Vec<Vec<u8>>, Errno> {
-    let own = openat(directory, ".", DIRECTORY, Mode::empty())?;
-    let mut buffer = Vec::with_capacity(4096);
-    let mut listing = RawDir::new(own, buffer.spare_capacity_mut());
-    let mut names = Vec::new();
-    while let Some(entry) = listing.next() {
-        let name = entry?.file_name().to_bytes().to_vec();
-        if name != b"." && name != b".." {
-            names.push(name);
-        }
-        if names.len() > 1 {
-            break;
-        }
-    }
-    Ok(names)
 }

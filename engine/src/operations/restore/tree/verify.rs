@@ -3,16 +3,18 @@
 use std::fs::File;
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{Advice, OFlags, fadvise};
+use rustix::fs::{Advice, fadvise};
 
+use super::access::open_file;
 use super::context::Context;
 use super::directory::TargetDirectory;
-use super::entry::{Ended, is_device, is_same, settle};
+use super::entry::{Ended, is_device, is_same};
 use super::file::compare_all;
 use super::hard_links::Meeting;
+use super::linking::settle;
 use super::problems::{Attempt, Trouble};
 use crate::format::{Entry, EntryContent};
-use crate::source::tree::{EntryStat, open_quietly};
+use crate::source::tree::EntryStat;
 
 const DIFFERS: Trouble = Trouble::Refused("it is not what was written to it");
 
@@ -61,16 +63,16 @@ pub(super) fn verify_links(
             settle(context, directory, entry, Some(key), &ended);
             Ok(())
         }
-        Meeting::Later(made) if made.identity != stat.identity => {
+        Meeting::Later(_, made) if made.identity != stat.identity => {
             Err(Trouble::Refused("it is no hard link of its other name"))
         }
-        Meeting::Later(_) | Meeting::Failed | Meeting::Untracked => Ok(()),
+        Meeting::Later(..) | Meeting::Damaged | Meeting::LeftOut | Meeting::Untracked => Ok(()),
     }
 }
 
 /// Opens a file so that what is read comes from the medium, as far as the system lets go of what it has in memory.
 pub(super) fn open_uncached(above: &OwnedFd, name: &[u8]) -> Attempt<File> {
-    let file = open_quietly(above, name, OFlags::empty()).map_err(Trouble::of("read back"))?;
+    let file = open_file(above, name).map_err(Trouble::of("read back"))?;
     let _ = fadvise(&file, 0, None, Advice::DontNeed);
     Ok(File::from(file))
 }

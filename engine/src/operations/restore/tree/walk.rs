@@ -12,7 +12,7 @@ use super::content::{Piece, pieces};
 use super::context::Context;
 use super::directory::TargetDirectory;
 use super::entry::process;
-use super::large::{LARGE, Large};
+use super::large::{Large, is_large};
 use super::problems::Trouble;
 use crate::error::{Error, Result};
 use crate::format::{Entry, EntryContent, EntryName, FileData};
@@ -214,7 +214,7 @@ impl Walk<'_, '_> {
 /// The bytes of an entry that is worked on piece by piece.
 fn large_data(entry: &Entry) -> Option<&FileData> {
     match &entry.content {
-        EntryContent::File(data) if data.size() > LARGE => Some(data),
+        EntryContent::File(data) if is_large(entry) => Some(data),
         _ => None,
     }
 }
@@ -255,12 +255,23 @@ impl Job {
 fn process_all(context: &Context<'_>, directory: &TargetDirectory, entries: &[Entry]) {
     let above = match directory.open() {
         Ok(above) => above,
-        Err(trouble) => return context.fail(directory, b"", trouble),
+        Err(_) => return fail_all(context, directory, entries),
     };
     for entry in entries {
         match context.go_on() {
             Ok(()) => process(context, directory, &above, entry),
             Err(error) => return context.stop(error),
+        }
+    }
+}
+
+/// Names each of the entries whose directory can't be opened.
+fn fail_all(context: &Context<'_>, directory: &TargetDirectory, entries: &[Entry]) {
+    for entry in entries.iter().take_while(|_| !context.is_stopped()) {
+        match directory.open() {
+            // It can be opened again.
+            Ok(above) => process(context, directory, &above, entry),
+            Err(trouble) => context.fail(directory, entry.name.as_bytes(), trouble),
         }
     }
 }

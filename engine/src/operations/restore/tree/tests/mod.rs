@@ -1,6 +1,8 @@
 //! Restores of trees that are built piece by piece.
 
 mod contents;
+mod damage;
+mod directories;
 mod hostile;
 
 use std::fs;
