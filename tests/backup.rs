@@ -5,6 +5,7 @@ mod support;
 
 use std::fs::{self, File};
 
+use support::system::system;
 use support::{CHUNK, World, assert_keys, settle, write_at, write_chunk};
 
 #[test]
@@ -166,6 +167,34 @@ fn images_may_grow_shrink_and_end_in_the_middle_of_a_chunk() {
     }
     assert_eq!(world.revisions("vm1").len(), 8);
     world.ok(&["scrub"]);
+}
+
+/// Nothing is stored that could be compared with the parent, so a dry run counts on its way.
+#[test]
+fn a_dry_run_says_what_would_change() {
+    let world = World::new();
+    let image = world.image("vm1.img", 1000 * CHUNK, &(100..160).collect::<Vec<_>>());
+    world.backup("vm1.img", "vm1");
+    settle();
+    let agree = |options: &[&str], changed: u64| {
+        let changes = |dry: &[&str]| {
+            let arguments = [&["backup", "vm1.img", "vm1"], options, dry].concat();
+            world.json(&arguments)["bytes_changed"].as_u64().unwrap() / CHUNK
+        };
+        assert_eq!((changes(&["--dry-run"]), changed), (changed, changed), "{options:?}");
+        assert_eq!(changes(&[]), changed, "{options:?}");
+    };
+    agree(&["--force-read"], 0);
+    write_chunk(&image, 120, 7);
+    system("fallocate", &["-p", "-o", "9175040", "-l", "655360", image.to_str().unwrap()]);
+    settle();
+    agree(&[], 11);
+    write_chunk(&image, 130, 7);
+    fs::write(world.path("hints"), format!(r#"[{{"offset":{},"length":1,"exists":true}}]"#, 130 * CHUNK)).unwrap();
+    agree(&["--hints", "hints"], 1);
+    let file = File::options().write(true).open(&image).unwrap();
+    file.set_len(150 * CHUNK).unwrap();
+    agree(&[], 10);
 }
 
 #[test]

@@ -6,9 +6,10 @@ mod support;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use support::system::{Requirement, SmallDisk, can_use, system};
 use support::{CHUNK, Run, World, fraction, interrupt, noise, random_seed, wait_until, write_chunk};
 
@@ -320,6 +321,31 @@ fn the_end_of_stdin_after_a_signal_is_no_end_of_the_image() {
     interrupt(&child);
     finish(child).expect_code(130);
     assert_eq!(world.json(&["list"])["revisions"], serde_json::json!([]));
+}
+
+/// The end of a terminal ends a backup as Ctrl-C does: what it had stored is kept for the next run. `nohup` keeps it alive.
+#[test]
+fn the_end_of_the_terminal_ends_a_backup_in_order_unless_it_is_ignored() {
+    let world = World::new();
+    let hang_up = |program: &mut Command| {
+        let mut child = program.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(&noise(5, 50 * CHUNK as usize)).unwrap();
+        std::thread::sleep(Duration::from_millis(300));
+        for _ in 0..2 {
+            let _ = kill_process(Pid::from_child(&child), Signal::HUP);
+        }
+        std::thread::sleep(Duration::from_millis(100));
+        drop(stdin);
+        finish(child)
+    };
+    hang_up(&mut world.command(&["backup", "-", "vm1"])).expect_code(130).says(&["interrupted"]);
+    assert_eq!(world.json(&["list"])["revisions"], serde_json::json!([]));
+    let mut nohup = Command::new("nohup");
+    nohup.args([env!("CARGO_BIN_EXE_treering"), "backup", "-", "vm1"]).current_dir(world.directory());
+    nohup.env("TREERING_REPOSITORY", world.repository());
+    hang_up(&mut nohup).expect_code(0);
+    assert_eq!(world.revisions("vm1").len(), 1);
 }
 
 #[test]

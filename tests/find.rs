@@ -4,7 +4,9 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 
 use serde_json::{Value, json};
 use support::blobs::{DIRECTORY, blobs};
@@ -40,7 +42,12 @@ fn found(world: &World, arguments: &[&str]) -> Vec<(String, Vec<usize>)> {
     let matches = said["matches"].as_array().unwrap().iter();
     matches
         .map(|it| {
-            let revisions = it["revisions"].as_array().unwrap().iter().map(number).collect();
+            let runs = it["runs"].as_array().unwrap();
+            let revisions: Vec<usize> =
+                runs.iter().flat_map(|run| number(&run[0])..=number(&run[1])).collect();
+            let ends = (number(&it["first"]), number(&it["last"]));
+            assert_eq!(Some(ends), revisions.first().copied().zip(revisions.last().copied()), "{it:#}");
+            assert_eq!(it["revisions"], revisions.len(), "{it:#}");
             (it["path"].as_str().unwrap().to_owned(), revisions)
         })
         .collect()
@@ -67,11 +74,56 @@ fn paths_come_with_the_revisions_that_have_them() {
     assert_eq!(found(&world, &["home", "--regex", "^docs/[an]"]).len(), 2);
     assert_eq!(found(&world, &["home", "--regex", r"C\.txt$", "--ignore-case"]).len(), 1);
     assert_eq!(found(&world, &["home", "nothing"]), []);
+    assert_eq!(found(&world, &["home", "a.txt/"]), list(&[("docs/a.txt", &[2])]));
+    assert_eq!(found(&world, &["home", "b.txt/"]), []);
+    assert_eq!(found(&world, &["home", "docs/a.txt/"]), list(&[("docs/a.txt", &[2])]));
+    assert_eq!(found(&world, &["home", "./docs/*.txt"]).len(), 2);
     let said = world.json(&["find", "home", "new.txt"]);
     let first = &said["matches"][0];
     assert_eq!((&first["type"], &first["size"]), (&json!("file"), &json!(3)));
     assert!(first["mtime"].as_str().unwrap().ends_with('Z'));
     assert_eq!((&said["revisions_searched"], &said["damaged"]), (&json!(3), &json!([])));
+}
+
+/// The document once named all revisions for each path.
+#[test]
+fn what_is_said_of_a_path_does_not_grow_with_the_revisions_that_have_it() {
+    let world = World::new();
+    fs::create_dir(world.path("home")).unwrap();
+    fs::write(world.path("home/stays"), b"stays").unwrap();
+    for number in 0..40 {
+        fs::write(world.path("home/other"), number.to_string()).unwrap();
+        // Here and there a file that comes and goes.
+        match number % 10 {
+            0 => fs::write(world.path("home/guest"), b"guest").unwrap(),
+            3 => fs::remove_file(world.path("home/guest")).unwrap(),
+            _ => {}
+        }
+        world.ok(&["backup", "home"]);
+    }
+    let said = world.json(&["find", "home", "*"]);
+    let runs = |path: &str| {
+        let matches = said["matches"].as_array().unwrap();
+        let found = matches.iter().find(|it| it["path"] == path).unwrap();
+        (found["revisions"].as_u64().unwrap(), found["runs"].as_array().unwrap().len())
+    };
+    assert_eq!((runs("stays"), runs("other"), runs("guest")), ((40, 1), (40, 1), (12, 4)));
+    assert!(said.to_string().len() < 2000, "{said:#}");
+}
+
+#[test]
+fn patterns_are_of_characters() {
+    let world = World::new();
+    fs::create_dir(world.path("home")).unwrap();
+    for name in ["x\u{e4}y", "\u{e4}l", "\u{f6}l", "\u{c4}rger.txt"] {
+        fs::write(world.path("home").join(name), b"").unwrap();
+    }
+    fs::write(world.path("home").join(OsStr::from_bytes(b"x\xffy")), b"").unwrap();
+    world.ok(&["backup", "home"]);
+    let count = |arguments: &[&str]| found(&world, &[&["home"], arguments].concat()).len();
+    assert_eq!(count(&["x?y"]), 2);
+    assert_eq!(count(&["[\u{e4}\u{f6}]l"]), 2);
+    assert_eq!((count(&["\u{e4}r*"]), count(&["\u{e4}r*", "-i"])), (0, 1));
 }
 
 #[test]
@@ -91,6 +143,9 @@ fn what_is_no_pattern_or_no_tree_is_refused() {
     let world = world();
     world.fails(2, &["find", "home", "a{b"], &["pattern", "hint:"]);
     world.fails(2, &["find", "home", "(", "--regex"], &["pattern"]);
+    world.fails(2, &["find", "home", "../x"], &["pattern", "no '..'"]);
+    world.fails(2, &["find", "home", "/"], &["pattern", "no name"]);
+    world.fails(2, &["find", "home", "[[:alpha:]]"], &["pattern", "[:alpha:]"]);
     world.fails(2, &["find", "home", "x", "--type", "x"], &["--type"]);
     let run = world.fails(2, &["find", "home", "[", "--json"], &[]);
     assert_eq!(run.json()["error"]["code"], 2);

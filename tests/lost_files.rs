@@ -99,6 +99,27 @@ fn what_a_stream_without_its_name_holds_is_read_under_its_id() {
     });
 }
 
+/// A stream whose own file is lost was once taken for one of images, and all records of trees for damaged.
+#[test]
+fn trees_of_a_stream_without_its_name_are_read_under_its_id() {
+    let world = World::new();
+    fs::create_dir(world.path("home")).unwrap();
+    fs::write(world.path("home/file"), "content").unwrap();
+    world.ok(&["backup", "home"]);
+    let file = file_of(&world, "home");
+    fs::remove_file(&file).unwrap();
+    let id = file_name(&file);
+    assert_eq!(world.ok(&["dump", &id, "file"]).text(), "content");
+    assert_eq!(world.json(&["ls", &id])["entries"].as_array().unwrap().len(), 1);
+    world.ok(&["restore", &id, "out"]);
+    assert_eq!(fs::read_to_string(world.path("out/file")).unwrap(), "content");
+    assert_eq!(world.revisions(&id)[0]["kind"], "tree");
+    let status = world.json(&["status"]);
+    assert_eq!(damaged_files(&status["repository"]["damaged_files"]), [format!("streams/{id}")]);
+    let scrub = world.fails(4, &["scrub"], &[]).text();
+    assert!(scrub.contains(&format!("streams/{id}")) && !scrub.contains("revisions/"), "{scrub}");
+}
+
 #[test]
 fn a_second_stream_of_a_lost_name_is_made_only_if_it_is_asked_for() {
     with_lost_name(|world, id| {

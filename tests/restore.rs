@@ -4,6 +4,7 @@
 mod support;
 
 use std::fs::{self, File};
+use std::process::Command;
 
 use support::system::{LoopDevice, Mounted, Requirement, can_use, system};
 use support::{
@@ -91,6 +92,7 @@ fn every_refusal_has_its_own_message() {
     world.fails(1, &["restore", "vm1", "repo/out.img"], &["it lies in the repository", "hint:"]);
     world.fails(1, &["restore", "vm1", "/dev/null"], &["neither a file nor a block device", "hint:"]);
     world.fails(1, &["restore", "vm1", "missing/out.img"], &["cannot", "missing"]);
+    world.fails(1, &["restore", "vm1", "new/"], &["named as a directory", "leave the slash"]);
     world.fails(1, &["restore", "vm2", "out.img"], &["cannot restore vm2 to out.img", "streams: vm1"]);
     world.fails(1, &["restore", "vm1@3", "out.img"], &["no revision of 'vm1' matches '3'"]);
     world.fails(2, &["restore", "vm1@all", "out.img"], &["one revision is wanted"]);
@@ -325,4 +327,23 @@ fn a_hard_link_to_a_file_of_the_repository_is_no_target() {
     fs::write(world.path("first"), b"").unwrap();
     fs::hard_link(world.path("first"), world.path("second")).unwrap();
     world.ok(&["restore", "vm1", "second", "--in-place"]);
+}
+
+/// Where a file system knows neither holes nor a way to zero a range, zeros are written.
+#[test]
+fn stale_data_is_overwritten_where_nothing_makes_holes() {
+    if !can_use(&[Requirement::Root]) {
+        return;
+    }
+    let world = world();
+    let plain = Mounted::mount_type("ramfs", world.path("plain"));
+    let target = plain.path().join("out.img");
+    for option in ["--overwrite", "--in-place"] {
+        fs::write(&target, noise(3, 66 * CHUNK as usize)).unwrap();
+        let punched = Command::new("fallocate").args(["-p", "-l", "65536"]).arg(&target).output().unwrap();
+        assert!(!punched.status.success(), "this file system can make holes, so nothing is tried");
+        let restored = world.json(&["restore", "vm1", target.to_str().unwrap(), option, "--verify"]);
+        assert!(restored["bytes_verified"].as_u64().unwrap() > 0);
+        assert_same_files(&target, &world.path("vm1.img"));
+    }
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use treering_engine::operations::backup::{BackupOptions, backup};
 use treering_engine::operations::restore::{RestoreOptions, partial_file, restore};
 use treering_engine::{
-    CreateOptions, Error, FileSource, ImageReader, Repository, Result, SilentMonitor, Source,
+    CreateOptions, Error, FileSource, ImageReader, Monitor, Repository, Result, SilentMonitor, Source,
 };
 
 const CHUNK: u64 = 4096;
@@ -239,4 +239,46 @@ fn a_replaced_file_keeps_its_mode_and_a_new_one_is_private() {
     File::create(world.path("old.treering-partial")).unwrap();
     world.restore("old", &OVERWRITE).unwrap();
     assert_eq!(mode("old"), 0o666);
+}
+
+/// Spoils the target as soon as it is read back.
+struct Spoiler {
+    target: PathBuf,
+    offset: u64,
+}
+
+impl Monitor for Spoiler {
+    fn begin(&self, task: &str, _total_bytes: Option<u64>) {
+        if task == "verifying" {
+            let file = OpenOptions::new().write(true).open(&self.target).unwrap();
+            file.write_all_at(b"!", self.offset).unwrap();
+        }
+    }
+
+    fn advance(&self, _bytes: u64) {}
+
+    fn warn(&self, _message: &str) {}
+
+    fn is_cancelled(&self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn what_is_not_as_it_was_written_is_found() {
+    let world = World::new();
+    let (repository, target) = (world.repository(), world.path("out"));
+    let image = world.image(&repository).unwrap();
+    let hole = (0..SIZE / CHUNK).map(|slot| slot * CHUNK).find(|offset| {
+        data().iter().all(|range| !range.contains(offset))
+    });
+    for offset in [data()[0].start + 17, data()[2].end - 1, hole.unwrap() + 5] {
+        let _ = fs::remove_file(&target);
+        File::create(&target).unwrap();
+        let options = RestoreOptions { verify: true, ..IN_PLACE };
+        let spoiler = Spoiler { target: target.clone(), offset };
+        let found = restore(&image, "vm", &repository, &target, &options, &spoiler).unwrap_err();
+        let Error::VerifyFailed { offset: first, .. } = found else { panic!("{found}") };
+        assert_eq!(first, offset / CHUNK * CHUNK);
+    }
 }

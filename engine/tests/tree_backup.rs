@@ -639,9 +639,37 @@ fn what_vanishes_or_changes_meanwhile_is_told_and_the_rest_is_stored() {
     }
     assert!(world.find(&report, "a").unwrap().unsettled);
     assert!(world.find(&report, "stays").is_some());
+    assert!(!world.find(&report, "").unwrap().left_out, "what is gone was not left out");
     let next = world.backup();
     assert_eq!(next.problem_count, 0);
     world.assert_same(&next);
+}
+
+/// Rename gives the file that it moves and the one that it takes a name from the same time of status change. Names of the
+/// old file that were listed after it once got the new file's content.
+#[test]
+fn a_file_that_takes_the_first_name_of_another_is_not_stored_under_its_other_names() {
+    let world = World::new();
+    write_very_large(&world, "a");
+    let first = world.write("b", b"old content");
+    let new = world.write("c", b"new content");
+    // So deep that nothing is looked at ahead of its turn.
+    let deep = "d/".repeat(70) + "other";
+    world.write(&deep, b"");
+    for number in 0..2 {
+        fs::hard_link(&first, world.path(&format!("{deep}{number}"))).unwrap();
+    }
+    settle();
+    let monitor = Hook::new(false, || fs::rename(&new, &first).unwrap());
+    let report = world.run(&options(), &monitor).unwrap();
+    let tree = world.open(&report.record);
+    for number in 0..2 {
+        let entry = world.find(&report, &format!("{deep}{number}")).unwrap();
+        let EntryContent::File(data) = &entry.content else { panic!("no file") };
+        let mut content = vec![0; data.size() as usize];
+        tree.open_file(data).read_at(0, &mut content).unwrap();
+        assert_eq!(content, b"old content", "{:?}", monitor.warnings);
+    }
 }
 
 /// Hard links to what could not be read under its first name are read under another one.
@@ -713,4 +741,45 @@ fn a_file_that_cannot_be_opened_is_told_and_left_out() {
     assert!(report.record.warnings.iter().any(named), "{:?}", report.record.warnings);
     assert!(world.find(&report, "uevent").is_none());
     assert!(world.find(&report, "devices").is_some());
+}
+
+/// A restore that removes what the revision lacks must know where that says nothing.
+#[test]
+fn directories_of_which_something_was_left_out_say_so() {
+    let world = World::new();
+    world.write("whole/file", b"1");
+    world.write("excluded/a.tmp", b"2");
+    world.write("cache/CACHEDIR.TAG", b"Signature: 8a477f597d28d172789f06886806bc55\n");
+    world.write("cache/data", b"3");
+    let large: Vec<String> = (0..3_000).map(|number| format!("large/{number:05}")).collect();
+    large.iter().for_each(|name| drop(world.write(name, b"")));
+    settle();
+    let left_out = |tree: TreeOptions| {
+        let report = world.run_with(tree, &options(), &SilentMonitor).unwrap();
+        assert_eq!(report.problem_count, 0);
+        let is_left_out = |path: &&str| world.find(&report, path).unwrap().left_out;
+        ["", "whole", "excluded", "cache", "large"].into_iter().filter(is_left_out).collect::<Vec<_>>()
+    };
+    assert_eq!(left_out(TreeOptions::default()), [""; 0]);
+    let excludes = vec!["*.tmp".to_owned(), "/large/02999".to_owned()];
+    let tree = TreeOptions { excludes, exclude_caches: true, ..TreeOptions::default() };
+    assert_eq!(left_out(tree), ["excluded", "cache", "large"]);
+    let tree = TreeOptions { excludes: vec!["/whole".to_owned()], ..TreeOptions::default() };
+    assert_eq!(left_out(tree), [""]);
+    assert_eq!(left_out(TreeOptions::default()), [""; 0], "what was left out before is no more");
+}
+
+#[test]
+fn a_directory_that_cannot_be_read_in_full_says_so_and_one_from_which_something_vanished_does_not() {
+    let system = Path::new("/sys/bus/cpu");
+    if File::open(system.join("uevent")).is_ok() || !system.join("uevent").exists() {
+        println!("SKIPPED: /sys/bus/cpu/uevent is not there, or can be read");
+        return;
+    }
+    let world = World::new();
+    let source = TreeSource::open(system, TreeOptions::default()).unwrap();
+    let report = backup(&world.repository, Source::Tree(Box::new(source)), &options(), &SilentMonitor).unwrap();
+    let tree = world.open(&report.record);
+    assert!(tree.root().left_out, "uevent can only be written");
+    assert!(!tree.find(b"devices").unwrap().unwrap().left_out);
 }

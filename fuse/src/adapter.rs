@@ -343,6 +343,7 @@ fn code(errno: Errno) -> Code {
     match errno {
         Errno::NotFound => Code::ENOENT,
         Errno::Unreadable => Code::EIO,
+        Errno::Stale => Code::ESTALE,
         Errno::NotADirectory => Code::ENOTDIR,
         Errno::IsADirectory => Code::EISDIR,
         Errno::Invalid => Code::EINVAL,

@@ -4,8 +4,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use treering_engine::{Error, Repository, Result, Stream, StreamId};
+use treering_engine::{Error, Repository, Result, RevisionId, Stream, StreamId};
 
+use crate::errno::Errno;
 use crate::namespace::{Revisions, Streams, Tags};
 
 /// How long a listing counts as new. With the second for which the kernel keeps a name, a new revision shows
@@ -73,6 +74,12 @@ impl Catalogue {
             let keys = self.repository.revisions(&stream)?;
             Ok(Listed::intact(Revisions::new(id, stream.kind, keys)))
         })
+    }
+
+    /// What a read of an open revision fails with: a gc elsewhere keeps what records reach, and what readers have pinned.
+    pub(crate) fn failure(&self, id: StreamId, revision: RevisionId, is_pinned: bool) -> Errno {
+        let is_forgotten = || self.revisions(id).is_ok_and(|revisions| revisions.find(revision).is_none());
+        if !is_pinned && is_forgotten() { Errno::Stale } else { Errno::Unreadable }
     }
 
     /// The tags of a stream's revisions.

@@ -9,6 +9,8 @@ pub enum Errno {
     NotFound,
     /// What is stored can't be read, or is wrong: EIO.
     Unreadable,
+    /// What it is of was forgotten since, and nothing keeps what is stored: ESTALE.
+    Stale,
     /// A directory was wanted: ENOTDIR.
     NotADirectory,
     /// A file was wanted, not a directory: EISDIR.

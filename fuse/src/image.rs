@@ -2,28 +2,33 @@
 
 use std::sync::Arc;
 
-use treering_engine::{Error, ImageReader, RevisionId};
+use treering_engine::{Error, ImageReader, RevisionId, StreamId};
 
+use crate::catalogue::Catalogue;
 use crate::errno::Errno;
 use crate::reports::{Piece, Reports};
 
 /// An open image. While it lives, gc keeps what it reads.
 pub(crate) struct OpenImage {
     reader: ImageReader,
+    stream: StreamId,
     revision: RevisionId,
     /// As `stream@revision`.
     name: String,
+    catalogue: Arc<Catalogue>,
     reports: Arc<Reports>,
 }
 
 impl OpenImage {
     pub(crate) fn new(
         reader: ImageReader,
+        stream: StreamId,
         revision: RevisionId,
         name: String,
+        catalogue: Arc<Catalogue>,
         reports: Arc<Reports>,
     ) -> Self {
-        Self { reader, revision, name, reports }
+        Self { reader, stream, revision, name, catalogue, reports }
     }
 
     pub(crate) fn size(&self) -> u64 {
@@ -40,7 +45,7 @@ impl OpenImage {
         let length = buffer.len() as u64;
         let read = self.reader.read_at(offset, buffer).map_err(|error| {
             self.report_range(offset, length, &error);
-            Errno::Unreadable
+            self.failure()
         })?;
         if let Some(last) = (read as u64).checked_sub(1) {
             let index = |offset: u64| Piece::Chunk(offset / self.chunk_size());
@@ -94,6 +99,10 @@ impl OpenImage {
         let (name, start) = (&self.name, index * self.chunk_size());
         let line = format_args!("{name}: cannot read the chunk at offset {start}: {error}");
         self.reports.report(self.revision, name, Piece::Chunk(index), line);
-        Errno::Unreadable
+        self.failure()
+    }
+
+    fn failure(&self) -> Errno {
+        self.catalogue.failure(self.stream, self.revision, self.reader.is_pinned())
     }
 }

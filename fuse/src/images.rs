@@ -41,7 +41,8 @@ impl Images {
         let reader = self.catalogue.repository().open_image(&record);
         let reader = reader.map_err(|error| self.report(revision, &name, Piece::Map, &error))?;
         self.reports.read_well(revision, Piece::Map..=Piece::Map);
-        let image = Arc::new(OpenImage::new(reader, revision, name, Arc::clone(&self.reports)));
+        let (catalogue, reports) = (Arc::clone(&self.catalogue), Arc::clone(&self.reports));
+        let image = Arc::new(OpenImage::new(reader, stream, revision, name, catalogue, reports));
         let mut all = self.lock();
         // Another thread may have been faster.
         if let Some(open) = all.get(&revision).and_then(Weak::upgrade) {
@@ -65,8 +66,13 @@ impl Images {
     }
 
     /// What was logged of damage.
-    pub(crate) fn reports(&self) -> Arc<Reports> {
-        Arc::clone(&self.reports)
+    pub(crate) fn reports(&self) -> &Reports {
+        &self.reports
+    }
+
+    /// What a read of an open revision fails with.
+    pub(crate) fn failure(&self, stream: StreamId, revision: RevisionId, is_pinned: bool) -> Errno {
+        self.catalogue.failure(stream, revision, is_pinned)
     }
 
     /// Forgets images that nobody has open any more.

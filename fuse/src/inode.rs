@@ -30,9 +30,14 @@ impl Ino {
         self.0
     }
 
-    /// The number of an entry of a tree: these have the highest bit.
-    pub(crate) const fn of_entry(number: u64) -> Self {
-        Self(number | ENTRY_BIT)
+    /// The number of an entry of a tree that is the only name of its inode. Those of entries have the highest bit.
+    pub(crate) const fn of_only_name(number: u64) -> Self {
+        Self((number | ENTRY_BIT) & !LINK_BIT)
+    }
+
+    /// The number of entries of a tree that share an inode: these have the next bit as well.
+    pub(crate) const fn of_links(number: u64) -> Self {
+        Self(number | ENTRY_BIT | LINK_BIT)
     }
 
     pub(crate) const fn is_entry(self) -> bool {
@@ -41,6 +46,7 @@ impl Ino {
 }
 
 const ENTRY_BIT: u64 = 1 << 63;
+const LINK_BIT: u64 = 1 << 62;
 
 /// What is told of an image without opening it: all of it is immutable.
 #[derive(Debug)]

@@ -46,5 +46,6 @@ pub use error::MountError;
 pub use fs::FileSystem;
 pub use handle::HandleId;
 pub use inode::Ino;
+pub use mountinfo::mountpoints;
 pub use namespace::FileKind;
 pub use session::{Detacher, Mount, MountOptions, mount, unmount};

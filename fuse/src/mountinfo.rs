@@ -34,6 +34,14 @@ pub(crate) fn mounts() -> Result<Vec<MountInfo>, MountError> {
     Ok(parse(&table))
 }
 
+/// Where repositories are mounted in this process's namespace.
+///
+/// # Errors
+/// If `/proc` is not mounted.
+pub fn mountpoints() -> Result<Vec<PathBuf>, MountError> {
+    Ok(mounts()?.into_iter().filter(MountInfo::is_ours).map(|mount| mount.mountpoint).collect())
+}
+
 /// The mount that a path leads to if it is a mount point: of several on one path, that on top.
 pub(crate) fn mount_on(path: &Path) -> Result<Option<MountInfo>, MountError> {
     Ok(topmost(&mounts()?, path).cloned())

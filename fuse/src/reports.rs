@@ -23,14 +23,18 @@ pub(crate) enum Piece {
     Map,
     /// One of its chunks, by its index.
     Chunk(u64),
-    /// An entry of a tree, or its extended attributes.
+    /// What is stored of an entry of a tree.
     Entry(Ino),
+    /// Its extended attributes, where they are stored by themselves.
+    Attributes(Ino),
+    /// The entries of a directory of a tree, by their numbers: one line for all of it.
+    Directory(Ino),
     /// The content of a file of a tree: one line for all of it, however it is read.
     Content(Ino),
 }
 
-/// The range of a piece that is read as a whole.
-const WHOLE: Range<u64> = 0..u64::MAX;
+/// The range of a piece that is read as a whole, or of which nobody knows what part was.
+pub(crate) const WHOLE: Range<u64> = 0..u64::MAX;
 
 /// The pieces of which a line was logged.
 #[derive(Default)]

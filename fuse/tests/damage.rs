@@ -7,42 +7,16 @@ mod support;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::path::PathBuf;
 
 use rustix::fs::{SeekFrom, seek};
+use support::damage::{blobs, flip, lines_about, record_lines};
 use support::{CHUNK, Fixture, Mounted, SIZE, can_mount, names, seek_map};
 use treering_fuse::{FileSystem, Ino, Owner};
 
-/// Lines that were logged, by all tests of this program.
-static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
-
-struct Recorder;
-
-impl log::Log for Recorder {
-    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-        true
-    }
-
-    fn log(&self, record: &log::Record<'_>) {
-        if record.level() <= log::Level::Warn {
-            LINES.lock().unwrap().push(record.args().to_string());
-        }
-    }
-
-    fn flush(&self) {}
-}
-
-/// The lines that name something.
-fn lines_about(what: &str) -> Vec<String> {
-    LINES.lock().unwrap().iter().filter(|line| line.contains(what)).cloned().collect()
-}
-
 /// A repository with one image in a stream of this name, so that its lines are told from those of other tests.
 fn fixture(stream: &str) -> Fixture {
-    if log::set_logger(&Recorder).is_ok() {
-        log::set_max_level(log::LevelFilter::Warn);
-    }
+    record_lines();
     let fixture = Fixture::new();
     support::make_image(&fixture.image(), 1);
     fixture.back_up(stream, &[]);
@@ -80,13 +54,6 @@ fn assert_alive(mounted: &Mounted, stream: &str) {
     assert_eq!(names(&mounted.root()), [stream]);
     assert_eq!(names(&mounted.path(stream)).len(), 4);
     open(mounted, stream);
-}
-
-fn flip(path: &Path, offset: u64) {
-    let file = File::options().read(true).write(true).open(path).unwrap();
-    let mut byte = [0];
-    file.read_exact_at(&mut byte, offset).unwrap();
-    file.write_all_at(&[byte[0] ^ 0x10], offset).unwrap();
 }
 
 #[test]
@@ -234,15 +201,6 @@ fn damaged_metadata_is_an_error_and_not_the_end_of_the_mount() {
     assert_eq!(names(&mounted.path(stream)).len(), 4);
 }
 
-/// Where the blobs of a pack begin: its directory tells (`docs/format.md`, section 8).
-fn blobs(pack: &Path) -> Vec<u64> {
-    let bytes = std::fs::read(pack).unwrap();
-    let number = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
-    let trailer = bytes.len() - 64;
-    let (directory, count) = (number(trailer), number(trailer + 8));
-    (0..count).map(|index| number(directory + 56 * index + 32) as u64).collect()
-}
-
 /// Where a node of the map is lost nobody knows what was a hole: it counts as data, whose reads fail.
 #[test]
 fn a_damaged_node_of_the_map_costs_its_span_and_holes_behind_it_are_told() {
@@ -373,99 +331,4 @@ fn damage_after_a_passing_error_has_a_line_of_its_own() {
         flip(&pack, middle);
         assert_eq!(failed(), 0);
     }
-}
-
-/// A repository with a tree of a large file and two others in a stream of this name.
-fn tree_fixture(stream: &str) -> Fixture {
-    let fixture = fixture("an-image-beside");
-    let tree = fixture.path("tree");
-    std::fs::create_dir(&tree).unwrap();
-    let mut numbers = support::Numbers::new(7);
-    for (name, length) in [("large", 4 << 20), ("other", 300_000), ("small", 100)] {
-        std::fs::write(tree.join(name), numbers.bytes(length)).unwrap();
-    }
-    fixture.back_up_tree(stream);
-    fixture
-}
-
-/// Reads a file in pages with nothing in the kernel's memory: gives where pages failed, and checks all other bytes.
-fn failed_pages(original: &Path, shown: &Path) -> BTreeSet<u64> {
-    let bytes = std::fs::read(original).unwrap();
-    let file = File::open(shown).unwrap();
-    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
-    let mut failed = BTreeSet::new();
-    for (page, expected) in (0..).zip(bytes.chunks(4096)) {
-        let mut buffer = vec![0xee; expected.len()];
-        match file.read_exact_at(&mut buffer, page * 4096) {
-            Ok(()) => assert!(buffer == expected, "wrong bytes in page {page}"),
-            Err(error) => {
-                assert_eq!(error.raw_os_error(), Some(5), "{error} in page {page}");
-                failed.insert(page);
-            }
-        }
-    }
-    failed
-}
-
-#[test]
-fn a_flipped_bit_costs_a_file_of_a_tree_its_chunk_alone_and_one_line() {
-    if !can_mount("a_flipped_bit_costs_a_file_of_a_tree_its_chunk_alone_and_one_line") {
-        return;
-    }
-    let stream = "flipped-in-a-tree";
-    let fixture = tree_fixture(stream);
-    let mounted = fixture.mount();
-    let shown = |name: &str| mounted.path(&format!("{stream}/latest/{name}"));
-    let failed = |name: &str| failed_pages(&fixture.path("tree").join(name), &shown(name));
-    assert_eq!(failed("large"), BTreeSet::new());
-    // The large file takes most of the newest pack; images are in the other one.
-    let packs = data_packs(&fixture);
-    let pack = packs.iter().max_by_key(|pack| std::fs::metadata(pack).unwrap().modified().unwrap()).unwrap();
-    let middle = std::fs::metadata(pack).unwrap().len() / 2;
-    for round in 1..=2 {
-        flip(pack, middle);
-        // What was verified before may come from memory: another mount has none.
-        let other = fixture.mount();
-        let shown = |name: &str| other.path(&format!("{stream}/latest/{name}"));
-        let failed = |name: &str| failed_pages(&fixture.path("tree").join(name), &shown(name));
-        let pages = failed("large");
-        let span = pages.last().unwrap() - pages.first().unwrap() + 1;
-        assert!(span as usize == pages.len() && span <= 129, "more than one chunk: {pages:?}");
-        assert_eq!(failed("large"), pages);
-        assert!(failed("other").is_empty() && failed("small").is_empty());
-        assert_eq!(lines_about(stream).len(), round, "{:?}", lines_about(stream));
-        // It is read again as soon as it is whole, by the same mount.
-        flip(pack, middle);
-        assert_eq!(failed("large"), BTreeSet::new());
-        assert_eq!(names(&other.path(&format!("{stream}/latest/"))), ["large", "other", "small"]);
-    }
-}
-
-#[test]
-fn lost_metadata_of_a_tree_is_an_error_and_not_the_end_of_the_mount() {
-    if !can_mount("lost_metadata_of_a_tree_is_an_error_and_not_the_end_of_the_mount") {
-        return;
-    }
-    let stream = "lost-directories";
-    let fixture = tree_fixture(stream);
-    let mounted = fixture.mount();
-    let moved = |from: &str, to: &str| {
-        std::fs::rename(fixture.path("repository").join(from), fixture.path("repository").join(to)).unwrap();
-    };
-    moved("packs/metadata", "packs/away");
-    std::fs::create_dir(fixture.path("repository/packs/metadata")).unwrap();
-    let latest = mounted.path(&format!("{stream}/latest"));
-    for _ in 0..2 {
-        assert_eq!(std::fs::metadata(&latest).unwrap_err().raw_os_error(), Some(5));
-        assert_eq!(std::fs::read_dir(latest.join("")).unwrap_err().raw_os_error(), Some(5));
-    }
-    assert_eq!(names(&mounted.path(stream)).len(), 4);
-    assert_eq!(lines_about(stream).len(), 1, "{:?}", lines_about(stream));
-    std::fs::remove_dir(fixture.path("repository/packs/metadata")).unwrap();
-    moved("packs/away", "packs/metadata");
-    assert_eq!(names(&latest.join("")), ["large", "other", "small"]);
-    let same = |name| {
-        std::fs::read(latest.join(name)).unwrap() == std::fs::read(fixture.path("tree").join(name)).unwrap()
-    };
-    assert!(same("large") && same("small"));
 }

@@ -14,6 +14,7 @@ use treering_engine::{
     Content, Error, FileSource, Method, Record, Repository, Source, TreeOptions, TreeSource,
     validate_stream_name,
 };
+use treering_fuse::mountpoints;
 
 use super::Context;
 use super::inventory::HintsJson;
@@ -227,6 +228,16 @@ fn read_hints(file: &std::ffi::OsStr) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
+/// The repository, and what shows one: mounts below the source. Each backup would hold all earlier ones.
+fn never(repository: &Repository, source: &Path) -> Vec<(u64, u64)> {
+    let source = source.canonicalize().unwrap_or_default();
+    let is_below = |mountpoint: &PathBuf| mountpoint.starts_with(&source) && *mountpoint != source;
+    let mountpoints = mountpoints().unwrap_or_default().into_iter().filter(is_below);
+    let places = repository.directory().into_iter().chain(mountpoints);
+    let identity = |path: PathBuf| std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+    places.filter_map(identity).collect()
+}
+
 /// Never walks into the repository.
 fn open_tree(args: &BackupArgs, repository: &Repository) -> Result<Source, Failure> {
     if args.source == STDIN {
@@ -240,12 +251,11 @@ fn open_tree(args: &BackupArgs, repository: &Repository) -> Result<Source, Failu
         excludes.extend(text.lines().map(str::to_owned));
     }
     excludes.extend(args.excludes.iter().cloned());
-    let directory = repository.directory().and_then(|path| std::fs::metadata(path).ok());
     let options = TreeOptions {
         excludes,
         one_file_system: args.one_file_system,
         exclude_caches: args.exclude_caches,
-        never: directory.iter().map(|found| (found.dev(), found.ino())).collect(),
+        never: never(repository, Path::new(&args.source)),
     };
     let tree = TreeSource::open(Path::new(&args.source), options)?;
     Ok(Source::Tree(Box::new(tree)))

@@ -33,7 +33,8 @@ Examples:
 Of images it shows whole chunks, neighbours merged. The cost is in proportion to the change, not to the size.
 
 Of trees it shows a path a line: + added, - removed, M modified (other bytes, target or device), m other metadata,
-T of another type, R renamed: the same content or, of a directory, all the same entries, in the place of one that is gone.
+T of another type, R renamed: the same content or, of a directory, all the same entries, in the place of one that is gone;
+what has other metadata since comes with a line m as well.
 Bytes are compared, not how they are stored or where holes are. As metadata count mode, owner, group, time of modification
 (not of directories) and extended attributes. Paths are written as by `treering ls`. In the JSON document they are lists of
 strings, and those that are no UTF-8 are named again by list and index in \"path_bytes\", in hexadecimal digits. Of what
@@ -139,10 +140,14 @@ impl Difference<'_> {
 
     fn print_tree(&self, diff: &TreeDiff, monitor: &TerminalMonitor) -> Result<(), Failure> {
         let mut output = Output::new(monitor);
-        diff.changes().try_for_each(|change| output.print(&line(&change)))?;
+        for change in diff.changes() {
+            for kind in KINDS.iter().filter(|kind| is_in(&change, kind.0)) {
+                output.print(&line(&change, kind))?;
+            }
+        }
         output.flush()?;
         let counts = KINDS.map(|(kind, _, _, words)| {
-            format!("{} {words}", diff.changes().filter(|change| change.kind == kind).count())
+            format!("{} {words}", diff.changes().filter(|change| is_in(change, kind)).count())
         });
         self.context.ui.summary(&format!("{}: {}\n", self.names(), counts.join(", ")))
     }
@@ -165,7 +170,9 @@ impl Difference<'_> {
 }
 
 /// What can become of a path: its letter, the list that it is in, and what a summary calls it.
-const KINDS: [(ChangeKind, char, &str, &str); 6] = [
+type Kinds = (ChangeKind, char, &'static str, &'static str);
+
+const KINDS: [Kinds; 6] = [
     (ChangeKind::Added, '+', "added", "added"),
     (ChangeKind::Removed, '-', "removed", "removed"),
     (ChangeKind::Modified, 'M', "modified", "modified"),
@@ -174,11 +181,16 @@ const KINDS: [(ChangeKind, char, &str, &str); 6] = [
     (ChangeKind::Renamed, 'R', "renamed", "renamed"),
 ];
 
+/// Whether a change counts as one of this kind. What was renamed and has other metadata counts as both.
+fn is_in(change: &Change<'_>, kind: ChangeKind) -> bool {
+    change.kind == kind || change.has_other_metadata && kind == ChangeKind::Metadata
+}
+
 /// A change for people, directories with a slash behind them.
-fn line(change: &Change<'_>) -> String {
-    let letter = KINDS.iter().find(|(kind, ..)| *kind == change.kind).map_or('?', |(_, letter, ..)| *letter);
+fn line(change: &Change<'_>, (kind, letter, ..): &Kinds) -> String {
     let slash = if change.is_directory && !change.path.is_empty() { "/" } else { "" };
-    let from = change.from.map(|from| format!("{}{slash} -> ", path_text(from))).unwrap_or_default();
+    let from = change.from.filter(|_| *kind == ChangeKind::Renamed);
+    let from = from.map(|from| format!("{}{slash} -> ", path_text(from))).unwrap_or_default();
     format!("{letter} {from}{}{slash}\n", path_text(change.path))
 }
 
@@ -186,13 +198,13 @@ fn line(change: &Change<'_>) -> String {
 fn print_lists(diff: &TreeDiff, document: &mut JsonStream<'_>) -> Result<(), Failure> {
     for (kind, _, key, _) in KINDS {
         document.list(key)?;
-        for change in diff.changes().filter(|change| change.kind == kind) {
-            document.item(&change_json(&change))?;
+        for change in diff.changes().filter(|change| is_in(change, kind)) {
+            document.item(&change_json(&change, kind))?;
         }
     }
     document.list("path_bytes")?;
     for (kind, _, key, _) in KINDS.iter().filter(|(kind, ..)| *kind != ChangeKind::Renamed) {
-        for (index, change) in diff.changes().filter(|change| change.kind == *kind).enumerate() {
+        for (index, change) in diff.changes().filter(|change| is_in(change, *kind)).enumerate() {
             if std::str::from_utf8(change.path).is_err() {
                 document.item(&json!({ "list": key, "index": index, "path": hex(change.path) }))?;
             }
@@ -201,12 +213,14 @@ fn print_lists(diff: &TreeDiff, document: &mut JsonStream<'_>) -> Result<(), Fai
     Ok(())
 }
 
-fn change_json(change: &Change<'_>) -> Value {
+/// The path, or of what was renamed both.
+fn change_json(change: &Change<'_>, kind: ChangeKind) -> Value {
     let mut object = Map::new();
     insert_path(&mut object, "to", change.path);
-    match change.from {
+    match change.from.filter(|_| kind == ChangeKind::Renamed) {
         Some(from) => {
             insert_path(&mut object, "from", from);
+            object.insert("metadata".to_owned(), json!(change.has_other_metadata));
             object.into()
         }
         None => object.remove("to").unwrap_or_default(),

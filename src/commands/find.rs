@@ -21,10 +21,14 @@ Examples:
   treering find home '*' --type s          all sockets
 
 A glob without a slash is for names, one with a slash for paths from the tree's root on, where * and ? stand for no slash
-and ** for any number of names; {a,b} and [a-z] work as in the shell. A regular expression may match anywhere in a path,
-which begins without a slash. Each path comes once, with the first and last revision that have it and how many do; size
-and time are those of the last one. Directories that revisions share are searched once. Paths are written as by
-`treering ls`; what can't be read is named on stderr, the rest is searched, and the exit code is 4.")]
+and ** for any number of names; {a,b} and [a-z] work as in the shell. ? and [] stand for a character, or for a byte where a
+name is no UTF-8. With a slash at its end, which does not count as one, a glob is for directories alone. A regular
+expression may match anywhere in a path, which begins without a slash.
+
+Each path comes once, with the first and last revision that have it and how many do; size and time are those of the last
+one. With --json these are \"first\", \"last\" and \"revisions\", and \"runs\" has first and last of each row of searched
+revisions that follow each other and have the path. Directories that revisions share are searched once. Paths are written
+as by `treering ls`; what can't be read is named on stderr, the rest is searched, and the exit code is 4.")]
 pub(crate) struct FindArgs {
     /// The revisions; all of the stream without SPEC
     #[arg(value_name = "STREAM[@SPEC]")]
@@ -202,11 +206,12 @@ fn line(first: &str, last: &str, count: &str, path: &str) -> String {
 }
 
 fn first_and_last<'a>(search: &'a Search, revisions: &TreeNumbers) -> (&'a str, &'a str) {
-    let name = |number: Option<u32>| {
-        let key = number.and_then(|number| search.revisions().get(number as usize));
-        key.map_or("", |key| key.name.as_str())
-    };
+    let name = |number: Option<u32>| number.map_or("", |number| name_of(search, number));
     (name(revisions.lowest()), name(revisions.highest()))
+}
+
+fn name_of(search: &Search, number: u32) -> &str {
+    search.revisions().get(number as usize).map_or("", |key| key.name.as_str())
 }
 
 fn revisions_text(search: &Search, stream: &str, revisions: &TreeNumbers) -> String {
@@ -217,12 +222,16 @@ fn revisions_text(search: &Search, stream: &str, revisions: &TreeNumbers) -> Str
     }
 }
 
+/// A match for scripts. Its size follows how often the path came and went, and not how many revisions have it.
 fn match_json(search: &Search, path: &[u8], entry: &Entry, revisions: &TreeNumbers) -> Map<String, Value> {
     let mut object = Map::new();
     insert_path(&mut object, "path", path);
     insert_summary(&mut object, entry);
-    let keys = revisions.iter().filter_map(|number| search.revisions().get(number as usize));
-    let names: Vec<&str> = keys.map(|key| key.name.as_str()).collect();
-    object.insert("revisions".to_owned(), json!(names));
+    let (first, last) = first_and_last(search, revisions);
+    object.insert("first".to_owned(), json!(first));
+    object.insert("last".to_owned(), json!(last));
+    object.insert("revisions".to_owned(), json!(revisions.count()));
+    let runs = revisions.runs().map(|(first, last)| [name_of(search, first), name_of(search, last)]);
+    object.insert("runs".to_owned(), json!(runs.collect::<Vec<_>>()));
     object
 }

@@ -25,8 +25,9 @@ Examples:
   treering history home alice/thesis.tex --json | jq -r '.versions[] | select(.size > 0) | .last'
 
 A version ends where type, content, mode, owner, group, time of modification or extended attributes change, and not where
-the inode or ctime alone do; that of a directory where anything below it does. Where the path is not there it is
-\"absent\". Of a revision that can't be looked into it is \"unreadable\": that is named on stderr, and the exit code is 4.")]
+the inode or ctime alone do; that of a directory where that of anything below it does, and not where its own time alone
+changes. Revisions before the first one that has the path are left out; where it is gone later it is \"absent\". Of a
+revision that can't be looked into it is \"unreadable\": that is named on stderr, and the exit code is 4.")]
 pub(crate) struct HistoryArgs {
     /// The revisions; all of the stream without SPEC
     #[arg(value_name = "STREAM[@SPEC]")]
@@ -99,6 +100,9 @@ fn version_json(version: &Version) -> Value {
         }
         state => {
             object.insert("type".to_owned(), json!(state_text(state)));
+            for key in ["size", "mtime", "mode", "uid", "gid"] {
+                object.insert(key.to_owned(), Value::Null);
+            }
         }
     }
     object.into()

@@ -25,8 +25,9 @@ Examples:
 
 Entries come in the order of their names; what is not a directory lists itself, and links are not followed. What would
 break a line or steer a terminal, and what is no UTF-8, is written as \\n, \\xff and so on, a backslash as two. With --json
-a path that is no UTF-8 comes in hexadecimal digits, too, as path_bytes (so name and target); mode is octal. What can't
-be read is named on stderr and as \"damaged\", the rest is shown, and the exit code is 4.")]
+a path that is no UTF-8 comes in hexadecimal digits, too, as path_bytes (so name and target); mode is octal. A time that
+has no date, as after the year 9999, is seconds since 1970: @1099511627776, with --json null and mtime_seconds beside it.
+What can't be read is named on stderr and as \"damaged\", the rest is shown, and the exit code is 4.")]
 pub(crate) struct LsArgs {
     /// The revision; the latest without SPEC
     #[arg(value_name = "STREAM[@SPEC]")]

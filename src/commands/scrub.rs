@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Value, json};
 use treering_engine::operations::scrub::{BadFinding, ScrubOptions, ScrubReport, ScrubScope, scrub};
-use treering_engine::{FileSource, ImageSource, Record, Repository, Stream, split_revision};
+use treering_engine::{Error, FileSource, ImageSource, Record, Repository, Stream, split_revision};
 
 use super::Context;
 use crate::exit::{Code, CommandOutcome, Failure, damage_hint, ranges_json};
@@ -39,7 +39,7 @@ A scrub that is interrupted or fails marks and prints what it had found; it ends
 
 Keys of --json:
   chunks_checked, bytes_checked  what was read and verified
-  bad            chunks and map nodes without an intact copy: chunk (its id), type (chunk or node), reason,
+  bad            objects without an intact copy: chunk (its id), type (chunk, node or directory), reason,
                  revisions (those that need it; null if the scrub ended before it had looked), more_revisions
                  (how many more need it: of very many bad objects few are named)
   unused         the same of those that no revision uses; no damage
@@ -87,7 +87,7 @@ pub(super) fn run(context: &Context<'_>, args: &ScrubArgs) -> CommandOutcome {
     };
     report.damaged_files.extend(scoped.damaged_records);
     if let Some(error) = error {
-        return Err(unfinished(context, &report, during(error.into())));
+        return Err(unfinished(context, &report, during(failed(error))));
     }
     match context.ui.is_json() {
         true => context.ui.print_json(&to_json(&report))?,
@@ -97,6 +97,13 @@ pub(super) fn run(context: &Context<'_>, args: &ScrubArgs) -> CommandOutcome {
         }
     }
     Ok(if report.is_clean() { Code::Done } else { Code::Damage })
+}
+
+/// A source that can't be read is not that of a backup here.
+fn failed(error: Error) -> Failure {
+    let is_source = matches!(error, Error::SourceRead { .. });
+    let failure = Failure::from(error);
+    if is_source { failure.hint("check the source, then run the scrub again") } else { failure }
 }
 
 /// Tells what was found by a scrub that did not come to its end.

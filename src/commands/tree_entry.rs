@@ -32,7 +32,16 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 pub(super) fn insert_summary(object: &mut Map<String, Value>, entry: &Entry) {
     object.insert("type".to_owned(), json!(EntryType::from(&entry.content).as_str()));
     object.insert("size".to_owned(), json!(size_of(entry)));
-    object.insert("mtime".to_owned(), json!(entry.metadata.mtime.to_string()));
+    insert_time(object, "mtime", entry.metadata.mtime);
+}
+
+/// Adds a time; one that RFC 3339 can't write is null, and comes as seconds since 1970, as `KEY_seconds`.
+fn insert_time(object: &mut Map<String, Value>, key: &str, time: Timestamp) {
+    let text = time.to_rfc3339();
+    if text.is_none() {
+        object.insert(format!("{key}_seconds"), json!(time.seconds));
+    }
+    object.insert(key.to_owned(), json!(text));
 }
 
 /// Mode and owners by number.
@@ -53,7 +62,7 @@ pub(super) fn to_json(path: &[u8], entry: &Entry, tree: &TreeReader) -> Map<Stri
     let metadata = &entry.metadata;
     object.insert("user".to_owned(), name(tree.user_name(metadata.uid)));
     object.insert("group".to_owned(), name(tree.group_name(metadata.gid)));
-    object.insert("ctime".to_owned(), json!(metadata.ctime.to_string()));
+    insert_time(&mut object, "ctime", metadata.ctime);
     object.insert("inode".to_owned(), json!(metadata.inode));
     object.insert("links".to_owned(), json!(metadata.links));
     object.insert("attributes".to_owned(), json!(entry.attributes != Attributes::None));
@@ -90,7 +99,7 @@ pub(super) fn size_text(entry: &Entry) -> String {
     }
 }
 
-/// A time to the second, in UTC.
+/// A time to the second, in UTC; one that has no date as its seconds since 1970.
 pub(super) fn time_text(time: Timestamp) -> String {
     Timestamp { nanoseconds: 0, ..time }.to_string()
 }
@@ -231,6 +240,20 @@ mod tests {
         insert_path(&mut object, "root", b"");
         let expected = json!({ "path": "a/\u{fffd}", "path_bytes": "612fff", "root": "/" });
         assert_eq!(Value::from(object), expected);
+    }
+
+    #[test]
+    fn times_that_have_no_date_are_told_in_seconds() {
+        let mut object = Map::new();
+        insert_time(&mut object, "mtime", Timestamp { seconds: 1_795_169_600, nanoseconds: 5 });
+        insert_time(&mut object, "ctime", Timestamp { seconds: 1 << 40, nanoseconds: 5 });
+        let expected = json!({
+            "mtime": "2026-11-20T10:13:20.000000005Z",
+            "ctime": null,
+            "ctime_seconds": 1_099_511_627_776_u64,
+        });
+        assert_eq!(Value::from(object), expected);
+        assert_eq!(time_text(Timestamp { seconds: 1 << 40, nanoseconds: 5 }), "@1099511627776");
     }
 
     #[test]

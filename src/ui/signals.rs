@@ -15,7 +15,7 @@ use signal_hook::low_level::pipe;
 
 use crate::exit::{Code, Failure};
 
-/// The flag that SIGINT and SIGTERM set.
+/// The flag that SIGINT and SIGTERM set, and SIGHUP unless it is ignored, as by `nohup`.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Interrupts {
     flag: Arc<AtomicBool>,
@@ -36,7 +36,11 @@ impl Interrupts {
                 .and_then(|_| flag::register(signal, Arc::clone(&self.flag)))
                 .map_err(|error| cannot_catch(&error))?;
         }
-        Ok(())
+        // The end of a terminal may be told twice, by the kernel and the shell: the second one ends nothing at once.
+        match ignores_hang_up() {
+            true => Ok(()),
+            false => flag_hang_up(&self.flag),
+        }
     }
 
     /// Whether a signal came.
@@ -54,8 +58,7 @@ impl SignalQueue {
     /// `nohup`. SIGINT, which shells have ignored by what a script runs in the background, is for who sends it to this
     /// process alone to mean.
     pub(crate) fn of_terminal() -> Result<Self, Failure> {
-        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-        match is_ignored(SIGHUP, &status) {
+        match ignores_hang_up() {
             true => Self::of(&[SIGINT, SIGTERM]),
             false => Self::of(&[SIGINT, SIGTERM, SIGHUP]),
         }
@@ -102,6 +105,11 @@ impl AsFd for SignalQueue {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
+}
+
+fn ignores_hang_up() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    is_ignored(SIGHUP, &status)
 }
 
 /// Whether a process of this `/proc/PID/status` ignores a signal.

@@ -5,8 +5,12 @@
 
 pub(crate) mod blobs;
 pub(crate) mod failing_source;
+pub(crate) mod manifest;
 pub(crate) mod oracle;
+pub(crate) mod random;
 pub(crate) mod system;
+pub(crate) mod tagged;
+pub(crate) mod tree_edits;
 pub(crate) mod trees;
 
 use std::fs::{self, File};

@@ -30,13 +30,13 @@ mod table;
 mod time;
 
 pub(crate) use blob::{BlobEncoder, decode_blob_into};
+pub(crate) use directory::{
+    ALLOCATION_BYTES, DirectoryInner, DirectoryLeaf, DirectorySubtree, MAX_DIRECTORY_LEAF_BYTES, OwnerNames,
+    TreeRoot, ends_directory_inner, ends_directory_leaf,
+};
 pub use directory::{
     AttributeList, Attributes, DirectoryTop, Entry, EntryContent, EntryName, EntryType, FileData, Metadata,
     SymlinkTarget, TreeTotals,
-};
-pub(crate) use directory::{
-    DirectoryInner, DirectoryLeaf, DirectorySubtree, MAX_DIRECTORY_LEAF_BYTES, OwnerNames, TreeRoot,
-    ends_directory_inner, ends_directory_leaf,
 };
 pub use file_node::FileSubtree;
 pub(crate) use file_node::{FileInner, FileLeaf, FileSlot, ends_file_node};

@@ -5,6 +5,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+/// When the year 0 begins, in seconds since 1970.
+const FIRST_OF_YEAR_0: i64 = -62_167_219_200;
+
 /// Seconds and nanoseconds since 1970 UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Timestamp {
@@ -23,6 +26,14 @@ impl Timestamp {
     /// The time as a revision is named by it: `2026-11-20T10-13-20Z`.
     pub fn to_revision_name(self) -> String {
         self.to_jiff().strftime("%Y-%m-%dT%H-%M-%SZ").to_string()
+    }
+
+    /// The time as RFC 3339 writes it, in UTC; `None` before the year 0 and behind 9999, for which that has no digits. File
+    /// systems have such times.
+    pub fn to_rfc3339(self) -> Option<String> {
+        let nanoseconds = i32::try_from(self.nanoseconds).ok()?;
+        let time = jiff::Timestamp::new(self.seconds, nanoseconds).ok();
+        time.filter(|_| self.seconds >= FIRST_OF_YEAR_0).map(|time| time.to_string())
     }
 
     /// Nanoseconds since 1970; `None` when out of range.
@@ -68,10 +79,18 @@ impl From<SystemTime> for Timestamp {
     }
 }
 
-/// RFC 3339 in UTC.
+/// RFC 3339 in UTC, or where that has no digits the seconds since 1970 behind an `@`, as `date` reads and writes them.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.to_jiff(), f)
+        if let Some(text) = self.to_rfc3339() {
+            return f.write_str(&text);
+        }
+        let nanoseconds = i128::from(self.seconds) * 1_000_000_000 + i128::from(self.nanoseconds);
+        let sign = if nanoseconds < 0 { "-" } else { "" };
+        let (whole, fraction) =
+            (nanoseconds.unsigned_abs() / 1_000_000_000, nanoseconds.unsigned_abs() % 1_000_000_000);
+        write!(f, "@{sign}{whole}")?;
+        if fraction > 0 { write!(f, ".{fraction:09}") } else { Ok(()) }
     }
 }
 
@@ -97,7 +116,24 @@ mod tests {
     #[test]
     fn absurd_times_are_shown_without_a_panic() {
         let time = Timestamp { seconds: i64::MAX, nanoseconds: u32::MAX };
-        assert!(!time.to_string().is_empty());
+        assert!(time.to_string().starts_with('@'));
         assert_eq!(time.to_system_time(), UNIX_EPOCH);
+    }
+
+    /// They were once shown as the epoch.
+    #[test]
+    fn times_without_a_date_are_shown_as_seconds() {
+        let shown = |seconds, nanoseconds| {
+            let time = Timestamp { seconds, nanoseconds };
+            assert_eq!(time.to_rfc3339().is_none(), time.to_string().starts_with('@'));
+            time.to_string()
+        };
+        assert_eq!(shown(FIRST_OF_YEAR_0, 0), "0000-01-01T00:00:00Z");
+        assert_eq!(shown(FIRST_OF_YEAR_0 - 1, 0), "@-62167219201");
+        assert_eq!(shown(FIRST_OF_YEAR_0 - 1, 250_000_000), "@-62167219200.750000000");
+        assert_eq!(shown(253_402_207_200, 7), "9999-12-30T22:00:00.000000007Z");
+        assert_eq!(shown(253_402_300_800, 0), "@253402300800");
+        assert_eq!(shown(i64::MAX, 5), "@9223372036854775807.000000005");
+        assert_eq!(shown(i64::MIN, 0), "@-9223372036854775808");
     }
 }

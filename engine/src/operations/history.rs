@@ -53,7 +53,7 @@ pub struct HistoryReport {
 
 /// Tells of the versions of a path over revisions of a stream, which are given in the order of their commits. A version
 /// ends where type, content, mode, owner, group, time of modification or extended attributes change; of a directory, where
-/// anything below it does.
+/// one below it ends, too. Revisions before the first one that has the path are no version of it.
 ///
 /// # Errors
 /// [`Error::NoSuchPath`] if the path is in none of them, [`Error::NotATree`], what `tell` fails with, [`Error::Cancelled`].
@@ -68,7 +68,8 @@ pub fn history<E: From<Error>>(
     let set = TreeSet::open(repository, stream, keys, "history")?;
     let path = tidy_path(path);
     let revision_count = set.trees().len() as u64;
-    let mut history = History { way: Way::new(&path), current: None, monitor, tell };
+    let mut history =
+        History { way: Way::new(&path), current: None, newest: None, is_begun: false, monitor, tell };
     history.run(set)?;
     let report = HistoryReport { lookups: history.way.lookups };
     match history.current {
@@ -77,7 +78,7 @@ pub fn history<E: From<Error>>(
         {
             Err(no_such_path(&path, format!("stream '{}'", stream.name)).into())
         }
-        Some(version) => tell(Told::Version(version)).map(|()| report),
+        Some(version) => (history.tell)(Told::Version(version)).map(|()| report),
         None => Ok(report),
     }
 }
@@ -86,6 +87,11 @@ struct History<'a, E> {
     way: Way,
     /// The version that may go on.
     current: Option<Version>,
+    /// What the path was in the last revision that could be looked into. This the next one is compared with: neighbours
+    /// have most in common.
+    newest: Option<Entry>,
+    /// Whether a version was told.
+    is_begun: bool,
     monitor: &'a dyn Monitor,
     tell: &'a mut dyn FnMut(Told<'_>) -> Result<(), E>,
 }
@@ -114,11 +120,9 @@ impl<E: From<Error>> History<'_, E> {
         match self.way.find(tree) {
             Ok(found) => {
                 let goes_on = self.goes_on(key, tree, found.as_ref())?;
-                self.add(
-                    key,
-                    found.map_or(PathState::Absent, |entry| PathState::Entry(Box::new(entry))),
-                    goes_on,
-                )
+                self.newest.clone_from(&found);
+                let state = found.map_or(PathState::Absent, |entry| PathState::Entry(Box::new(entry)));
+                self.add(key, state, goes_on)
             }
             Err(error) if error.is_loss() => self.lose(key, error),
             Err(error) => Err(error.into()),
@@ -127,18 +131,16 @@ impl<E: From<Error>> History<'_, E> {
 
     /// Whether what was found is still the current version.
     fn goes_on(&mut self, key: &RecordKey, tree: &TreeReader, found: Option<&Entry>) -> Result<bool, E> {
-        match (self.current.as_ref().map(|version| &version.state), found) {
-            (Some(PathState::Absent), None) => Ok(true),
-            (Some(PathState::Entry(before)), Some(entry)) => {
-                match same_version(tree, before, entry, self.monitor) {
-                    Ok(same) => Ok(same),
-                    Err(error) if error.is_loss() => {
-                        (self.tell)(Told::Lost { revision: key, error }).map(|()| false)
-                    }
-                    Err(error) => Err(error.into()),
-                }
-            }
-            _ => Ok(false),
+        let before = match (self.current.as_ref().map(|version| &version.state), &self.newest) {
+            (Some(PathState::Absent), _) => return Ok(found.is_none()),
+            (Some(PathState::Entry(_)), Some(before)) => before,
+            _ => return Ok(false),
+        };
+        let Some(entry) = found else { return Ok(false) };
+        match same_version(tree, before, entry, self.monitor) {
+            Ok(same) => Ok(same),
+            Err(error) if error.is_loss() => (self.tell)(Told::Lost { revision: key, error }).map(|()| false),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -157,9 +159,18 @@ impl<E: From<Error>> History<'_, E> {
             }
             current => {
                 let version = Version { first: key.clone(), last: key.clone(), revision_count: 1, state };
-                current.replace(version).map_or(Ok(()), |done| (self.tell)(Told::Version(done)))
+                current.replace(version).map_or(Ok(()), |done| self.end(done))
             }
         }
+    }
+
+    /// Tells of a version that has ended.
+    fn end(&mut self, version: Version) -> Result<(), E> {
+        if !self.is_begun && matches!(version.state, PathState::Absent) {
+            return Ok(());
+        }
+        self.is_begun = true;
+        (self.tell)(Told::Version(version))
     }
 }
 
@@ -266,12 +277,46 @@ mod tests {
             trees.commit(&stream, sequence, &root(&trees, below, 0));
         }
         let (versions, lost, _) = told(&trees, &stream, "/sub/x").unwrap();
-        assert_eq!(versions, ["absent:1", "644:2", "600:1", "absent:2", "600:2"]);
+        assert_eq!(versions, ["644:2", "600:1", "absent:2", "600:2"]);
         assert_eq!(lost, 0);
         assert_eq!(told(&trees, &stream, "other").unwrap().0, ["0:8"]);
-        assert_eq!(told(&trees, &stream, "").unwrap().0.len(), 8, "each root is another one");
+        assert_eq!(told(&trees, &stream, "").unwrap().0.len(), 7, "only an inode changed in the third");
+        assert_eq!(told(&trees, &stream, "sub").unwrap().0.len(), 7);
         let error = told(&trees, &stream, "sub/z").unwrap_err();
         assert_eq!(error.to_string(), "stream 'home' has no entry 'sub/z'");
+    }
+
+    /// As in revisions of an active tree, of which one directory stays.
+    #[test]
+    fn a_directory_has_a_new_version_where_something_below_it_has() {
+        let trees = Trees::new();
+        let stream = trees.stream();
+        for sequence in 1..=12 {
+            let mut touched = file("a", 0o644);
+            touched.metadata.ctime.seconds = sequence as i64;
+            touched.unsettled = sequence % 2 == 0;
+            let mode = if sequence > 8 { 0o600 } else { 0o644 };
+            trees.commit(&stream, sequence, &root(&trees, &[touched, file("b", mode)], 0));
+        }
+        assert_eq!(told(&trees, &stream, "sub").unwrap().0, ["644:8", "644:4"]);
+        assert_eq!(told(&trees, &stream, "sub/a").unwrap().0, ["644:12"]);
+        assert_eq!(told(&trees, &stream, "sub/b").unwrap().0, ["644:8", "600:4"]);
+    }
+
+    #[test]
+    fn a_directory_of_which_something_is_lost_ends_a_version_only_if_nobody_can_tell() {
+        let trees = Trees::new();
+        let stream = trees.stream();
+        let gone = |number| {
+            let top = DirectoryTop { level: 0, id: absent(number), entry_count: 1 };
+            entry("gone", EntryContent::Directory(Some(top)))
+        };
+        for (sequence, (number, mode)) in (1..).zip([(1, 1), (1, 2), (2, 2), (2, 2), (3, 3)]) {
+            trees.commit(&stream, sequence, &root(&trees, &[gone(number), file("x", mode)], 0));
+        }
+        let (versions, lost, _) = told(&trees, &stream, "sub").unwrap();
+        assert_eq!(versions, ["644:1", "644:1", "644:2", "644:1"]);
+        assert_eq!(lost, 1, "of the third revision nobody knows whether it differs from the second");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::store::Store;
 pub struct ImageReader {
     store: Arc<Store>,
     map: MapReader,
-    _pin: Option<Arc<Claimed>>,
+    pin: Option<Arc<Claimed>>,
 }
 
 impl ImageReader {
@@ -30,7 +30,12 @@ impl ImageReader {
             let object = format!("the record of {}", record.name);
             return Err(Corrupt::new(object, "its size is not that of its map").into());
         }
-        Ok(Self { store, map, _pin: pin })
+        Ok(Self { store, map, pin })
+    }
+
+    /// Whether gc keeps what it reads also when the revision is forgotten.
+    pub fn is_pinned(&self) -> bool {
+        self.pin.is_some()
     }
 
     /// Size in bytes.

@@ -26,14 +26,17 @@ mod tree_reader;
 mod tree_sample;
 mod tree_set;
 mod tree_walk;
+mod version;
 
 pub(crate) use damaged::BadSearch;
 pub use directory_reader::{EntryPlace, EntryRun, EntryRuns};
-pub(crate) use entry_compare::{same_metadata, same_version};
+pub(crate) use entry_compare::{counting_metadata, same_metadata};
 pub(crate) use file_compare::same_content;
 pub use file_reader::{FileExtent, FileReader};
 pub use forest::TreeNumbers;
-pub(crate) use forest::{Met, SharedDirectory, TreesWalk, Variant, directories_of};
+pub(crate) use forest::{
+    Met, SharedDirectory, TreesWalk, Variant, both_sides, differing_directories, directories_of, on_each_side,
+};
 pub use health::FileCount;
 pub use image_reader::ImageReader;
 pub use labels::StreamLabels;
@@ -45,6 +48,7 @@ pub use tree_path::tidy_path;
 pub use tree_reader::TreeReader;
 pub(crate) use tree_set::{LostTree, TreeSet};
 pub(crate) use tree_walk::TreePart;
+pub(crate) use version::same_version;
 
 use crate::backend::{Area, Key};
 use crate::error::{Corrupt, Result};

@@ -24,7 +24,7 @@ struct OpenTree {
     store: Arc<Store>,
     root_id: ObjectId,
     root: TreeRoot,
-    _pin: Option<Claimed>,
+    pin: Option<Claimed>,
 }
 
 impl TreeReader {
@@ -46,7 +46,7 @@ impl TreeReader {
 
     fn open_root(store: &Arc<Store>, root_id: ObjectId, pin: Option<Claimed>) -> Result<Self> {
         let root = store.tree_root(&root_id)?;
-        Ok(Self { open: Arc::new(OpenTree { store: Arc::clone(store), root_id, root, _pin: pin }) })
+        Ok(Self { open: Arc::new(OpenTree { store: Arc::clone(store), root_id, root, pin }) })
     }
 
     pub(crate) fn store(&self) -> &Store {
@@ -55,6 +55,11 @@ impl TreeReader {
 
     pub(super) fn root_id(&self) -> &ObjectId {
         &self.open.root_id
+    }
+
+    /// Whether it holds a pin, so that gc keeps what it reads also when the revision is forgotten.
+    pub fn is_pinned(&self) -> bool {
+        self.open.pin.is_some()
     }
 
     /// The root directory's own entry; its name is empty.

@@ -7,8 +7,8 @@ use lru::LruCache;
 
 use crate::error::Result;
 use crate::format::{
-    Attributes, Child, DirectoryInner, DirectoryLeaf, DirectorySubtree, Entry, EntryContent, FileInner,
-    FileLeaf, FileSlot, FileSubtree, Inner, Leaf, Slot,
+    ALLOCATION_BYTES, Child, DirectoryInner, DirectoryLeaf, DirectorySubtree, Entry, FileInner, FileLeaf,
+    FileSlot, FileSubtree, Inner, Leaf, Slot,
 };
 use crate::id::ObjectId;
 
@@ -24,9 +24,6 @@ pub(crate) enum Cached {
     DirectoryInner(Arc<DirectoryInner>),
 }
 
-/// What an allocation costs beside its bytes, about.
-const ALLOCATION: usize = 16;
-
 impl Cached {
     /// About how many bytes of memory it takes.
     fn size_bytes(&self) -> u64 {
@@ -38,30 +35,17 @@ impl Cached {
             Self::FileLeaf(leaf) => leaf.slots.capacity() * size_of::<FileSlot>(),
             Self::FileInner(inner) => inner.children.capacity() * size_of::<FileSubtree>(),
             Self::DirectoryLeaf(leaf) => {
-                let own = leaf.entries.capacity() * size_of::<Entry>();
-                own + leaf.entries.iter().map(entry_heap_bytes).sum::<usize>()
+                let unused = leaf.entries.capacity() - leaf.entries.len();
+                unused * size_of::<Entry>() + leaf.entries.iter().map(Entry::memory_bytes).sum::<usize>()
             }
             Self::DirectoryInner(inner) => {
                 let own = inner.children.capacity() * size_of::<DirectorySubtree>();
-                let name = |child: &DirectorySubtree| child.last_name.as_bytes().len() + ALLOCATION;
+                let name = |child: &DirectorySubtree| child.last_name.as_bytes().len() + ALLOCATION_BYTES;
                 own + inner.children.iter().map(name).sum::<usize>()
             }
         };
         (content + OVERHEAD) as u64
     }
-}
-
-/// What an entry has outside itself.
-fn entry_heap_bytes(entry: &Entry) -> usize {
-    let target = match &entry.content {
-        EntryContent::Symlink(target) => target.as_bytes().len() + ALLOCATION,
-        _ => 0,
-    };
-    let attributes = match &entry.attributes {
-        Attributes::Inline(list) => list.encoded().len() + ALLOCATION,
-        _ => 0,
-    };
-    entry.name.as_bytes().len() + ALLOCATION + target + attributes
 }
 
 pub(crate) struct Cache {
@@ -154,7 +138,9 @@ impl Drop for LoadEnds<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::{AttributeList, EntryName, Metadata, SymlinkTarget, Timestamp};
+    use crate::format::{
+        AttributeList, Attributes, EntryContent, EntryName, Metadata, SymlinkTarget, Timestamp,
+    };
 
     fn id(byte: u8) -> ObjectId {
         ObjectId::from_bytes([byte; 32])

@@ -1,12 +1,14 @@
 //! An open file of a tree.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use treering_engine::{FileData, FileReader};
+use treering_engine::{Error, FileData, FileReader};
 
 use super::OpenTree;
 use crate::errno::Errno;
 use crate::inode::Ino;
+use crate::reports::Piece;
 
 /// An open file. While it lives, gc keeps what it reads.
 pub(crate) struct OpenEntry {
@@ -26,11 +28,20 @@ impl OpenEntry {
         let end = offset.saturating_add(buffer.len() as u64).min(self.reader.size());
         match self.reader.read_at(offset, buffer) {
             Ok(length) => {
-                self.tree.read_well(self.ino, offset..end);
+                self.tree.read_well(Piece::Content(self.ino), offset..end);
                 Ok(length)
             }
-            Err(error) => Err(self.tree.report_content(self.ino, offset..end, &error)),
+            Err(error) => Err(self.report(offset..end, &error)),
         }
+    }
+
+    fn report(&self, part: Range<u64>, error: &Error) -> Errno {
+        self.tree.report(Piece::Content(self.ino), part, error)
+    }
+
+    /// What says where data and holes are lies somewhere behind.
+    fn report_from(&self, offset: u64, error: &Error) -> Errno {
+        self.report(offset..self.reader.size(), error)
     }
 
     /// What reads it, for who loads chunks ahead.
@@ -43,7 +54,7 @@ impl OpenEntry {
         if offset >= self.reader.size() {
             return Err(Errno::NoSuchOffset);
         }
-        let found = self.reader.next_data(offset).map_err(|error| self.tree.report(self.ino, &error))?;
+        let found = self.reader.next_data(offset).map_err(|error| self.report_from(offset, &error))?;
         found.ok_or(Errno::NoSuchOffset)
     }
 
@@ -52,6 +63,6 @@ impl OpenEntry {
         if offset >= self.reader.size() {
             return Err(Errno::NoSuchOffset);
         }
-        self.reader.next_hole(offset).map_err(|error| self.tree.report(self.ino, &error))
+        self.reader.next_hole(offset).map_err(|error| self.report_from(offset, &error))
     }
 }

@@ -1,13 +1,14 @@
 //! The entries that the kernel holds, and their numbers.
 //!
 //! A number is a keyed hash of the parent's number and the leaf that has the entry, and from there on its number in the
-//! leaf; or a keyed hash of what hard links have in common. So it needs no table, and who reads files in the order of
-//! their numbers, as `cp` and `find` do, reads them in the order in which they are stored. Numbers of entries have the
-//! highest bit, by which they are told from all others. What is kept of an entry that the kernel holds is where it is
-//! stored: there may be millions.
+//! leaf; or, of an entry with hard links, a keyed hash of all that is stored of it but its name. So it needs no table and
+//! depends on nothing that the kernel holds, and who reads files in the order of their numbers, as `cp` and `find` do,
+//! reads them in the order in which they are stored. (Where two hashes are the same by chance, the second one that is held
+//! has the next number.) What is kept of an entry that the kernel holds is where it is stored: there may be millions.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slots;
+use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use treering_engine::{Entry, EntryContent, EntryPlace, ObjectId};
@@ -67,9 +68,6 @@ pub(crate) struct Found<'a> {
     pub(super) entry: &'a Entry,
 }
 
-/// Reads what is stored at the place of another entry, to tell whether a number is taken by it.
-type Read<'a> = &'a dyn Fn(&EntryPlace) -> Option<Entry>;
-
 impl TreeInodes {
     pub(super) fn new(key: [u8; 32]) -> Self {
         Self { key, state: Mutex::default() }
@@ -84,14 +82,16 @@ impl TreeInodes {
     }
 
     /// The number of an entry, whether it is held or not.
-    pub(super) fn number(&self, found: &Found<'_>, read: Read<'_>) -> Ino {
-        self.number_in(&self.lock().slots, found, read)
+    pub(super) fn number(&self, found: &Found<'_>) -> Ino {
+        let hashed = self.hash(found);
+        number_in(&self.lock().slots, found, hashed)
     }
 
     /// Counts a lookup.
-    pub(super) fn acquire(&self, found: &Found<'_>, read: Read<'_>) -> Ino {
+    pub(super) fn acquire(&self, found: &Found<'_>) -> Ino {
+        let hashed = self.hash(found);
         let mut state = self.lock();
-        let ino = self.number_in(&state.slots, found, read);
+        let ino = number_in(&state.slots, found, hashed);
         let of = state.leaf_of(found);
         match state.slots.entry(ino) {
             Slots::Occupied(mut slot) => {
@@ -116,30 +116,17 @@ impl TreeInodes {
         }
     }
 
-    /// The number that the hash says, or the next one that is the entry's own or free.
-    fn number_in(&self, slots: &HashMap<Ino, Slot>, found: &Found<'_>, read: Read<'_>) -> Ino {
-        let mut ino = self.hash(found);
-        while slots.get(&ino).is_some_and(|slot| !is_own(slot, found, read)) {
-            ino = Ino::of_entry(ino.get().wrapping_add(1));
-        }
-        ino
-    }
-
+    /// The number of an entry if no other one has that by chance.
     fn hash(&self, found: &Found<'_>) -> Ino {
-        let mut hasher = blake3::Hasher::new_keyed(&self.key);
-        let metadata = &found.entry.metadata;
-        let number_in_leaf = if is_linked(found.entry) {
-            hasher.update(b"link").update(&found.tree.root.get().to_le_bytes());
-            hasher.update(&metadata.mount.to_le_bytes()).update(&metadata.inode.to_le_bytes());
-            0
+        let mut hasher = KeyedHasher(blake3::Hasher::new_keyed(&self.key));
+        if is_linked(found.entry) {
+            let Entry { metadata, content, attributes, .. } = found.entry;
+            (b"link", found.tree.root, metadata, content, attributes).hash(&mut hasher);
+            Ino::of_links(hasher.finish())
         } else {
-            hasher.update(b"leaf").update(&found.parent.get().to_le_bytes());
-            hasher.update(found.place.leaf.as_bytes());
-            found.place.index
-        };
-        let mut first = [0; 8];
-        hasher.finalize_xof().fill(&mut first);
-        Ino::of_entry(u64::from_le_bytes(first).wrapping_add(number_in_leaf.into()))
+            (b"leaf", found.parent, found.place.leaf.as_bytes()).hash(&mut hasher);
+            Ino::of_only_name(hasher.finish().wrapping_add(found.place.index.into()))
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -171,27 +158,39 @@ impl State {
     }
 }
 
-/// Whether the entry of a slot is the one that was found, or another name of the same inode.
-fn is_own(slot: &Slot, found: &Found<'_>, read: Read<'_>) -> bool {
-    let held = slot.held();
-    if held.of.parent == found.parent && held.place == found.place {
-        return true;
+/// A hash that nobody can foresee who does not know the key.
+struct KeyedHasher(blake3::Hasher);
+
+impl Hasher for KeyedHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
     }
-    if !is_linked(found.entry) || held.of.tree.root != found.tree.root {
-        return false;
+
+    fn finish(&self) -> u64 {
+        let mut first = [0; 8];
+        self.0.finalize_xof().fill(&mut first);
+        u64::from_le_bytes(first)
     }
-    // What can't be read just now has the same hash: that it is another one is next to impossible.
-    read(&held.place).is_none_or(|other| is_same_inode(&other, found.entry))
 }
 
-/// Whether two entries are names of one inode. Names that claim so and differ in anything, as of a file that was changed
-/// between them, are files of their own: no name may show what is stored under another.
-fn is_same_inode(one: &Entry, other: &Entry) -> bool {
-    is_linked(one)
-        && is_linked(other)
-        && one.metadata == other.metadata
-        && one.content == other.content
-        && one.attributes == other.attributes
+/// The number that the hash gave, or of an only name the next one that no other name has. Names of one inode have the same
+/// hash, and what is stored of them is the same: names that claim one inode and differ in anything, as of a file that was
+/// changed between them, are files of their own.
+fn number_in(slots: &HashMap<Ino, Slot>, found: &Found<'_>, hashed: Ino) -> Ino {
+    if is_linked(found.entry) {
+        return hashed;
+    }
+    let is_free = |ino: &Ino| slots.get(ino).is_none_or(|slot| is_at(slot, found));
+    let mut ino = hashed;
+    while !is_free(&ino) {
+        ino = Ino::of_only_name(ino.get().wrapping_add(1));
+    }
+    ino
+}
+
+fn is_at(slot: &Slot, found: &Found<'_>) -> bool {
+    let held = slot.held();
+    held.of.parent == found.parent && held.place == found.place
 }
 
 /// Whether an entry shares its inode with others: a hostile tree may say so of directories.
@@ -231,9 +230,10 @@ mod tests {
             let place = EntryPlace { leaf: ObjectId::from_bytes([parent as u8; 32]), index: index as u32 };
             let entry = &self.entries[index];
             let found = Found { tree: &self.tree, parent: Ino::new(parent), place, entry };
-            let read = |place: &EntryPlace| self.entries.get(place.index as usize).cloned();
-            assert!(self.inodes.number(&found, &read).is_entry());
-            self.inodes.acquire(&found, &read)
+            let number = self.inodes.number(&found);
+            assert!(number.is_entry());
+            assert_eq!(self.inodes.acquire(&found), number);
+            number
         }
     }
 
@@ -270,6 +270,55 @@ mod tests {
         assert_eq!(world.acquire(2, 2), after);
         assert_eq!(world.acquire(1, 0), before);
         assert_eq!(world.inodes.held(after).unwrap().place.index, 1);
+    }
+
+    /// The second of two such names once had the number of the first one, if that was not held just then.
+    #[test]
+    fn the_number_of_a_name_does_not_depend_on_what_is_held() {
+        let claims = |name: &str, second| {
+            let mut entry = entry(name, 3, true);
+            entry.metadata.mtime.seconds = second;
+            entry
+        };
+        let world = World::new((0..200).map(|second| claims("x", second)).collect());
+        let numbers: Vec<Ino> = (0..200).map(|index| world.acquire(1, index)).collect();
+        numbers.iter().for_each(|ino| world.inodes.release(*ino, 1));
+        assert_eq!(world.inodes.held_count(), 0);
+        for (index, number) in numbers.iter().enumerate().rev() {
+            assert_eq!(world.acquire(1, index), *number);
+        }
+        assert_eq!(world.inodes.held_count(), 200);
+    }
+
+    #[test]
+    fn whatever_is_stored_of_a_link_but_its_name_tells_it_from_others() {
+        let first = entry("a", 3, true);
+        let changed = |change: &dyn Fn(&mut Entry)| {
+            let mut entry = first.clone();
+            change(&mut entry);
+            entry
+        };
+        let later = Timestamp { seconds: 1, nanoseconds: 3 };
+        let list = treering_engine::AttributeList::new(vec![(b"user.a", b"b")]).unwrap();
+        let entries = vec![
+            first.clone(),
+            changed(&|entry| entry.metadata.mode = 0o600),
+            changed(&|entry| entry.metadata.uid = 9),
+            changed(&|entry| entry.metadata.gid = 9),
+            changed(&|entry| entry.metadata.links = 9),
+            changed(&|entry| entry.metadata.mount = 9),
+            changed(&|entry| entry.metadata.inode = 9),
+            changed(&|entry| entry.metadata.mtime = later),
+            changed(&|entry| entry.metadata.ctime = later),
+            changed(&|entry| entry.content = EntryContent::Fifo),
+            changed(&|entry| entry.attributes = treering_engine::Attributes::Inline(list.clone())),
+            changed(&|entry| entry.unsettled = true),
+        ];
+        let world = World::new(entries);
+        let numbers: Vec<Ino> = (0..12).map(|index| world.acquire(1, index)).collect();
+        let distinct: std::collections::BTreeSet<Ino> = numbers.iter().copied().collect();
+        assert_eq!(distinct.len(), 11);
+        assert_eq!(numbers[11], numbers[0], "how it will be backed up next is not told");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::answers::{Attributes, DirectoryEntry, Room};
 use crate::errno::Errno;
 use crate::inode::Ino;
 use crate::namespace::FileKind;
+use crate::reports::Piece;
 
 /// An open directory. While it lives, gc keeps what it reads.
 pub(crate) struct TreeListing {
@@ -60,21 +61,26 @@ impl TreeListing {
                 run: None,
                 in_run: 0,
             });
-        loop {
+        let piece = Piece::Directory(self.ino);
+        let read_to = loop {
             let number = position.number;
             let (place, entry) = match position.entry() {
                 Ok(Some(found)) => found,
-                Ok(None) => break,
+                Ok(None) => break u64::MAX,
                 // Asked for again at this place, it is the answer.
-                Err(_) if number > from => return Ok(()),
-                Err(error) => return Err(self.tree.report(self.ino, &error)),
+                Err(_) if number > from => {
+                    self.tree.read_well(piece, from..number);
+                    return Ok(());
+                }
+                Err(error) => return Err(self.tree.report(piece, number..number + 1, &error)),
             };
             if add(place, entry, number) == Room::Full {
-                break;
+                break number + 1;
             }
             position.number += 1;
             position.in_run += 1;
-        }
+        };
+        self.tree.read_well(piece, from..read_to);
         *known = Some(position);
         Ok(())
     }

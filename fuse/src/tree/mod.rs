@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use treering_engine::{
-    DirectoryTop, Entry, EntryContent, EntryPlace, FileData, RevisionId, StreamId, Timestamp,
+    AttributeList, DirectoryTop, Entry, EntryContent, EntryPlace, FileData, RevisionId, StreamId, Timestamp,
 };
 
 pub(crate) use file::OpenEntry;
@@ -24,6 +24,7 @@ use crate::answers::{Attributes, Owner, UNLIMITED};
 use crate::errno::Errno;
 use crate::inode::{Ino, RootInfo};
 use crate::namespace::FileKind;
+use crate::reports::{Piece, WHOLE};
 
 /// Something in a tree that the kernel names: the directory of a revision, or an entry below it.
 #[derive(Clone, Copy, Debug)]
@@ -72,7 +73,8 @@ impl TreeFs {
     pub(crate) fn lookup(&self, place: &Place, name: &[u8]) -> Result<Attributes, Errno> {
         let (tree, top) = self.directory(place)?;
         let found = tree.reader.locate(top.as_ref(), name);
-        let found = found.map_err(|error| tree.report(place.ino(), &error))?;
+        // That one name is found says nothing of the part of the directory where another one was not.
+        let found = found.map_err(|error| tree.report(Piece::Directory(place.ino()), WHOLE, &error))?;
         let (stored, entry) = found.ok_or(Errno::NotFound)?;
         let ino = self.acquire(&tree, place.ino(), stored, &entry);
         Ok(attributes_of(&entry, ino))
@@ -81,13 +83,13 @@ impl TreeFs {
     /// Counts a lookup of an entry of a directory.
     fn acquire(&self, tree: &OpenTree, parent: Ino, place: EntryPlace, entry: &Entry) -> Ino {
         let found = Found { tree: &tree.key, parent, place, entry };
-        self.inodes.acquire(&found, &|place| tree.reader.entry_at(place).ok())
+        self.inodes.acquire(&found)
     }
 
     /// The number of an entry of a directory, whether the kernel holds it or not.
     fn number(&self, tree: &OpenTree, parent: Ino, place: EntryPlace, entry: &Entry) -> Ino {
         let found = Found { tree: &tree.key, parent, place, entry };
-        self.inodes.number(&found, &|place| tree.reader.entry_at(place).ok())
+        self.inodes.number(&found)
     }
 
     /// What is told of the root of a revision. Leaves no tree open: a stream that is listed may have thousands.
@@ -139,21 +141,24 @@ impl TreeFs {
 
     /// The value of an extended attribute.
     pub(crate) fn attribute(&self, place: &Place, name: &[u8]) -> Result<Vec<u8>, Errno> {
-        let (tree, entry) = self.entry(place)?;
-        let list = tree.reader.attributes(&entry).map_err(|error| tree.report(place.ino(), &error))?;
+        let list = self.attribute_list(place)?;
         list.as_ref().and_then(|list| list.get(name)).map(<[u8]>::to_vec).ok_or(Errno::NoAttribute)
     }
 
     /// The names of all extended attributes, a byte 0 behind each.
     pub(crate) fn attribute_names(&self, place: &Place) -> Result<Vec<u8>, Errno> {
-        let (tree, entry) = self.entry(place)?;
-        let list = tree.reader.attributes(&entry).map_err(|error| tree.report(place.ino(), &error))?;
+        let list = self.attribute_list(place)?;
         let mut names = Vec::new();
         for (name, _) in list.iter().flat_map(|list| list.iter()) {
             names.extend_from_slice(name);
             names.push(0);
         }
         Ok(names)
+    }
+
+    fn attribute_list(&self, place: &Place) -> Result<Option<AttributeList>, Errno> {
+        let (tree, entry) = self.entry(place)?;
+        tree.judged(Piece::Attributes(place.ino()), tree.reader.attributes(&entry))
     }
 
     fn held(&self, ino: Ino) -> Result<Held, Errno> {
@@ -195,10 +200,8 @@ impl TreeFs {
     fn entry_of(&self, ino: Ino) -> Result<(Arc<OpenTree>, Entry), Errno> {
         let held = self.held(ino)?;
         let tree = self.trees.open_key(&held.of.tree)?;
-        match tree.reader.entry_at(&held.place) {
-            Ok(entry) => Ok((tree, entry)),
-            Err(error) => Err(tree.report(ino, &error)),
-        }
+        let entry = tree.judged(Piece::Entry(ino), tree.reader.entry_at(&held.place))?;
+        Ok((tree, entry))
     }
 }
 

@@ -10,7 +10,7 @@ use treering_engine::{Error, RevisionId, StreamId, TreeReader};
 use crate::errno::Errno;
 use crate::images::Images;
 use crate::inode::Ino;
-use crate::reports::{Piece, Reports};
+use crate::reports::{Piece, WHOLE};
 
 /// So long a tree stays open that nobody reads: the requests of one command come closer together.
 const IDLE: Duration = Duration::from_secs(5);
@@ -30,27 +30,32 @@ pub(crate) struct OpenTree {
     pub(super) reader: TreeReader,
     /// As `stream@revision`.
     name: String,
-    reports: Arc<Reports>,
+    images: Arc<Images>,
 }
 
 impl OpenTree {
-    /// Logs once that something of an entry can't be read.
-    pub(crate) fn report(&self, ino: Ino, error: &Error) -> Errno {
+    /// Logs that a part of a piece can't be read, once until that is read well.
+    pub(super) fn report(&self, piece: Piece, part: Range<u64>, error: &Error) -> Errno {
+        let TreeKey { stream, revision, .. } = *self.key;
         let line = format_args!("{}: {error}", self.name);
-        self.reports.report(self.key.revision, &self.name, Piece::Entry(ino), line);
-        Errno::Unreadable
+        self.images.reports().report_part(revision, &self.name, piece, part, line);
+        self.images.failure(stream, revision, self.reader.is_pinned())
     }
 
-    /// Logs once that something of a file's content can't be read.
-    pub(super) fn report_content(&self, ino: Ino, part: Range<u64>, error: &Error) -> Errno {
-        let line = format_args!("{}: {error}", self.name);
-        self.reports.report_part(self.key.revision, &self.name, Piece::Content(ino), part, line);
-        Errno::Unreadable
+    /// Notes that a part of a piece was read well.
+    pub(super) fn read_well(&self, piece: Piece, part: Range<u64>) {
+        self.images.reports().read_part_well(self.key.revision, piece, part);
     }
 
-    /// Notes that a part of a file's content was read well.
-    pub(super) fn read_well(&self, ino: Ino, part: Range<u64>) {
-        self.reports.read_part_well(self.key.revision, Piece::Content(ino), part);
+    /// Notes or logs what became of something that is read as a whole, or of which nobody knows what part was read.
+    pub(super) fn judged<T>(&self, piece: Piece, read: Result<T, Error>) -> Result<T, Errno> {
+        match read {
+            Ok(read) => {
+                self.read_well(piece, WHOLE);
+                Ok(read)
+            }
+            Err(error) => Err(self.report(piece, WHOLE, &error)),
+        }
     }
 }
 
@@ -72,8 +77,10 @@ impl Trees {
         Self { images, open: Mutex::default() }
     }
 
+    /// The tree of entries that the kernel holds.
     pub(super) fn open_key(self: &Arc<Self>, key: &TreeKey) -> Result<Arc<OpenTree>, Errno> {
-        self.open(key.stream, key.revision, key.root)
+        let opened = self.open(key.stream, key.revision, key.root);
+        opened.map_err(|errno| if errno == Errno::NotFound { Errno::Stale } else { errno })
     }
 
     /// The tree of a revision, shared by all who read it.
@@ -115,7 +122,7 @@ impl Trees {
     fn open_anew(&self, stream: StreamId, revision: RevisionId, root: Ino) -> Result<Arc<OpenTree>, Errno> {
         let (name, reader) = self.images.open_tree(stream, revision)?;
         let key = Arc::new(TreeKey { stream, revision, root });
-        Ok(Arc::new(OpenTree { key, reader, name, reports: self.images.reports() }))
+        Ok(Arc::new(OpenTree { key, reader, name, images: Arc::clone(&self.images) }))
     }
 
     fn known(&self, revision: RevisionId) -> Option<Arc<OpenTree>> {

@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+pub(crate) mod damage;
+
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write;

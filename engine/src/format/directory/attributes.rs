@@ -11,7 +11,7 @@ use crate::id::ObjectId;
 const MAX_INLINE_LEN: usize = 2048;
 
 /// The extended attributes of an entry.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Attributes {
     /// There are none.
     None,
@@ -63,7 +63,7 @@ impl Attributes {
 }
 
 /// A list of extended attributes as it is stored: not empty, sorted by name, each name once.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct AttributeList(Box<[u8]>);
 
 impl AttributeList {

@@ -9,7 +9,7 @@ use crate::format::file_node::{FileSubtree, MAX_FILE_LEVEL};
 use crate::id::ObjectId;
 
 /// What an entry is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum EntryContent {
     /// A regular file.
     File(FileData),
@@ -38,7 +38,7 @@ pub enum EntryContent {
 }
 
 /// Where the bytes of a file are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FileData {
     /// There are none.
     Empty,
@@ -61,7 +61,7 @@ pub enum FileData {
 }
 
 /// The top node of a directory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct DirectoryTop {
     /// Its level.
     pub level: u8,

@@ -12,6 +12,9 @@ const HAS_OTHER_NAMES: u8 = 1;
 const UNSETTLED: u8 = 2;
 const LEFT_OUT: u8 = 16;
 
+/// What an allocation costs beside its bytes, about.
+pub(crate) const ALLOCATION_BYTES: usize = 16;
+
 const MODE_BITS: u16 = 0o7777;
 const MAX_NANOSECONDS: u32 = 999_999_999;
 
@@ -36,7 +39,7 @@ pub struct Entry {
 }
 
 /// What every entry has, whatever it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Metadata {
     /// Permissions, setuid, setgid and sticky: the low 12 bits of `st_mode`; others are not stored.
     pub mode: u16,
@@ -59,6 +62,19 @@ pub struct Metadata {
 impl Entry {
     /// The least that an encoded entry takes, but for its name, in bytes.
     pub(super) const MIN_LEN: usize = 2 + Metadata::LEN + 1;
+
+    /// About how much memory it takes, with all that it holds.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let target = match &self.content {
+            EntryContent::Symlink(target) => target.as_bytes().len() + ALLOCATION_BYTES,
+            _ => 0,
+        };
+        let attributes = match &self.attributes {
+            Attributes::Inline(list) => list.encoded().len() + ALLOCATION_BYTES,
+            _ => 0,
+        };
+        size_of::<Self>() + self.name.as_bytes().len() + ALLOCATION_BYTES + target + attributes
+    }
 
     /// The length of the encoded entry in bytes.
     pub(crate) fn encoded_len(&self) -> usize {
@@ -84,7 +100,8 @@ impl Entry {
         let metadata = Metadata::decode(fields)?;
         let name = to_name(fields.short_bytes()?)?;
         let content = EntryContent::decode(code, fields, chunks)?;
-        let attributes = Attributes::decode(flags & !(HAS_OTHER_NAMES | UNSETTLED | LEFT_OUT), fields, chunks)?;
+        let attributes =
+            Attributes::decode(flags & !(HAS_OTHER_NAMES | UNSETTLED | LEFT_OUT), fields, chunks)?;
         let has_other_names = flags & HAS_OTHER_NAMES != 0;
         let unsettled = flags & UNSETTLED != 0;
         let left_out = flags & LEFT_OUT != 0;

@@ -17,6 +17,7 @@ mod tests;
 
 pub use attributes::{AttributeList, Attributes};
 pub use content::{DirectoryTop, EntryContent, FileData};
+pub(crate) use entry::ALLOCATION_BYTES;
 pub use entry::{Entry, Metadata};
 pub use entry_type::EntryType;
 pub(crate) use inner::{DirectoryInner, DirectorySubtree, ends_directory_inner};

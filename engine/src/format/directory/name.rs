@@ -44,7 +44,7 @@ impl fmt::Debug for EntryName {
 }
 
 /// Where a symlink leads: 1 to 4,095 bytes, none of them 0.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct SymlinkTarget(Box<[u8]>);
 
 impl SymlinkTarget {

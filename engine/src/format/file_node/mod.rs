@@ -40,7 +40,7 @@ fn decode_head(fields: &mut Fields<'_>, kind: u8) -> Option<NodeHead> {
 }
 
 /// A node below another or below an entry, and the sums over it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FileSubtree {
     /// The node.
     pub id: ObjectId,

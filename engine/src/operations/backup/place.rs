@@ -131,8 +131,9 @@ impl Place {
 fn known_damage(repository: &Repository, monitor: &dyn Monitor) -> Result<Damage> {
     let missing = repository.store().index().note_missing_packs()?;
     if missing > 0 {
+        let packs = if missing == 1 { "1 pack is".to_owned() } else { format!("{missing} packs are") };
         monitor.warn(&format!(
-            "{missing} packs are gone or truncated: what only they held is read from the source and stored anew"
+            "{packs} gone or truncated: what only was there is read from the source and stored anew"
         ));
     }
     repository.damage()

@@ -24,6 +24,13 @@ pub struct FindOptions {
     pub types: Vec<EntryType>,
 }
 
+impl FindOptions {
+    fn counts(&self, entry_type: EntryType) -> bool {
+        let is_wanted = self.types.is_empty() || self.types.contains(&entry_type);
+        is_wanted && (entry_type == EntryType::Directory || !self.pattern.directories_only())
+    }
+}
+
 /// What a search tells of. Revisions are numbered as in [`Search::revisions`].
 pub enum Found<'a> {
     /// A path that is like the pattern.
@@ -49,7 +56,8 @@ pub enum Found<'a> {
 /// What a search has cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FindReport {
-    /// Nodes of directories that were read, each once for all revisions that have it in one place.
+    /// Nodes of directories that were read, each once for all revisions that have it in one place, unless so many states of
+    /// a directory stand side by side that they can't all be held.
     pub nodes_read: u64,
 }
 
@@ -94,7 +102,7 @@ impl Search {
         let mut visit = |met: Met<'_>| -> Result<bool, E> {
             match met {
                 Met::Entries { path, variants, .. } if options.pattern.is_match(path) => {
-                    tell_match(path, variants, &options.types, tell)?;
+                    tell_match(path, variants, options, tell)?;
                 }
                 Met::Entries { .. } => {}
                 Met::Lost { path, trees, error } => {
@@ -134,11 +142,10 @@ impl Search {
 fn tell_match<E>(
     path: &[u8],
     variants: &[Variant<'_>],
-    types: &[EntryType],
+    options: &FindOptions,
     tell: &mut dyn FnMut(Found<'_>) -> Result<(), E>,
 ) -> Result<(), E> {
-    let counts =
-        |variant: &&Variant<'_>| types.is_empty() || types.contains(&EntryType::from(&variant.entry.content));
+    let counts = |variant: &&Variant<'_>| options.counts(EntryType::from(&variant.entry.content));
     let counting = || variants.iter().filter(counts);
     let Some(newest) = counting().max_by_key(|variant| variant.trees.highest()) else { return Ok(()) };
     let revisions = TreeNumbers::union(counting().map(|variant| variant.trees));
@@ -193,6 +200,8 @@ mod tests {
         assert_eq!(found(&search, "*.txt", &[EntryType::File]).0, expected(files));
         assert_eq!(found(&search, "x.txt", &[EntryType::Directory]).0, expected(&[("x.txt", &[1])]));
         assert_eq!(found(&search, "/one/*", &[]).0.len(), 2);
+        assert_eq!(found(&search, "x.txt/", &[]).0, expected(&[("x.txt", &[1])]));
+        assert_eq!(found(&search, "./x.txt/", &[EntryType::File]).0, []);
         assert_eq!(found(&search, "*.txt", &[EntryType::Fifo]).0, []);
         let (newest, _) = Search::open(&trees.repository, &stream, &keys[2..]).unwrap();
         assert_eq!(found(&newest, "a.txt", &[]).0, expected(&[("two/a.txt", &[0])]));

@@ -132,12 +132,17 @@ impl Findings {
 
     /// Notes that no table names an object that a revision reaches: some are lost. One such object is enough to tell.
     pub(super) fn note_lost_table(&mut self, id: ObjectId) {
-        let place = format!("{}/", Area::index().path());
-        if self.bad.contains_key(&id) || self.damaged_files.iter().any(|(file, _)| *file == place) {
-            return;
+        if !self.bad.contains_key(&id) {
+            self.note_index(format!("index tables are missing: none names chunk {id}, which a revision reaches"));
         }
-        let reason = format!("index tables are missing: none names chunk {id}, which a revision reaches");
-        self.damaged_files.push((place, reason));
+    }
+
+    /// Notes that the tables are not what they should be. The first sign of it stands for all.
+    pub(super) fn note_index(&mut self, reason: String) {
+        let place = format!("{}/", Area::index().path());
+        if !self.damaged_files.iter().any(|(file, _)| *file == place) {
+            self.damaged_files.push((place, reason));
+        }
     }
 
     /// Notes an object that can be read only in a damaged pack.

@@ -118,7 +118,7 @@ impl Scrub<'_> {
         if let Some(id) = misplaced {
             let reason =
                 format!("no index table says where {id} lies in pack {pack}, though one names the pack");
-            findings.damaged_files.push((format!("{}/", Area::index().path()), reason));
+            findings.note_index(reason);
         }
         if bad.is_empty() {
             return Ok(());

@@ -40,6 +40,11 @@ impl TreeNumbers {
         self.runs.iter().flat_map(Clone::clone)
     }
 
+    /// The runs of numbers that follow each other, each as its first and its last one, in order.
+    pub fn runs(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
+        self.runs.iter().map(|run| (run.start, run.end - 1))
+    }
+
     /// How many there are.
     pub fn count(&self) -> u64 {
         self.runs.iter().map(|run| u64::from(run.end - run.start)).sum()
@@ -85,6 +90,12 @@ mod tests {
             let set = TreeNumbers::union(&halves);
             assert_eq!(set.iter().collect::<BTreeSet<_>>(), members);
             assert_eq!(set.count(), members.len() as u64);
+            let runs: Vec<(u32, u32)> = set.runs().collect();
+            assert!(runs.windows(2).all(|pair| pair[0].1 + 1 < pair[1].0), "none touch: {runs:?}");
+            assert_eq!(
+                runs.iter().flat_map(|(first, last)| *first..=*last).collect::<BTreeSet<_>>(),
+                members
+            );
             assert_eq!(set.is_empty(), members.is_empty());
             assert_eq!((set.lowest(), set.highest()), (members.first().copied(), members.last().copied()));
             assert!((0..45).all(|number| set.contains(number) == members.contains(&number)));

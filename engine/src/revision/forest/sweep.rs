@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+use super::held_leaf::HeldLeaf;
 use super::numbers::TreeNumbers;
 use super::walk::SharedDirectory;
 use crate::error::{Error, Result};
@@ -23,8 +24,10 @@ pub(super) struct Nodes<'a> {
     pub(super) store: &'a Store,
     /// What all of these trees have in common is passed by.
     pub(super) passed_by: Option<TreeNumbers>,
-    /// Nodes that were read, each once for all trees that have it in one place.
+    /// Nodes that were read, each once for all trees that have it in one place, and again with each further piece of a leaf.
     pub(super) read_count: u64,
+    /// What the entries that a sweep holds may take, about.
+    pub(super) room_bytes: usize,
 }
 
 enum Node {
@@ -51,20 +54,10 @@ struct Member {
 
 /// A leaf that is being read, for all members that have it here.
 struct Track {
-    leaf: Arc<DirectoryLeaf>,
-    index: usize,
+    leaf: HeldLeaf,
     trees: TreeNumbers,
-    members: Vec<Member>,
-}
-
-impl Track {
-    fn entry(&self) -> Option<&Entry> {
-        self.leaf.entries.get(self.index)
-    }
-
-    fn name(&self) -> Option<&EntryName> {
-        self.entry().map(|entry| &entry.name)
-    }
+    /// Each with the place that it has the leaf in.
+    members: Vec<(DirectoryPlace, Member)>,
 }
 
 /// What a step of a sweep came upon.
@@ -112,13 +105,13 @@ impl Sweep {
         self.told
     }
 
-    /// How many leaves it holds.
-    pub(super) fn leaf_count(&self) -> usize {
-        self.tracks.len()
+    /// About how much memory the entries take that it holds.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.tracks.iter().map(|track| track.leaf.memory_bytes()).sum()
     }
 
     fn name(&self) -> Option<&EntryName> {
-        self.tracks.iter().filter_map(Track::name).min()
+        self.tracks.iter().filter_map(|track| track.leaf.name()).min()
     }
 
     /// Reads on, up to the next thing that is to be told.
@@ -138,8 +131,8 @@ impl Sweep {
     /// What the trees have under the next name.
     pub(super) fn variants(&self) -> Vec<Variant<'_>> {
         let name = self.name();
-        let here = self.tracks.iter().filter(|track| track.name() == name);
-        here.filter_map(|track| Some(Variant { entry: track.entry()?, trees: &track.trees })).collect()
+        let here = self.tracks.iter().filter(|track| track.leaf.name() == name);
+        here.filter_map(|track| Some(Variant { entry: track.leaf.entry()?, trees: &track.trees })).collect()
     }
 
     /// The trees of which nobody knows what they have under the next name.
@@ -148,19 +141,39 @@ impl Sweep {
     }
 
     /// Leaves the next name behind.
-    pub(super) fn consume(&mut self, nodes: &Nodes<'_>) -> Result<()> {
+    pub(super) fn consume(&mut self, nodes: &mut Nodes<'_>) -> Result<()> {
         let Some(name) = self.name().cloned() else { return Ok(()) };
-        let mut leaving = Vec::new();
-        self.tracks.retain_mut(|track| {
-            track.index += usize::from(track.name() == Some(&name));
-            let stays = track.entry().is_some();
-            if !stays {
-                leaving.append(&mut track.members);
-            }
-            stays
-        });
+        for track in self.tracks.iter_mut().filter(|track| track.leaf.name() == Some(&name)) {
+            track.leaf.advance();
+        }
         self.blind.retain(|(_, last)| last.as_ref().is_none_or(|last| *last > name));
-        leaving.into_iter().try_for_each(|member| self.go_on(nodes, member))
+        let room_bytes = self.room_for_each(nodes, 0);
+        let used_up: Vec<Track> = self.tracks.extract_if(.., |track| track.leaf.entry().is_none()).collect();
+        used_up.into_iter().try_for_each(|track| self.read_on(nodes, track, room_bytes))
+    }
+
+    /// How much memory each leaf may take, if so many come to those that are held.
+    fn room_for_each(&self, nodes: &Nodes<'_>, new_count: usize) -> usize {
+        nodes.room_bytes / (self.tracks.len() + new_count).max(1)
+    }
+
+    /// Goes on behind the entries of a leaf that were held: in the same leaf, or if it is done, in the next one of each
+    /// member.
+    fn read_on(&mut self, nodes: &mut Nodes<'_>, mut track: Track, room_bytes: usize) -> Result<()> {
+        if track.leaf.is_done() {
+            return track.members.into_iter().try_for_each(|(_, member)| self.go_on(nodes, member));
+        }
+        nodes.read_count += 1;
+        // It was held to all its places before.
+        match nodes.store.directory_leaf(&track.leaf.id) {
+            Ok(leaf) => {
+                track.leaf.read_on(&leaf, room_bytes);
+                self.tracks.push(track);
+                Ok(())
+            }
+            Err(error) if error.is_loss() => self.lose(nodes, track.members, error),
+            Err(error) => Err(error),
+        }
     }
 
     /// Opens the highest of the nodes that begin first: below them may be what others wait for.
@@ -178,39 +191,57 @@ impl Sweep {
         if !lower.is_empty() {
             self.waiting.insert(after, lower);
         }
-        groups.into_values().try_for_each(|group| self.open_group(nodes, group))
+        let room_bytes = self.room_for_each(nodes, groups.len());
+        groups.into_values().try_for_each(|group| self.open_group(nodes, group, room_bytes))
     }
 
     /// Opens a node for all who have it here.
-    fn open_group(&mut self, nodes: &mut Nodes<'_>, group: Vec<(DirectoryPlace, Member)>) -> Result<()> {
+    fn open_group(
+        &mut self,
+        nodes: &mut Nodes<'_>,
+        group: Vec<(DirectoryPlace, Member)>,
+        room_bytes: usize,
+    ) -> Result<()> {
         let trees = TreeNumbers::union(group.iter().map(|(_, member)| &member.trees));
         if nodes.passed_by.as_ref() == Some(&trees) {
             return group.into_iter().try_for_each(|(_, member)| self.go_on(nodes, member));
         }
         nodes.read_count += 1;
-        let (mut readers, mut lost) = (Vec::new(), Vec::new());
+        let (mut read, mut readers) = (None, Vec::new());
+        let (mut why, mut lost) = (None, Vec::new());
         for (place, member) in group {
             match nodes.open(&place) {
-                Ok(Node::Leaf(leaf)) => readers.push((leaf, member)),
+                Ok(Node::Leaf(leaf)) => {
+                    readers.push((place, member));
+                    read = Some(leaf);
+                }
                 Ok(Node::Inner(inner)) => self.enter(nodes, place, &inner, member)?,
-                Err(error) if error.is_loss() => lost.push((place, member, error)),
+                Err(error) if error.is_loss() => {
+                    lost.push((place, member));
+                    why.get_or_insert(error);
+                }
                 Err(error) => return Err(error),
             }
         }
-        self.read(nodes, readers)?;
-        self.lose(nodes, lost)
+        read.map_or(Ok(()), |leaf| self.read(nodes, &leaf, readers, room_bytes))?;
+        why.map_or(Ok(()), |error| self.lose(nodes, lost, error))
     }
 
     /// Begins to read a leaf.
-    fn read(&mut self, nodes: &Nodes<'_>, readers: Vec<(Arc<DirectoryLeaf>, Member)>) -> Result<()> {
-        let Some(leaf) = readers.first().map(|(leaf, _)| Arc::clone(leaf)) else { return Ok(()) };
-        let members: Vec<Member> = readers.into_iter().map(|(_, member)| member).collect();
+    fn read(
+        &mut self,
+        nodes: &Nodes<'_>,
+        leaf: &Arc<DirectoryLeaf>,
+        members: Vec<(DirectoryPlace, Member)>,
+        room_bytes: usize,
+    ) -> Result<()> {
         let index = leaf.entries.partition_point(|entry| self.is_passed(&entry.name));
         if index == leaf.entries.len() {
-            return members.into_iter().try_for_each(|member| self.go_on(nodes, member));
+            return members.into_iter().try_for_each(|(_, member)| self.go_on(nodes, member));
         }
-        let trees = TreeNumbers::union(members.iter().map(|member| &member.trees));
-        self.tracks.push(Track { leaf, index, trees, members });
+        let Some(id) = members.first().map(|(place, _)| place.id) else { return Ok(()) };
+        let trees = TreeNumbers::union(members.iter().map(|(_, member)| &member.trees));
+        self.tracks.push(Track { leaf: HeldLeaf::new(id, leaf, index, room_bytes), trees, members });
         Ok(())
     }
 
@@ -242,7 +273,10 @@ impl Sweep {
                         return Ok(());
                     }
                 }
-                Err(error) if error.is_loss() => self.note_loss(&place, &member.trees, error),
+                Err(error) if error.is_loss() => {
+                    self.make_blind(&place, &member.trees);
+                    self.tell_loss(&place, &member.trees, error);
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -250,17 +284,23 @@ impl Sweep {
     }
 
     /// Leaves out a node that can't be read.
-    fn lose(&mut self, nodes: &Nodes<'_>, lost: Vec<(DirectoryPlace, Member, Error)>) -> Result<()> {
-        let trees = TreeNumbers::union(lost.iter().map(|(_, member, _)| &member.trees));
-        for (place, member, error) in lost {
-            self.note_loss(&place, &trees, error);
+    fn lose(&mut self, nodes: &Nodes<'_>, lost: Vec<(DirectoryPlace, Member)>, error: Error) -> Result<()> {
+        let trees = TreeNumbers::union(lost.iter().map(|(_, member)| &member.trees));
+        if let Some((place, _)) = lost.first() {
+            self.tell_loss(place, &trees, error);
+        }
+        for (place, member) in lost {
+            self.make_blind(&place, &trees);
             self.go_on(nodes, member)?;
         }
         Ok(())
     }
 
-    fn note_loss(&mut self, place: &DirectoryPlace, trees: &TreeNumbers, error: Error) {
+    fn make_blind(&mut self, place: &DirectoryPlace, trees: &TreeNumbers) {
         self.blind.push((trees.clone(), place.last.clone()));
+    }
+
+    fn tell_loss(&mut self, place: &DirectoryPlace, trees: &TreeNumbers, error: Error) {
         if self.told.insert(place.id) {
             self.lost.push((trees.clone(), error));
         }

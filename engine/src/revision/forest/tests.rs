@@ -1,7 +1,9 @@
 //! Walks of several trees beside plain maps of what the trees hold.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+use super::sweep::{Nodes, Step, Sweep};
+use super::walk::SWEEP_BYTES;
 use super::*;
 use crate::error::Result;
 use crate::format::{
@@ -156,6 +158,10 @@ fn a_walk_of_many_trees_meets_what_each_of_them_has() {
         assert!(found.lost.is_empty() && found.unknown.is_empty());
         assert_eq!(found.met.len(), expected.len(), "seed {seed}");
         assert!(found.met == expected, "seed {seed}");
+        for room_bytes in [1, 2000, 100_000] {
+            let mut walk_in_room = TreesWalk::new(trees.store(), &SilentMonitor).in_room(room_bytes);
+            assert!(walk(&mut walk_in_room, &tops) == found, "seed {seed} in {room_bytes}");
+        }
         let all = TreeNumbers::first(versions.len() as u32);
         let mut differing = TreesWalk::new(trees.store(), &SilentMonitor).passing_by(all);
         let met: BTreeMap<_, _> = walk(&mut differing, &tops).met.into_iter().collect();
@@ -207,7 +213,7 @@ fn what_some_trees_share_is_read_once() {
     assert!(more <= 19 * 3 + 20 * 2, "{} and {more} more", alone.nodes_read());
 }
 
-/// Names before a directory in a directory, and behind it, deeper than leaves are held.
+/// Names before a directory in a directory, and behind it, deeper than directories are held.
 #[test]
 fn a_walk_comes_back_from_any_depth() {
     let trees = Trees::new();
@@ -221,11 +227,17 @@ fn a_walk_comes_back_from_any_depth() {
         };
         trees.write(nest)
     });
-    let found = walk(&mut TreesWalk::new(trees.store(), &SilentMonitor), &versions);
-    assert_eq!(found.met.len(), 3 * DEPTH);
+    for room_bytes in [1, 10_000] {
+        let mut walk_in_room = TreesWalk::new(trees.store(), &SilentMonitor).in_room(room_bytes);
+        assert_comes_back(&walk(&mut walk_in_room, &versions), DEPTH);
+    }
+}
+
+fn assert_comes_back(found: &Found, depth: usize) {
+    assert_eq!(found.met.len(), 3 * depth);
     let depths: Vec<usize> = found.met.iter().map(|(path, _)| path.split('/').count()).collect();
-    let down: Vec<usize> = (1..=DEPTH).flat_map(|depth| [depth, depth]).collect();
-    assert_eq!(depths, down.into_iter().chain((1..=DEPTH).rev()).collect::<Vec<_>>());
+    let down: Vec<usize> = (1..=depth).flat_map(|depth| [depth, depth]).collect();
+    assert_eq!(depths, down.into_iter().chain((1..=depth).rev()).collect::<Vec<_>>());
     assert!(found.met.iter().all(|(_, at)| at.len() == 2));
 }
 
@@ -262,6 +274,48 @@ fn of_what_is_lost_nobody_knows_and_the_rest_is_met() {
     assert_eq!(found.unknown.keys().collect::<Vec<_>>(), ["a/x", "b/x"]);
 }
 
+/// A walk once held a leaf for each state: a directory that changes each day for ten years would have filled the memory.
+#[test]
+fn what_is_held_does_not_grow_with_the_states_of_a_directory() {
+    const STATES: u32 = 2000;
+    const NAMES: usize = 200;
+    let trees = Trees::new();
+    let entries = |state: u32| -> Vec<Entry> {
+        (0..NAMES).map(|number| fifo(&format!("{number:0150}"), state.into())).collect()
+    };
+    let tops: Vec<_> =
+        trees.write(|writer| (0..STATES).map(|state| canonical_directory(&entries(state), writer)).collect());
+    let bytes: usize = entries(0).iter().map(Entry::memory_bytes).sum();
+    assert!(bytes * STATES as usize > 4 * SWEEP_BYTES, "too few to tell");
+    let mut nodes = Nodes { store: trees.store(), passed_by: None, read_count: 0, room_bytes: SWEEP_BYTES };
+    let mut sweep = Sweep::new(&shared(&tops), None, HashSet::new());
+    let (mut name_count, mut most) = (0, 0);
+    loop {
+        match sweep.step(&mut nodes).unwrap() {
+            Step::On => {}
+            Step::Lost(..) => panic!("nothing is lost"),
+            Step::Done => break,
+            Step::Entries => {
+                let variants = sweep.variants();
+                assert_eq!(
+                    TreeNumbers::union(variants.iter().map(|it| it.trees)),
+                    TreeNumbers::first(STATES)
+                );
+                name_count += 1;
+                most = most.max(sweep.memory_bytes());
+                sweep.consume(&mut nodes).unwrap();
+            }
+        }
+    }
+    assert_eq!(name_count, NAMES);
+    assert!(most <= SWEEP_BYTES, "{most}");
+    assert!(
+        nodes.read_count <= 12 * u64::from(STATES),
+        "each leaf is read a few times: {}",
+        nodes.read_count
+    );
+}
+
 /// A part that is lost beside very many directories, so that the walk comes back to it again and again.
 #[test]
 fn what_is_lost_is_told_once() {
@@ -285,10 +339,10 @@ fn what_is_lost_is_told_once() {
     let inner = DirectoryInner { level: 1, children };
     let id = trees.directory_node(&inner.encode());
     let damaged = Some(DirectoryTop { level: 1, id, entry_count: 31 });
-    // Held leaves are many at the depth of 300, and so the directory itself is read again.
     let above = |top| trees.directory(&[entry("top", EntryContent::Directory(top)), fifo("z", 2)]);
     let tops = [above(damaged), above(trees.directory(&directories))];
-    let found = walk(&mut TreesWalk::new(trees.store(), &SilentMonitor), &tops);
+    // Nothing is held, so the directory is read again behind each of them.
+    let found = walk(&mut TreesWalk::new(trees.store(), &SilentMonitor).in_room(1), &tops);
     assert_eq!(found.lost, [("top".to_owned(), vec![0])]);
     assert!(found.met.iter().any(|(path, at)| path == "top/000030" && at.len() == 1));
     assert_eq!(found.met.iter().filter(|(path, _)| path.ends_with("/x")).count(), 30);

@@ -46,9 +46,12 @@ pub(crate) fn directories_of(variants: &[Variant<'_>]) -> Vec<SharedDirectory> {
     found.into_values().map(directory).collect()
 }
 
-/// Leaves that are held at most in directories that are to be gone on with; what goes beyond is read again. Trees may be
-/// as deep as who wrote them liked.
-const MAX_HELD_LEAVES: usize = 256;
+/// What the entries may take that are held of the directory that is being walked.
+pub(super) const SWEEP_BYTES: usize = 32 << 20;
+
+/// The same of all directories that are to be gone on with; what goes beyond is read again. Trees may be as deep as who
+/// wrote them liked.
+const ASIDE_BYTES: usize = 32 << 20;
 
 /// A directory that is walked.
 struct Level {
@@ -59,21 +62,34 @@ struct Level {
 
 /// A directory that is to be gone on with when what is below one of its names is done.
 enum Aside {
-    Held(Level, Sweep),
-    FromBehind { level: Level, name: EntryName, told: HashSet<ObjectId> },
+    /// With the memory that it counts for.
+    Held(Level, Sweep, usize),
+    FromBehind {
+        level: Level,
+        name: EntryName,
+        told: HashSet<ObjectId>,
+    },
 }
 
 /// Walks several trees: names of a directory in order, and what lies below a name before the next one.
 pub(crate) struct TreesWalk<'a> {
     nodes: Nodes<'a>,
     monitor: &'a dyn Monitor,
-    held_leaf_count: usize,
+    aside_bytes: usize,
+    max_aside_bytes: usize,
 }
 
 impl<'a> TreesWalk<'a> {
     pub(crate) fn new(store: &'a Store, monitor: &'a dyn Monitor) -> Self {
-        let nodes = Nodes { store, passed_by: None, read_count: 0 };
-        Self { nodes, monitor, held_leaf_count: 0 }
+        let nodes = Nodes { store, passed_by: None, read_count: 0, room_bytes: SWEEP_BYTES };
+        Self { nodes, monitor, aside_bytes: 0, max_aside_bytes: ASIDE_BYTES }
+    }
+
+    /// Holds less.
+    #[cfg(test)]
+    pub(super) fn in_room(mut self, room_bytes: usize) -> Self {
+        (self.nodes.room_bytes, self.max_aside_bytes) = (room_bytes, room_bytes);
+        self
     }
 
     /// Passes by what all of these trees have in common.
@@ -114,7 +130,7 @@ impl<'a> TreesWalk<'a> {
                     let (name, directories) = self.visit_entries(&sweep, &mut path, visit)?;
                     if directories.is_empty() {
                         path.truncate(level.path_len);
-                        sweep.consume(&self.nodes)?;
+                        sweep.consume(&mut self.nodes)?;
                         continue;
                     }
                     aside.push(self.put_aside(level, sweep, name)?);
@@ -152,18 +168,19 @@ impl<'a> TreesWalk<'a> {
     }
 
     fn put_aside(&mut self, level: Level, mut sweep: Sweep, name: EntryName) -> Result<Aside, Error> {
-        if self.held_leaf_count + sweep.leaf_count() > MAX_HELD_LEAVES {
+        if self.aside_bytes + sweep.memory_bytes() > self.max_aside_bytes {
             return Ok(Aside::FromBehind { level, name, told: sweep.into_told() });
         }
-        sweep.consume(&self.nodes)?;
-        self.held_leaf_count += sweep.leaf_count();
-        Ok(Aside::Held(level, sweep))
+        sweep.consume(&mut self.nodes)?;
+        let memory_bytes = sweep.memory_bytes();
+        self.aside_bytes += memory_bytes;
+        Ok(Aside::Held(level, sweep, memory_bytes))
     }
 
     fn take_up(&mut self, aside: Aside) -> (Level, Sweep) {
         match aside {
-            Aside::Held(level, sweep) => {
-                self.held_leaf_count -= sweep.leaf_count();
+            Aside::Held(level, sweep, memory_bytes) => {
+                self.aside_bytes -= memory_bytes;
                 (level, sweep)
             }
             Aside::FromBehind { level, name, told } => {

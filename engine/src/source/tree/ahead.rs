@@ -4,6 +4,7 @@
 //! waits for a thread to begin: what nobody works on yet it does itself.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -124,12 +125,15 @@ impl Shared {
             };
             state.running.insert(place.clone());
             drop(state);
-            let piece = task.run(&self.selection);
+            // Whoever waits for a piece that will never come must look itself, and meets the panic there.
+            let piece = catch_unwind(AssertUnwindSafe(|| task.run(&self.selection)));
             state = self.lock();
-            self.offer(&mut state, &piece);
             state.running.remove(&place);
-            state.held += piece.weight();
-            state.ready.insert(place, piece);
+            if let Ok(piece) = piece {
+                self.offer(&mut state, &piece);
+                state.held += piece.weight();
+                state.ready.insert(place, piece);
+            }
             self.ready.notify_one();
         }
     }

@@ -1,6 +1,7 @@
 //! Backup of an image: all of it, or what hints name.
 
 mod base;
+mod change_count;
 mod hints;
 mod map_builder;
 mod pipeline;
@@ -294,7 +295,9 @@ impl<'r, 'a> ImageBackup<'r, 'a> {
     ) -> Result<(Outcome, Stored)> {
         let store = self.run.repository.store();
         let bad = self.run.bad_objects();
-        let mut writer = StoreWriter::new(store, bad, self.run.options.dry_run)?;
+        let dry_run = self.run.options.dry_run;
+        let mut writer = StoreWriter::new(store, bad, dry_run)?;
+        let parent = if dry_run { self.parent_map() } else { None };
         let context = Context {
             hasher: store.hasher().clone(),
             compression: store.header().compression,
@@ -302,6 +305,7 @@ impl<'r, 'a> ImageBackup<'r, 'a> {
             base,
             presence: writer.presence(),
             source,
+            counted: parent.as_ref(),
             base_damage: Mutex::default(),
         };
         let run =
@@ -330,7 +334,7 @@ impl<'r, 'a> ImageBackup<'r, 'a> {
         let root = outcome.root;
         let (data_bytes, chunks_total) = root.top.map_or((0, 0), |top| (top.data_bytes, top.chunk_count));
         let bytes_changed = match self.parent_map() {
-            // The new map was not stored: what was read and is not as in the base is the best that is known.
+            // The new map was not stored, so it was counted on the way.
             Some(_) if self.run.options.dry_run => outcome.bytes_differing,
             Some(parent) => {
                 let map = MapReader::open(self.run.repository.store(), &outcome.root_id)?;

@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use super::super::chunks::{ChunkEncoder, NewChunk, is_zero, store_chunks};
+use super::change_count::ChangeCount;
 use super::map_builder::MapBuilder;
 use super::plan::Piece;
 use crate::error::{Error, Result};
@@ -35,6 +36,8 @@ pub(super) struct Context<'a> {
     pub(super) presence: Presence<'a>,
     /// Where batches without bytes of their own are read; `None` for streams.
     pub(super) source: Option<&'a dyn ImageSource>,
+    /// The parent's map, where changes must be counted since none will be stored that could be compared.
+    pub(super) counted: Option<&'a MapReader>,
     /// What was wrong where the base could not be read.
     pub(super) base_damage: Mutex<Option<Error>>,
 }
@@ -166,6 +169,7 @@ pub(super) fn run(
         monitor,
         bytes_read: 0,
         bytes_differing: 0,
+        changes: context.counted.map(ChangeCount::new),
         chunks_new: 0,
     };
     parallel::ordered(
@@ -175,7 +179,14 @@ pub(super) fn run(
         |done| assembly.take(done),
     )?;
     let size = size.unwrap_or(assembly.bytes_read);
-    let Assembly { builder, writer, bytes_read, bytes_differing, chunks_new, .. } = assembly;
+    let Assembly { builder, writer, bytes_read, bytes_differing, changes, chunks_new, .. } = assembly;
+    let bytes_differing = match (changes, context.counted) {
+        (Some(mut changes), Some(parent)) => {
+            changes.holes(&(builder.position()..parent.slot_count()))?;
+            changes.bytes
+        }
+        _ => bytes_differing,
+    };
     let (root_id, root) = builder.finish(size, writer)?;
     Ok(Outcome { root_id, root, bytes_read, bytes_differing, chunks_new })
 }
@@ -188,6 +199,7 @@ struct Assembly<'a, 'w, 's> {
     monitor: &'a dyn Monitor,
     bytes_read: u64,
     bytes_differing: u64,
+    changes: Option<ChangeCount<'a>>,
     chunks_new: u64,
 }
 
@@ -202,12 +214,16 @@ impl Assembly<'_, '_, '_> {
         match done {
             Done::Holes(slots) => {
                 self.expect_at(slots.start)?;
+                self.changes.as_mut().map_or(Ok(()), |changes| changes.holes(&slots))?;
                 self.builder.push_holes(slots.end, self.writer)?;
             }
             Done::Base(slots) => {
                 self.expect_at(slots.start)?;
                 match self.context.base {
-                    Some(base) => self.builder.push_base(slots.end, base, self.writer)?,
+                    Some(base) => {
+                        self.changes.as_mut().map_or(Ok(()), |changes| changes.base(&slots, base))?;
+                        self.builder.push_base(slots.end, base, self.writer)?;
+                    }
                     None => self.builder.push_holes(slots.end, self.writer)?,
                 }
             }
@@ -231,6 +247,7 @@ impl Assembly<'_, '_, '_> {
 
     fn take_batch(&mut self, batch: Batch) -> Result<()> {
         self.expect_at(batch.start)?;
+        self.changes.as_mut().map_or(Ok(()), |changes| changes.read(batch.start, &batch.slots))?;
         self.chunks_new += store_chunks(batch.new, self.writer)?.count;
         for (slot, length) in batch.slots {
             self.builder.push_slot(slot, length, self.writer)?;

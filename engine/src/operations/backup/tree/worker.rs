@@ -231,6 +231,10 @@ impl Worker {
             Ok(data) => data,
             Err(error) => return Ok(DoneStep::Lost(Lost::of(&error, found.link))),
         };
+        if size == 0 && has_content(&file) {
+            let path = path_of(&found.entry);
+            extras.problems.push(format!("{path} has content although it says it is empty: it is stored as empty"));
+        }
         let look = self.look_at_file(context, &file, extras)?;
         let content = EntryContent::File(data);
         let entry = found.stored(&look.stat, content, look.attributes, look.unsettled);
@@ -327,6 +331,11 @@ impl Bundle {
             _ => FileData::Slice { chunk, offset: start as u32, length },
         })
     }
+}
+
+/// Whether a file that says it is empty gives bytes all the same, as those of procfs do.
+fn has_content(file: &OpenFile) -> bool {
+    matches!(file.read_at(0, &mut [0]), Ok(read) if read > 0) && file.stat_now().is_ok_and(|stat| stat.size == 0)
 }
 
 impl Part {

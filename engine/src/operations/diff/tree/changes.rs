@@ -28,6 +28,8 @@ pub struct Change<'a> {
     pub path: &'a [u8],
     /// What it was called before, if it was renamed.
     pub from: Option<&'a [u8]>,
+    /// Whether it was renamed and has other metadata than before.
+    pub has_other_metadata: bool,
     /// Whether it is a directory, or was one if it is gone.
     pub is_directory: bool,
 }
@@ -39,6 +41,7 @@ struct Item {
     from: Option<u32>,
     kind: ChangeKind,
     is_directory: bool,
+    has_other_metadata: bool,
     /// It is told with where it went.
     is_hidden: bool,
 }
@@ -62,7 +65,14 @@ impl Changes {
         let number = number.ok_or(Error::TooManyChanges { count: self.items.len() as u64 })?;
         self.paths.extend_from_slice(path);
         let end = self.paths.len();
-        self.items.push(Item { end, from: None, kind, is_directory, is_hidden: false });
+        self.items.push(Item {
+            end,
+            from: None,
+            kind,
+            is_directory,
+            has_other_metadata: false,
+            is_hidden: false,
+        });
         Ok(number)
     }
 
@@ -75,12 +85,13 @@ impl Changes {
     }
 
     /// Makes of what is gone and what is new one that was renamed.
-    pub(super) fn rename(&mut self, removed: u32, added: u32) {
+    pub(super) fn rename(&mut self, removed: u32, added: u32, has_other_metadata: bool) {
         if let Some(item) = self.items.get_mut(removed as usize) {
             item.is_hidden = true;
         }
         if let Some(item) = self.items.get_mut(added as usize) {
             (item.kind, item.from) = (ChangeKind::Renamed, Some(removed));
+            item.has_other_metadata = has_other_metadata;
         }
     }
 
@@ -100,6 +111,7 @@ impl Changes {
             numbers.push(new);
             if let Some(added) = all.items.last_mut() {
                 (added.is_hidden, added.from) = (item.is_hidden, item.from);
+                added.has_other_metadata = item.has_other_metadata;
             }
             below(number, item.kind, &mut all)?;
         }
@@ -118,6 +130,7 @@ impl Changes {
             kind: item.kind,
             path: self.path(number),
             from: item.from.map(|from| self.path(from)),
+            has_other_metadata: item.has_other_metadata,
             is_directory: item.is_directory,
         })
     }
@@ -131,7 +144,8 @@ mod tests {
         let text = |path: &[u8]| String::from_utf8(path.to_vec()).unwrap();
         let line = |change: Change<'_>| {
             let from = change.from.map(|from| format!(" from {}", text(from))).unwrap_or_default();
-            format!("{:?} {}{from}", change.kind, text(change.path))
+            let metadata = if change.has_other_metadata { " with other metadata" } else { "" };
+            format!("{:?} {}{from}{metadata}", change.kind, text(change.path))
         };
         changes.iter().map(line).collect()
     }
@@ -144,8 +158,8 @@ mod tests {
         let new = push(ChangeKind::Added, "a/new");
         push(ChangeKind::Removed, "b");
         let old = push(ChangeKind::Removed, "old");
-        changes.rename(old, new);
-        let expected = ["Modified ", "Renamed a/new from old", "Removed b"];
+        changes.rename(old, new, true);
+        let expected = ["Modified ", "Renamed a/new from old with other metadata", "Removed b"];
         assert_eq!(lines(&changes), expected);
         let more = changes.with_more(|number, kind, all| match changes.path(number) {
             b"b" => all.push(kind, false, b"b/c").map(|_| ()),

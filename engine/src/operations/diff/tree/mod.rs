@@ -9,6 +9,7 @@ mod tests;
 pub use changes::{Change, ChangeKind};
 
 use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
 
 use crate::error::{Error, Result};
 use crate::format::{DirectoryTop, Entry, EntryContent, EntryType, FileData, Record};
@@ -16,14 +17,11 @@ use crate::id::ObjectId;
 use crate::monitor::Monitor;
 use crate::repository::Repository;
 use crate::revision::{
-    Met, SharedDirectory, TreeNumbers, TreeReader, TreesWalk, Variant, directories_of, no_such_path,
-    same_content, same_metadata, tidy_path,
+    Met, SharedDirectory, TreeNumbers, TreeReader, TreesWalk, both_sides, counting_metadata,
+    differing_directories, no_such_path, on_each_side, same_content, same_metadata, tidy_path,
 };
 use changes::Changes;
-use moves::{FileCandidate, MAX_CANDIDATES, moved_directories, pair, pair_files};
-
-/// How many trees are compared.
-const SIDES: u32 = 2;
+use moves::{Candidate, MAX_CANDIDATES, moved_directories, pair, pair_files};
 
 /// 0 for the first tree, 1 for the second.
 type Side = usize;
@@ -42,7 +40,7 @@ pub struct TreeDiff {
     changes: Changes,
     /// What could not be compared, as it can't be read: nothing is told of what is there.
     pub lost: Vec<LostPlace>,
-    /// Nodes of directories that were read to find what differs.
+    /// Nodes of directories that were read to find what differs and what was moved: one that is read for both counts twice.
     pub nodes_read: u64,
 }
 
@@ -71,7 +69,8 @@ impl TreeDiff {
 /// Compares the trees of two revisions.
 ///
 /// The bytes of a file count, and not how they are stored or where it has holes. A file or directory that is gone while
-/// another one holds the same was renamed, and of such a directory nothing else is told.
+/// another one holds the same was renamed, maybe with other metadata of its own, and of such a directory nothing else is
+/// told.
 ///
 /// # Errors
 /// [`Error::NotATree`], [`Error::NoSuchPath`] if neither has the path, [`Error::TooManyChanges`], [`Error::Cancelled`].
@@ -90,12 +89,14 @@ pub fn diff_trees(
         return Err(no_such_path(&path, format!("each of {} and {}", a.name, b.name)));
     }
     let directories = differing_directories(on_sides);
-    let moved = moved_directories(&trees, directories.clone(), monitor)?;
+    let (moved, nodes_read) = moved_directories(&trees, directories.clone(), monitor)?;
     let mut comparison = Comparison {
         trees: &trees,
         all_metadata: options.all_metadata,
+        metadata_hasher: RandomState::new(),
         monitor,
         moved,
+        nodes_read,
         changes: Changes::default(),
         files: Default::default(),
         directories: Default::default(),
@@ -104,36 +105,19 @@ pub fn diff_trees(
     comparison.run(&path, on_sides, directories)
 }
 
-/// The entry on each side.
-fn on_each_side<'a>(variants: &[Variant<'a>]) -> [Option<&'a Entry>; 2] {
-    let of = |side: u32| variants.iter().find(|variant| variant.trees.contains(side));
-    [of(0), of(1)].map(|variant| variant.map(|variant| variant.entry))
-}
-
-/// The directories among the entries on both sides, unless they are the same one.
-fn differing_directories(on_sides: [Option<&Entry>; 2]) -> Vec<SharedDirectory> {
-    let sets = [TreeNumbers::one(0), TreeNumbers::one(1)];
-    let variants: Vec<Variant<'_>> = on_sides
-        .iter()
-        .zip(&sets)
-        .filter_map(|(entry, trees)| entry.map(|entry| Variant { entry, trees }))
-        .collect();
-    let mut directories = directories_of(&variants);
-    directories.retain(|directory| directory.trees != TreeNumbers::first(SIDES));
-    directories
-}
-
 struct Comparison<'a> {
     trees: &'a [TreeReader; 2],
     all_metadata: bool,
+    metadata_hasher: RandomState,
     monitor: &'a dyn Monitor,
     /// Directories that are gone in one place and new in another.
     moved: HashSet<ObjectId>,
     changes: Changes,
     /// Of each side, what may have been renamed.
-    files: [Vec<FileCandidate>; 2],
-    directories: [Vec<(DirectoryTop, u32)>; 2],
+    files: [Vec<Candidate<FileData>>; 2],
+    directories: [Vec<Candidate<DirectoryTop>>; 2],
     lost: Vec<LostPlace>,
+    nodes_read: u64,
 }
 
 impl Comparison<'_> {
@@ -144,17 +128,17 @@ impl Comparison<'_> {
         directories: Vec<SharedDirectory>,
     ) -> Result<TreeDiff> {
         let goes_on = self.compare(path, on_sides, &TreeNumbers::default())?;
-        let mut walk =
-            TreesWalk::new(self.trees[0].store(), self.monitor).passing_by(TreeNumbers::first(SIDES));
+        let mut walk = TreesWalk::new(self.trees[0].store(), self.monitor).passing_by(both_sides());
         if goes_on {
             walk.run(path, directories, &mut |met| self.visit(met))?;
         }
+        self.nodes_read += walk.nodes_read();
         self.find_renamed()?;
         self.look_into_what_stayed()?;
         Ok(TreeDiff {
             changes: std::mem::take(&mut self.changes),
             lost: std::mem::take(&mut self.lost),
-            nodes_read: walk.nodes_read(),
+            nodes_read: self.nodes_read,
         })
     }
 
@@ -194,7 +178,7 @@ impl Comparison<'_> {
             Ok(false) => Some(ChangeKind::Modified),
             Ok(true) => (!same_metadata(a, b, self.all_metadata)).then_some(ChangeKind::Metadata),
             Err(error) if error.is_loss() => {
-                self.lose(path, TreeNumbers::first(SIDES), &error);
+                self.lose(path, both_sides(), &error);
                 None
             }
             Err(error) => return Err(error),
@@ -220,14 +204,17 @@ impl Comparison<'_> {
         let kind = if side == 0 { ChangeKind::Removed } else { ChangeKind::Added };
         let is_directory = matches!(entry.content, EntryContent::Directory(_));
         let number = self.changes.push(kind, is_directory, path)?;
+        let metadata = || self.metadata_hasher.hash_one(counting_metadata(entry, self.all_metadata));
         match entry.content {
             EntryContent::File(data)
                 if data != FileData::Empty && self.files[side].len() < MAX_CANDIDATES =>
             {
-                self.files[side].push(FileCandidate { number, data });
+                let file = Candidate { content: data, number, metadata: metadata() };
+                self.files[side].push(file);
             }
             EntryContent::Directory(Some(top)) if self.moved.contains(&top.id) => {
-                self.directories[side].push((top, number));
+                let directory = Candidate { content: top, number, metadata: metadata() };
+                self.directories[side].push(directory);
                 return Ok(false);
             }
             _ => {}
@@ -236,8 +223,7 @@ impl Comparison<'_> {
     }
 
     fn find_renamed(&mut self) -> Result<()> {
-        let keys =
-            |side: Side| self.directories[side].iter().map(|(top, number)| (top.id, *number)).collect();
+        let keys = |side: Side| self.directories[side].iter().map(|it| it.with(it.content.id)).collect();
         pair(&[keys(0), keys(1)], &mut self.changes);
         let mut lost = Vec::new();
         let mut lose = |side: Side, number: u32, error: Error| lost.push((side, number, error));
@@ -254,8 +240,8 @@ impl Comparison<'_> {
     fn look_into_what_stayed(&mut self) -> Result<()> {
         let all = self.directories.iter().flatten();
         let left: HashMap<u32, DirectoryTop> = all
-            .filter(|(_, number)| !self.changes.is_renamed(*number))
-            .map(|(top, number)| (*number, *top))
+            .filter(|directory| !self.changes.is_renamed(directory.number))
+            .map(|directory| (directory.number, directory.content))
             .collect();
         if left.is_empty() {
             return Ok(());
@@ -292,6 +278,8 @@ impl Comparison<'_> {
                 }
             }
         };
-        walk.run(path, start, &mut visit)
+        let walked = walk.run(path, start, &mut visit);
+        self.nodes_read += walk.nodes_read();
+        walked
     }
 }

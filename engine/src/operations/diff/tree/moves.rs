@@ -2,13 +2,13 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
+use super::Side;
 use super::changes::Changes;
-use super::{SIDES, Side, on_each_side};
 use crate::error::{Error, Result};
 use crate::format::{DirectoryTop, Entry, EntryContent, FileData, ObjectType};
 use crate::id::ObjectId;
 use crate::monitor::Monitor;
-use crate::revision::{Met, SharedDirectory, TreeNumbers, TreeReader, TreesWalk};
+use crate::revision::{Met, SharedDirectory, TreeNumbers, TreeReader, TreesWalk, both_sides, on_each_side};
 
 /// Directories or files on each side that are held to find moved ones; more are told as gone and new.
 pub(super) const MAX_CANDIDATES: usize = 500_000;
@@ -16,13 +16,13 @@ pub(super) const MAX_CANDIDATES: usize = 500_000;
 /// Of what is found by the same content, so many are looked through for one of the same name.
 const NAMES_COMPARED: usize = 16;
 
-/// The ids of directories that are gone in one place and new in another. Only what is on one side alone is looked at, and
-/// of directories that were moved nothing but their ids.
+/// The ids of directories that are gone in one place and new in another, and how many nodes were read to find them. Only
+/// what is on one side alone is looked at, and of directories that were moved nothing but their ids.
 pub(super) fn moved_directories(
     trees: &[TreeReader; 2],
     common: Vec<SharedDirectory>,
     monitor: &dyn Monitor,
-) -> Result<HashSet<ObjectId>> {
+) -> Result<(HashSet<ObjectId>, u64)> {
     let mut outermost: [HashMap<ObjectId, DirectoryTop>; 2] = Default::default();
     let mut visit = |met: Met<'_>| -> Result<bool> {
         let Met::Entries { variants, unknown, .. } = met else { return Ok(false) };
@@ -34,16 +34,20 @@ pub(super) fn moved_directories(
         }
         Ok(on_sides.iter().flatten().filter(|entry| is_directory(entry)).count() == 2)
     };
-    TreesWalk::new(trees[0].store(), monitor)
-        .passing_by(TreeNumbers::first(SIDES))
-        .run(b"", common, &mut visit)?;
+    let mut walk = TreesWalk::new(trees[0].store(), monitor).passing_by(both_sides());
+    walk.run(b"", common, &mut visit)?;
+    let mut nodes_read = walk.nodes_read();
     let [removed, added] = &outermost;
     if removed.is_empty() || added.is_empty() {
-        return Ok(HashSet::new());
+        return Ok((HashSet::new(), nodes_read));
     }
-    let all_added = with_all_below(&trees[0], added, &|id| removed.contains_key(id), monitor)?;
-    let all_removed = with_all_below(&trees[0], removed, &|id| all_added.contains(id), monitor)?;
-    Ok(all_added.intersection(&all_removed).copied().collect())
+    let mut all_below = |directories, is_found: &dyn Fn(&ObjectId) -> bool| {
+        with_all_below(&trees[0], directories, is_found, &mut nodes_read, monitor)
+    };
+    let all_added = all_below(added, &|id| removed.contains_key(id))?;
+    let all_removed = all_below(removed, &|id| all_added.contains(id))?;
+    let moved = all_added.intersection(&all_removed).copied().collect();
+    Ok((moved, nodes_read))
 }
 
 fn is_directory(entry: &Entry) -> bool {
@@ -73,6 +77,7 @@ fn with_all_below(
     tree: &TreeReader,
     directories: &HashMap<ObjectId, DirectoryTop>,
     is_found: &dyn Fn(&ObjectId) -> bool,
+    nodes_read: &mut u64,
     monitor: &dyn Monitor,
 ) -> Result<HashSet<ObjectId>> {
     let mut ids = HashSet::new();
@@ -88,37 +93,49 @@ fn with_all_below(
             Ok(tops.any(|top| is_to_be_looked_into(&top)))
         };
         let start = vec![SharedDirectory { top: *top, trees: TreeNumbers::one(0) }];
-        TreesWalk::new(tree.store(), monitor).run(b"", start, &mut visit)?;
+        let mut walk = TreesWalk::new(tree.store(), monitor);
+        walk.run(b"", start, &mut visit)?;
+        *nodes_read += walk.nodes_read();
     }
     Ok(ids)
 }
 
-/// A file that is gone or new, and its number among the changes.
-pub(super) struct FileCandidate {
+/// What is gone or new, and may have been renamed.
+pub(super) struct Candidate<T> {
+    /// What it holds, or what tells whether another one holds the same.
+    pub(super) content: T,
+    /// Its number among the changes.
     pub(super) number: u32,
-    pub(super) data: FileData,
+    /// A hash of its metadata that count.
+    pub(super) metadata: u64,
+}
+
+impl<T> Candidate<T> {
+    pub(super) fn with<U>(&self, content: U) -> Candidate<U> {
+        Candidate { content, number: self.number, metadata: self.metadata }
+    }
 }
 
 /// Finds files that were renamed: of the same object where that is the file's alone, else of the same bytes. Only files
 /// of a size that is there on both sides are read.
 pub(super) fn pair_files(
     trees: &[TreeReader; 2],
-    files: &[Vec<FileCandidate>; 2],
+    files: &[Vec<Candidate<FileData>>; 2],
     changes: &mut Changes,
     monitor: &dyn Monitor,
     lose: &mut dyn FnMut(Side, u32, Error),
 ) -> Result<()> {
-    let sizes = |side: Side| files[side].iter().map(|file| file.data.size()).collect::<HashSet<u64>>();
+    let sizes = |side: Side| files[side].iter().map(|file| file.content.size()).collect::<HashSet<u64>>();
     let (gone, new) = (sizes(0), sizes(1));
-    let mut keys: [Vec<(ObjectId, u32)>; 2] = Default::default();
+    let mut keys: [Vec<Candidate<ObjectId>>; 2] = Default::default();
     for side in [0, 1] {
         let is_on_both = |size: u64| gone.contains(&size) && new.contains(&size);
-        for file in files[side].iter().filter(|file| is_on_both(file.data.size())) {
+        for file in files[side].iter().filter(|file| is_on_both(file.content.size())) {
             if monitor.is_cancelled() {
                 return Err(Error::Cancelled);
             }
-            match content_key(&trees[side], &file.data) {
-                Ok(key) => keys[side].push((key, file.number)),
+            match content_key(&trees[side], &file.content) {
+                Ok(key) => keys[side].push(file.with(key)),
                 Err(error) if error.is_loss() => lose(side, file.number, error),
                 Err(error) => return Err(error),
             }
@@ -141,18 +158,18 @@ fn content_key(tree: &TreeReader, data: &FileData) -> Result<ObjectId> {
 
 /// Makes renamed ones of what is gone and what is new with the same key: one by one, and of several preferably one of the
 /// same name.
-pub(super) fn pair(keys: &[Vec<(ObjectId, u32)>; 2], changes: &mut Changes) {
-    let mut gone: HashMap<ObjectId, VecDeque<u32>> = HashMap::new();
-    for (key, number) in &keys[0] {
-        gone.entry(*key).or_default().push_back(*number);
+pub(super) fn pair(keys: &[Vec<Candidate<ObjectId>>; 2], changes: &mut Changes) {
+    let mut gone: HashMap<ObjectId, VecDeque<&Candidate<ObjectId>>> = HashMap::new();
+    for removed in &keys[0] {
+        gone.entry(removed.content).or_default().push_back(removed);
     }
-    for (key, added) in &keys[1] {
-        let Some(queue) = gone.get_mut(key) else { continue };
-        let name = name_of(changes.path(*added));
+    for added in &keys[1] {
+        let Some(queue) = gone.get_mut(&added.content) else { continue };
+        let name = name_of(changes.path(added.number));
         let mut compared = queue.iter().take(NAMES_COMPARED);
-        let same_name = compared.position(|removed| name_of(changes.path(*removed)) == name);
+        let same_name = compared.position(|removed| name_of(changes.path(removed.number)) == name);
         if let Some(removed) = queue.remove(same_name.unwrap_or(0)) {
-            changes.rename(removed, *added);
+            changes.rename(removed.number, added.number, removed.metadata != added.metadata);
         }
     }
 }

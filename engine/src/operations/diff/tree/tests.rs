@@ -67,7 +67,8 @@ fn lines(diff: &TreeDiff) -> Vec<String> {
             ChangeKind::Renamed => "R",
         };
         let from = change.from.map(|from| format!("{}{slash} > ", text(from))).unwrap_or_default();
-        format!("{letter} {from}{}{slash}", text(change.path))
+        let metadata = if change.has_other_metadata { " m" } else { "" };
+        format!("{letter} {from}{}{slash}{metadata}", text(change.path))
     };
     diff.changes().map(line).collect()
 }
@@ -152,6 +153,41 @@ fn what_was_renamed_is_found_by_what_it_holds() {
     assert_eq!(world.diff(&before, &after), expected);
 }
 
+/// A file that had become setuid once was told as renamed, and as nothing else.
+#[test]
+fn a_rename_hides_no_other_metadata() {
+    let world = World::new();
+    let setuid = |entry| with_mode(entry, 0o4755);
+    let below = [world.file("in", "2")];
+    let before = [world.file("a", "1"), world.directory("old", &below), world.file("z", "3")];
+    let after = [
+        setuid(world.file("b", "1")),
+        with_mode(world.directory("new", &below), 0o777),
+        world.file("zz", "3"),
+    ];
+    assert_eq!(world.diff(&before, &after), ["R a > b m", "R old/ > new/ m", "R z > zz"]);
+    let mut moved = world.file("c", "1");
+    moved.metadata.ctime = Timestamp { seconds: 99, nanoseconds: 0 };
+    let moved = std::slice::from_ref(&moved);
+    assert_eq!(world.diff(&before[..1], moved), ["R a > c"], "which moves change");
+    let all = TreeDiffOptions { all_metadata: true, ..TreeDiffOptions::default() };
+    assert_eq!(lines(&world.diff_of(&before[..1], moved, &all).unwrap()), ["R a > c m"]);
+}
+
+#[test]
+fn what_is_read_to_find_moved_directories_counts() {
+    let world = World::new();
+    let many = |name| world.directory(name, &numbered(0..5000));
+    let other = |name| world.directory(name, &[world.file(name, "1")]);
+    let cost = |before: &[Entry], after: &[Entry]| {
+        world.diff_of(before, after, &TreeDiffOptions::default()).unwrap().nodes_read
+    };
+    assert_eq!(cost(&[many("a")], &[many("b")]), 2 * 2, "of what was moved the id tells");
+    let all = cost(&[], &[many("a")]);
+    assert!(all > 5, "{all}");
+    assert!(cost(&[other("o")], &[many("a"), other("p")]) >= 2 * all - 2, "each is read for what lies in it");
+}
+
 #[test]
 fn a_directory_that_was_moved_is_told_once() {
     let world = World::new();
@@ -182,7 +218,7 @@ fn only_nodes_that_differ_are_read() {
     let tree = |mode| [many(40_000, mode), other.clone(), never_read.clone()];
     let diff = world.diff_of(&tree(1), &tree(2), &TreeDiffOptions::default()).unwrap();
     assert_eq!(lines(&diff), ["m many/040000"]);
-    assert_eq!((diff.nodes_read, diff.lost.len()), (2 + 6, 0));
+    assert_eq!((diff.nodes_read, diff.lost.len()), (2 * (2 + 6), 0), "once to look for moved directories");
 }
 
 #[test]

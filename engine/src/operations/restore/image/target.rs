@@ -41,8 +41,12 @@ impl Target {
         size: u64,
         options: &RestoreOptions,
     ) -> Result<Self> {
-        let path = resolve(path)?;
+        let named = path;
+        let path = resolve(named)?;
         let refuse = |reason: &str, hint| refuse(&path, reason, hint);
+        if named.as_os_str().as_bytes().ends_with(b"/") && !path.is_dir() {
+            return Err(refuse("it is named as a directory is", "leave the slash at its end out: an image becomes a file"));
+        }
         if repository.directory().is_some_and(|directory| lies_in(&path, &directory)) {
             return Err(refuse("it lies in the repository", "choose a place outside of it"));
         }

@@ -1,39 +1,39 @@
 //! What names and paths are held against.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+mod glob;
 
-use globset::{GlobBuilder, GlobMatcher};
 use regex::bytes::{Regex, RegexBuilder};
 
 use crate::error::{Error, Result};
+use glob::Glob;
 
 /// A pattern for names or paths, which are bytes.
 #[derive(Clone, Debug)]
-pub struct Pattern(Form);
+pub struct Pattern {
+    form: Form,
+    directories_only: bool,
+}
 
 #[derive(Clone, Debug)]
 enum Form {
-    Name(GlobMatcher),
-    Path(GlobMatcher),
+    Name(Glob),
+    Path(Glob),
     Regex(Regex),
 }
 
 impl Pattern {
     /// A glob: without a slash for the last name of a path, with one for the path from the tree's root on, where `*` and
-    /// `?` stand for no slash, and `**` for any number of names.
+    /// `?` stand for no slash, and `**` for any number of names. With a slash at its end, which does not count as one, it
+    /// is for directories alone.
     ///
     /// # Errors
-    /// [`Error::BadParameter`] if it is none.
+    /// [`Error::BadParameter`] if it is none, or can't match anything.
     pub fn glob(text: &str, ignore_case: bool) -> Result<Self> {
-        let has_slash = text.contains('/');
-        // Paths begin without a slash.
-        let text = text.strip_prefix('/').unwrap_or(text);
-        let mut builder = GlobBuilder::new(text);
-        let glob = builder.literal_separator(true).case_insensitive(ignore_case).build();
-        let matcher = glob.map_err(|error| bad_pattern(&error))?.compile_matcher();
-        Ok(Self(if has_slash { Form::Path(matcher) } else { Form::Name(matcher) }))
+        let names = text.trim_end_matches('/');
+        let path = tidy_glob(names)?;
+        let glob = Glob::new(&path, ignore_case)?;
+        let form = if names.contains('/') { Form::Path(glob) } else { Form::Name(glob) };
+        Ok(Self { form, directories_only: names.len() < text.len() })
     }
 
     /// A regular expression, which must match somewhere in the path; paths begin without a slash.
@@ -43,19 +43,36 @@ impl Pattern {
     pub fn regex(text: &str, ignore_case: bool) -> Result<Self> {
         let mut builder = RegexBuilder::new(text);
         let regex = builder.case_insensitive(ignore_case).build();
-        regex.map(|regex| Self(Form::Regex(regex))).map_err(|error| bad_pattern(&error))
+        let regex = regex.map_err(|error| bad_pattern(&error))?;
+        Ok(Self { form: Form::Regex(regex), directories_only: false })
     }
 
     /// Whether a path from the tree's root on is like the pattern.
     pub fn is_match(&self, path: &[u8]) -> bool {
         let name = || path.rsplit(|&byte| byte == b'/').next().unwrap_or(path);
-        let matches = |glob: &GlobMatcher, text: &[u8]| glob.is_match(Path::new(OsStr::from_bytes(text)));
-        match &self.0 {
-            Form::Name(glob) => matches(glob, name()),
-            Form::Path(glob) => matches(glob, path),
+        match &self.form {
+            Form::Name(glob) => glob.is_match(name()),
+            Form::Path(glob) => glob.is_match(path),
             Form::Regex(regex) => regex.is_match(path),
         }
     }
+
+    /// Whether it is for directories alone.
+    pub fn directories_only(&self) -> bool {
+        self.directories_only
+    }
+}
+
+/// A glob without what paths in a tree don't have: they begin with a name, and nothing in them is called `.` or `..`.
+fn tidy_glob(glob: &str) -> Result<String> {
+    let names: Vec<&str> = glob.split('/').filter(|name| !matches!(*name, "" | ".")).collect();
+    if names.is_empty() {
+        return Err(bad_pattern(&"it has no name to look for, and the root has none"));
+    }
+    if names.contains(&"..") {
+        return Err(bad_pattern(&"paths go from the tree's root on, and have no '..'"));
+    }
+    Ok(names.join("/"))
 }
 
 fn bad_pattern(error: &dyn std::fmt::Display) -> Error {
@@ -86,10 +103,29 @@ mod tests {
             ("{sub,c}", &["sub", "sub.txt/c"]),
             ("[!as]", &["sub.txt/c"]),
             ("txt", &[]),
+            ("./*.txt", &["a.txt", "new\nline.txt"]),
+            (".//sub/./deep//b.*", &["sub/deep/b.txt"]),
+            ("//sub/*", &["sub/a.txt"]),
         ] {
             assert_eq!(matching(&Pattern::glob(glob, false).unwrap(), &PATHS), expected, "{glob}");
         }
         assert_eq!(matching(&Pattern::glob("a.TXT", true).unwrap(), &PATHS), ["a.txt", "A.TXT", "sub/a.txt"]);
+    }
+
+    #[test]
+    fn a_glob_with_a_slash_behind_it_is_for_directories() {
+        for (glob, expected) in [
+            ("sub/", &["sub"][..]),
+            ("sub*//", &["sub"]),
+            ("/sub/", &["sub"]),
+            ("./sub/*/", &["sub/a.txt"]),
+            ("**/", &PATHS),
+        ] {
+            let pattern = Pattern::glob(glob, false).unwrap();
+            assert!(pattern.directories_only());
+            assert_eq!(matching(&pattern, &PATHS), expected, "{glob}");
+        }
+        assert!(!Pattern::glob("/sub", false).unwrap().directories_only());
     }
 
     #[test]
@@ -117,6 +153,10 @@ mod tests {
     fn what_is_no_pattern_is_refused() {
         for refused in [Pattern::glob("a{b", false), Pattern::glob("[", false), Pattern::regex("(", false)] {
             assert!(matches!(refused, Err(Error::BadParameter { what: "pattern", .. })));
+        }
+        for nothing in ["", "/", ".", "./", "//", "../x", "a/..", "a/../b"] {
+            let refused = Pattern::glob(nothing, false).map(|_| ()).unwrap_err();
+            assert!(matches!(refused, Error::BadParameter { what: "pattern", .. }), "{nothing}");
         }
         assert!(Pattern::regex("(a{1000}){1000}", false).is_err(), "a too large one");
     }
