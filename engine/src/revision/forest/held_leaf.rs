@@ -49,7 +49,8 @@ impl HeldLeaf {
             (count, bytes) = (count + 1, with_this);
         }
         self.memory_bytes = bytes;
-        self.entries = if count == to_come.len() {
+        // Else all of the leaf would be held for the rest of it.
+        self.entries = if count == leaf.entries.len() {
             Entries::Whole(Arc::clone(leaf))
         } else {
             Entries::Part(self.index, to_come.iter().take(count).cloned().collect())
@@ -104,6 +105,8 @@ mod tests {
                         reads += 1;
                     }
                     assert!(held.memory_bytes() <= room.max(one));
+                    let is_whole = matches!(held.entries, Entries::Whole(_));
+                    assert_eq!(is_whole, begin == 0 && room >= 50 * one, "what is held counts");
                     names.push(held.name().unwrap().clone());
                     held.advance();
                 }

