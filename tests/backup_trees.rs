@@ -96,7 +96,8 @@ fn a_directory_that_cannot_be_listed_is_kept_empty_and_named() {
     let run = world.run_as_user(&["-r", "his", "backup", "home"]).expect_code(3);
     run.says(&["home/closed", "Permission denied"]);
     let listed = world.json(&["-r", "his", "ls", "home@latest", "--recursive"]);
-    let paths: Vec<_> = listed["entries"].as_array().unwrap().iter().map(|entry| entry["path"].clone()).collect();
+    let paths: Vec<_> =
+        listed["entries"].as_array().unwrap().iter().map(|entry| entry["path"].clone()).collect();
     assert!(paths.contains(&"closed".into()) && !paths.contains(&"closed/file".into()), "{paths:?}");
     assert!(paths.contains(&"sub/c.log".into()), "{paths:?}");
 }

@@ -155,12 +155,15 @@ mod tests {
 
     #[test]
     fn braces_mean_themselves() {
-        let excluded = |pattern: &str, path: &str| selection(&[pattern]).excludes_path(path.as_bytes(), false);
+        let excluded =
+            |pattern: &str, path: &str| selection(&[pattern]).excludes_path(path.as_bytes(), false);
         for pattern in ["{cache}", r"\{cache\}", "[{]cache[}]", "{[c]ache}", "{cache*"] {
             assert!(excluded(pattern, "{cache}") && !excluded(pattern, "cache"), "{pattern}");
         }
         assert!(excluded("f{1,2}", "f{1,2}") && !excluded("f{1,2}", "f1"));
-        assert!(excluded("[]{]", "{") && excluded("[]{]", "]") && excluded("[!{]", "x") && !excluded("[!{]", "{"));
+        assert!(
+            excluded("[]{]", "{") && excluded("[]{]", "]") && excluded("[!{]", "x") && !excluded("[!{]", "{")
+        );
         assert!(excluded("a{b", "a{b"));
     }
 

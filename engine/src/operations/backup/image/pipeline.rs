@@ -293,15 +293,14 @@ impl Worker {
         }
     }
 
-    fn chunks(
-        &mut self,
-        context: &Context<'_>,
-        start: u64,
-        bytes: &[u8],
-        in_base: &[Slot],
-    ) -> Result<Batch> {
-        let mut batch =
-            Batch { start, bytes: bytes.len() as u64, bytes_differing: 0, slots: Vec::new(), new: Vec::new() };
+    fn chunks(&mut self, context: &Context<'_>, start: u64, bytes: &[u8], in_base: &[Slot]) -> Result<Batch> {
+        let mut batch = Batch {
+            start,
+            bytes: bytes.len() as u64,
+            bytes_differing: 0,
+            slots: Vec::new(),
+            new: Vec::new(),
+        };
         for (index, content) in bytes.chunks(context.chunk_size as usize).enumerate() {
             let plain_len = content.len() as u32;
             let slot = slot_of(content, &context.hasher);

@@ -69,7 +69,9 @@ pub(super) struct Stretch {
 pub(super) enum DoneStep {
     /// A directory begins; its top is not known yet.
     Enter(Entry),
-    Leave { left_out: bool },
+    Leave {
+        left_out: bool,
+    },
     Entry(Entry, Option<Inode>),
     /// A file with a slice of the bundle.
     Bundled(Entry, Option<Inode>),
