@@ -24,7 +24,7 @@ fn world() -> World {
     for directory in ["docs/deep", "many"] {
         fs::create_dir_all(home.join(directory)).unwrap();
     }
-    for number in 0..1_500 {
+    for number in 0..500 {
         let name = format!("many/a-file-of-many-with-a-long-name-{number:05}");
         fs::write(home.join(name), format!("content of {number}")).unwrap();
     }
@@ -59,7 +59,7 @@ fn run(world: &World, arguments: &[&str], codes: &[i32]) -> Run {
     if run.code == Some(4) && !arguments.contains(&"scrub") {
         let words = ["damaged", "cannot read", "lost", "missing"];
         assert!(words.iter().any(|word| run.stderr.contains(word)), "{}: {}", run.arguments, run.stderr);
-        run.says(&["hint:"]);
+        assert!(["hint:", "treering scrub"].iter().any(|next| run.stderr.contains(next)), "{}", run.stderr);
     }
     run
 }
@@ -138,7 +138,9 @@ impl Sound {
     fn check(&self, world: &World) -> bool {
         let mut is_whole = true;
         for (command, sound) in &self.0 {
-            let run = run(world, command, &[0, 4]);
+            // Two trees can't be compared if the root of one is lost.
+            let codes: &[i32] = if command[0] == "diff" { &[0, 1, 4] } else { &[0, 4] };
+            let run = run(world, command, codes);
             let said = run.json();
             let now = facts(&said);
             let invented: Vec<_> = now.difference(sound).collect();
@@ -150,7 +152,7 @@ impl Sound {
                 is_whole = false;
             }
         }
-        for path in ["docs/a", "docs/deep/large", "many/a-file-of-many-with-a-long-name-00500"] {
+        for path in ["docs/a", "docs/deep/large", "many/a-file-of-many-with-a-long-name-00300"] {
             let run = run(world, &["history", "home", path, "--json"], &[0, 4]);
             let versions = run.json()["versions"].to_string();
             assert_eq!(run.code == Some(4), versions.contains("unreadable"), "{path}: {}", run.stderr);
@@ -176,7 +178,7 @@ fn facts(said: &Value) -> BTreeSet<String> {
 
 /// Fails unless `dump` gives right bytes, all of them or up to the damage.
 fn check_dumps(world: &World, readable: &Readable) {
-    let sampled = readable.files.iter().step_by(200).map(|path| (path, 0));
+    let sampled = readable.files.iter().step_by(170).map(|path| (path, 0));
     for (path, code) in sampled.chain(readable.broken.iter().take(3).map(|path| (path, 4))) {
         // What of it is lost may be its attributes, which a dump does not read.
         let run = run(world, &["dump", "home", path], if code == 0 { &[0] } else { &[0, 4] });
@@ -263,8 +265,8 @@ fn a_flipped_bit_costs_what_it_belongs_to_and_nothing_else() {
     let world = world();
     let sound = Sound::of(&world);
     for (directory, is_data) in [("packs/data", true), ("packs/metadata", false)] {
-        let blobs = sampled(&world, directory, 14);
-        assert!(blobs.len() > 7, "{}", blobs.len());
+        let blobs = sampled(&world, directory, 6);
+        assert!(blobs.len() > 3, "{}", blobs.len());
         for blob in blobs {
             blob.flip();
             check_damage(&world, &sound, is_data);
@@ -355,7 +357,7 @@ fn a_mount_fails_for_what_is_lost_alone() {
     }
     for directory in ["packs/data", "packs/metadata"] {
         let world = world();
-        for blob in sampled(&world, directory, 6) {
+        for blob in sampled(&world, directory, 3) {
             blob.flip();
             let readable = Readable::of(&world);
             let mounted = Mounted::repository(&world, &["--log-file", "log"]);

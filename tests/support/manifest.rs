@@ -49,6 +49,20 @@ pub(crate) struct Manifest {
 impl Manifest {
     /// What a directory holds, but for what is left out: told by path, and whether that is a directory.
     pub(crate) fn of_directory(root: &Path, is_left_out: &dyn Fn(&[u8], bool) -> bool) -> Self {
+        // What takes as much room as its size has no holes: what the system calls so is preallocated.
+        Self::walk(root, is_left_out, &|metadata| metadata.blocks() * 512 < metadata.size())
+    }
+
+    /// What was restored to a directory, with holes wherever the system says so.
+    pub(crate) fn of_restored(root: &Path) -> Self {
+        Self::walk(root, &|_, _| false, &|_| true)
+    }
+
+    fn walk(
+        root: &Path,
+        is_left_out: &dyn Fn(&[u8], bool) -> bool,
+        may_have_holes: &dyn Fn(&Metadata) -> bool,
+    ) -> Self {
         let mut manifest = Self::default();
         let mut todo = vec![Vec::new()];
         while let Some(path) = todo.pop() {
@@ -61,7 +75,7 @@ impl Manifest {
                 let names = fs::read_dir(&full).unwrap().map(|entry| entry.unwrap().file_name());
                 todo.extend(names.map(|name| below(&path, name.as_bytes())));
             }
-            manifest.entries.insert(path, Facts::of_path(&full, &metadata));
+            manifest.entries.insert(path, Facts::of_path(&full, &metadata, may_have_holes));
         }
         manifest
     }
@@ -101,6 +115,15 @@ impl Manifest {
         differing.map(line).collect()
     }
 
+    /// Fails unless each entry of the other holds the same: data where there are data, and holes where there are holes.
+    #[track_caller]
+    pub(crate) fn assert_same_content(&self, other: &Self, what: &str) {
+        for (path, facts) in &self.entries {
+            let restored = other.entries.get(path).map(|facts| &facts.held);
+            assert_eq!(Some(&facts.held), restored, "{what}: {}", String::from_utf8_lossy(path));
+        }
+    }
+
     /// Fails with what is different, if anything is.
     #[track_caller]
     pub(crate) fn assert_same(&self, other: &Self, what: &str) {
@@ -110,9 +133,9 @@ impl Manifest {
 }
 
 impl Facts {
-    fn of_path(path: &Path, metadata: &Metadata) -> Self {
+    fn of_path(path: &Path, metadata: &Metadata, may_have_holes: &dyn Fn(&Metadata) -> bool) -> Self {
         Self {
-            held: held(path, metadata),
+            held: held(path, metadata, may_have_holes),
             mode: metadata.mode() & 0o7777,
             owner: (metadata.uid(), metadata.gid()),
             links: metadata.nlink(),
@@ -148,7 +171,7 @@ impl Facts {
     }
 }
 
-fn held(path: &Path, metadata: &Metadata) -> Held {
+fn held(path: &Path, metadata: &Metadata, may_have_holes: &dyn Fn(&Metadata) -> bool) -> Held {
     let kind = metadata.file_type();
     if kind.is_dir() {
         return Held::Directory;
@@ -165,10 +188,8 @@ fn held(path: &Path, metadata: &Metadata) -> Held {
         return Held::Node(names.iter().find(|(is_it, _)| *is_it).unwrap().1, device);
     }
     let file = File::open(path).unwrap();
-    // What takes as much room as its size has no holes.
-    let is_sparse = metadata.blocks() * 512 < metadata.size();
     let whole = || Vec::from_iter((metadata.size() > 0).then_some((0, metadata.size())));
-    let extents = if is_sparse { data_extents(&file) } else { whole() };
+    let extents = if may_have_holes(metadata) { data_extents(&file) } else { whole() };
     let hash = hash_of(&extents, &mut |offset, buffer| {
         file.read_exact_at(buffer, offset).unwrap();
         Ok(())

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that can't go on may panic")]
 #![allow(clippy::print_stderr, reason = "what is skipped must be said")]
 
+pub(crate) mod actors;
 pub(crate) mod blobs;
 pub(crate) mod failing_source;
 pub(crate) mod manifest;
