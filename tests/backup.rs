@@ -190,7 +190,8 @@ fn a_dry_run_says_what_would_change() {
     settle();
     agree(&[], 11);
     write_chunk(&image, 130, 7);
-    fs::write(world.path("hints"), format!(r#"[{{"offset":{},"length":1,"exists":true}}]"#, 130 * CHUNK)).unwrap();
+    fs::write(world.path("hints"), format!(r#"[{{"offset":{},"length":1,"exists":true}}]"#, 130 * CHUNK))
+        .unwrap();
     agree(&["--hints", "hints"], 1);
     let file = File::options().write(true).open(&image).unwrap();
     file.set_len(150 * CHUNK).unwrap();

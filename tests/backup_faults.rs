@@ -328,7 +328,8 @@ fn the_end_of_stdin_after_a_signal_is_no_end_of_the_image() {
 fn the_end_of_the_terminal_ends_a_backup_in_order_unless_it_is_ignored() {
     let world = World::new();
     let hang_up = |program: &mut Command| {
-        let mut child = program.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child =
+            program.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
         stdin.write_all(&noise(5, 50 * CHUNK as usize)).unwrap();
         std::thread::sleep(Duration::from_millis(300));

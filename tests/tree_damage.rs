@@ -34,7 +34,8 @@ fn world() -> World {
     fs::write(home.join("vm.img"), noise(3, 3 * MIB)).unwrap();
     let attributed = home.join("docs/attributed");
     fs::write(&attributed, b"with a long list of attributes").unwrap();
-    rustix::fs::setxattr(&attributed, "user.long", &noise(4, 3_000), rustix::fs::XattrFlags::empty()).unwrap();
+    rustix::fs::setxattr(&attributed, "user.long", &noise(4, 3_000), rustix::fs::XattrFlags::empty())
+        .unwrap();
     settle();
     world.backup("home", "home");
     fs::write(home.join("docs/a"), b"of another bundle").unwrap();
@@ -193,7 +194,10 @@ fn check_restore(world: &World, readable: &Readable) {
         said.says(&[path.as_str()]);
         let document = said.json();
         let named = document["error"]["damaged"].as_array().unwrap();
-        assert!(named.iter().any(|entry| entry["path"] == path.as_str()), "{path} is not named: {document:#}");
+        assert!(
+            named.iter().any(|entry| entry["path"] == path.as_str()),
+            "{path} is not named: {document:#}"
+        );
     }
     for directory in &readable.cut {
         said.says(&[directory.as_str()]);

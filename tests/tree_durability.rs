@@ -231,7 +231,10 @@ fn a_full_disk_ends_the_backup_of_a_tree_cleanly_and_it_goes_on_when_there_is_ro
         assert!(run.json()["error"]["hint"].as_str().unwrap().contains("are intact"));
         assert_eq!(world.json(&["-r", repository, "list"])["revisions"].as_array().unwrap().len(), 1);
         let status = world.json(&["-r", repository, "status"]);
-        assert_eq!(status["repository"]["leftovers"]["files"], 0, "{left} left: it clears up what it has written");
+        assert_eq!(
+            status["repository"]["leftovers"]["files"], 0,
+            "{left} left: it clears up what it has written"
+        );
         assert_newest(&path, &first, "after a full disk");
     }
     assert!(failed > 4, "{failed}");

@@ -50,9 +50,9 @@ impl Revision {
     fn is_named(&self, path: &str) -> bool {
         let path = format!("/home/{path}");
         let ends = |rest: &str| rest.is_empty() || rest.starts_with([':', ' ']);
-        self.warnings.iter().any(|warning| {
-            warning.match_indices(&path).any(|(at, found)| ends(&warning[at + found.len()..]))
-        })
+        self.warnings
+            .iter()
+            .any(|warning| warning.match_indices(&path).any(|(at, found)| ends(&warning[at + found.len()..])))
     }
 
     /// Fails unless all that is stored under these names are states that they have had, and those that always were
@@ -240,7 +240,8 @@ impl Actor for Moving {
     fn check(&self, revision: &Revision) {
         for place in ["b", "y"].iter().flat_map(|above| (0..9).map(move |slot| format!("{above}/{slot}"))) {
             let Some(directory) = revision.get(&place) else { continue };
-            let (_, _, tags) = self.directories.iter().find(|(_, inode, _)| *inode == directory.inode).unwrap();
+            let (_, _, tags) =
+                self.directories.iter().find(|(_, inode, _)| *inode == directory.inode).unwrap();
             for (name, tag) in tags.iter().enumerate() {
                 let path = format!("{place}/{name}");
                 match revision.get(&path) {
@@ -292,7 +293,8 @@ impl Written {
     fn new(world: &World) -> Self {
         let home = world.path("home");
         fs::create_dir(home.join("w")).unwrap();
-        let files = [(0, 24), (1, 24), (2, 72), (3, 2400)].map(|(tag, blocks)| InPlace { tag, blocks, next: 0 });
+        let files =
+            [(0, 24), (1, 24), (2, 72), (3, 2400)].map(|(tag, blocks)| InPlace { tag, blocks, next: 0 });
         for file in &files {
             let content: Vec<u8> = (0..file.blocks).flat_map(|index| block(file.tag, index, 0)).collect();
             fs::write(home.join(file.path()), content).unwrap();
@@ -324,7 +326,10 @@ impl Actor for Written {
             assert!(versions.iter().all(|version| *version <= file.next / file.blocks + 1), "{path}");
             let (first, last) = (versions[0], versions[versions.len() - 1]);
             let is_one_state = versions.is_sorted_by(|one, next| one >= next) && first - last <= 1;
-            assert!(is_one_state || revision.is_named(&path), "{path} is {versions:?}, which nobody was told");
+            assert!(
+                is_one_state || revision.is_named(&path),
+                "{path} is {versions:?}, which nobody was told"
+            );
         }
         let content = read(&revision.tree, "w/growing");
         let is_right =
@@ -420,7 +425,10 @@ fn whatever_moves_meanwhile_a_revision_holds_states_that_were() {
         let revision = Revision { manifest, tree, warnings };
         for (path, hash) in &steady {
             let facts = revision.get(path).unwrap_or_else(|| panic!("{path} is missing"));
-            assert!(matches!(&facts.held, support::manifest::Held::File(_, _, held) if held == hash), "{path}");
+            assert!(
+                matches!(&facts.held, support::manifest::Held::File(_, _, held) if held == hash),
+                "{path}"
+            );
             assert!(!revision.is_named(path), "{path}");
         }
         actors.iter().for_each(|actor| actor.check(&revision));

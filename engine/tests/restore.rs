@@ -269,9 +269,9 @@ fn what_is_not_as_it_was_written_is_found() {
     let world = World::new();
     let (repository, target) = (world.repository(), world.path("out"));
     let image = world.image(&repository).unwrap();
-    let hole = (0..SIZE / CHUNK).map(|slot| slot * CHUNK).find(|offset| {
-        data().iter().all(|range| !range.contains(offset))
-    });
+    let hole = (0..SIZE / CHUNK)
+        .map(|slot| slot * CHUNK)
+        .find(|offset| data().iter().all(|range| !range.contains(offset)));
     for offset in [data()[0].start + 17, data()[2].end - 1, hole.unwrap() + 5] {
         let _ = fs::remove_file(&target);
         File::create(&target).unwrap();

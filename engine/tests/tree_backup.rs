@@ -778,7 +778,8 @@ fn a_directory_that_cannot_be_read_in_full_says_so_and_one_from_which_something_
     }
     let world = World::new();
     let source = TreeSource::open(system, TreeOptions::default()).unwrap();
-    let report = backup(&world.repository, Source::Tree(Box::new(source)), &options(), &SilentMonitor).unwrap();
+    let report =
+        backup(&world.repository, Source::Tree(Box::new(source)), &options(), &SilentMonitor).unwrap();
     let tree = world.open(&report.record);
     assert!(tree.root().left_out, "uevent can only be written");
     assert!(!tree.find(b"devices").unwrap().unwrap().left_out);

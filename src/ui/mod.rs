@@ -201,9 +201,12 @@ pub(crate) fn usage_error(error: &clap::Error, early: &EarlyFlags) -> Code {
             // What is shown then is the help, whose first line is no message.
             ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "no command was given".to_owned(),
             // What is wrong, and of what: up to the usage, which has an empty line above it.
-            _ => text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect::<Vec<_>>().join(" "),
+            _ => {
+                text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect::<Vec<_>>().join(" ")
+            }
         };
-        let failure = Failure::usage(message.trim_start_matches("error: ")).hint("`treering --help` lists commands and options");
+        let failure = Failure::usage(message.trim_start_matches("error: "))
+            .hint("`treering --help` lists commands and options");
         let _ = JsonLayout::Indented.render(&failure.to_json()).and_then(|text| print_bytes(text.as_bytes()));
     }
     Code::Usage

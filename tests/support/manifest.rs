@@ -90,10 +90,12 @@ impl Manifest {
 
     /// What is different between the two, a line each.
     pub(crate) fn differences(&self, other: &Self) -> Vec<String> {
-        let paths = self.entries.keys().chain(other.entries.keys().filter(|path| !self.entries.contains_key(*path)));
+        let paths =
+            self.entries.keys().chain(other.entries.keys().filter(|path| !self.entries.contains_key(*path)));
         let differing = paths.filter(|path| self.entries.get(*path) != other.entries.get(*path));
         let line = |path: &Vec<u8>| {
-            let [one, two] = [self, other].map(|of| of.entries.get(path).map_or("nothing".to_owned(), Facts::to_line));
+            let [one, two] =
+                [self, other].map(|of| of.entries.get(path).map_or("nothing".to_owned(), Facts::to_line));
             format!("{}: {one}\n    / {two}", String::from_utf8_lossy(path))
         };
         differing.map(line).collect()

@@ -10,8 +10,8 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    CWD, FallocateFlags, FileType, Mode, RenameFlags, XattrFlags, fallocate, lremovexattr, lsetxattr, makedev,
-    mknodat, renameat_with,
+    CWD, FallocateFlags, FileType, Mode, RenameFlags, XattrFlags, fallocate, lremovexattr, lsetxattr,
+    makedev, mknodat, renameat_with,
 };
 
 use super::oracle::{acl, set_mtime};
@@ -117,8 +117,10 @@ impl Editor {
     }
 
     fn note(&mut self, what: &str, paths: &[&Path]) {
-        let shown = |path: &&Path| path.strip_prefix(&self.root).unwrap_or(path).to_string_lossy().into_owned();
-        let paths: Vec<String> = paths.iter().map(shown).map(|path| path.chars().take(60).collect()).collect();
+        let shown =
+            |path: &&Path| path.strip_prefix(&self.root).unwrap_or(path).to_string_lossy().into_owned();
+        let paths: Vec<String> =
+            paths.iter().map(shown).map(|path| path.chars().take(60).collect()).collect();
         self.log.push(format!("{what} {paths:?}"));
     }
 
@@ -345,7 +347,8 @@ impl Editor {
     fn change_owner(&mut self, census: &Census) -> Option<()> {
         let path = self.random.pick(&[census.all_below_root(), vec![self.root.clone()]].concat())?;
         self.note("chown", &[&path]);
-        let id = |random: &mut Random| random.pick(&[None, Some(0), Some(1), Some(1234), Some(3_000_000_000)]);
+        let id =
+            |random: &mut Random| random.pick(&[None, Some(0), Some(1), Some(1234), Some(3_000_000_000)]);
         let (uid, gid) = (id(&mut self.random)?, id(&mut self.random)?);
         lchown(path, uid, gid).unwrap();
         Some(())

@@ -133,7 +133,9 @@ impl Findings {
     /// Notes that no table names an object that a revision reaches: some are lost. One such object is enough to tell.
     pub(super) fn note_lost_table(&mut self, id: ObjectId) {
         if !self.bad.contains_key(&id) {
-            self.note_index(format!("index tables are missing: none names chunk {id}, which a revision reaches"));
+            self.note_index(format!(
+                "index tables are missing: none names chunk {id}, which a revision reaches"
+            ));
         }
     }
 

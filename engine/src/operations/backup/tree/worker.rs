@@ -233,7 +233,9 @@ impl Worker {
         };
         if size == 0 && has_content(&file) {
             let path = path_of(&found.entry);
-            extras.problems.push(format!("{path} has content although it says it is empty: it is stored as empty"));
+            extras
+                .problems
+                .push(format!("{path} has content although it says it is empty: it is stored as empty"));
         }
         let look = self.look_at_file(context, &file, extras)?;
         let content = EntryContent::File(data);
@@ -335,7 +337,8 @@ impl Bundle {
 
 /// Whether a file that says it is empty gives bytes all the same, as those of procfs do.
 fn has_content(file: &OpenFile) -> bool {
-    matches!(file.read_at(0, &mut [0]), Ok(read) if read > 0) && file.stat_now().is_ok_and(|stat| stat.size == 0)
+    matches!(file.read_at(0, &mut [0]), Ok(read) if read > 0)
+        && file.stat_now().is_ok_and(|stat| stat.size == 0)
 }
 
 impl Part {

@@ -45,7 +45,10 @@ impl Target {
         let path = resolve(named)?;
         let refuse = |reason: &str, hint| refuse(&path, reason, hint);
         if named.as_os_str().as_bytes().ends_with(b"/") && !path.is_dir() {
-            return Err(refuse("it is named as a directory is", "leave the slash at its end out: an image becomes a file"));
+            return Err(refuse(
+                "it is named as a directory is",
+                "leave the slash at its end out: an image becomes a file",
+            ));
         }
         if repository.directory().is_some_and(|directory| lies_in(&path, &directory)) {
             return Err(refuse("it lies in the repository", "choose a place outside of it"));
