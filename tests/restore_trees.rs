@@ -7,13 +7,12 @@ use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
 use support::oracle::{Leniency, RESTORED, acl, assert_same, attributes, make_nasty_tree, set_mtime};
 use support::system::{Mounted, Requirement, SmallDisk, can_use, system};
 use support::trees::{MIB, assert_names, leftovers, let_user_in, number, partial_name, small};
-use support::{Run, World, allocated, assert_keys, interrupt, noise, random_seed, settle, write_at};
+use support::{Run, World, allocated, assert_keys, noise, random_seed, settle, write_at};
 
 /// A world with a revision of a tree of everything.
 fn nasty() -> World {
@@ -183,68 +182,6 @@ fn a_single_file_that_exists_needs_an_option() {
     fs::write(world.path("big"), noise(9, 13 * MIB)).unwrap();
     world.ok(&["restore", "home", "big", "--path", "large", "--in-place"]);
     assert_same(&world.path("home/large"), &world.path("big"), RESTORED);
-}
-
-#[test]
-fn hard_links_are_one_file_again_also_in_a_part() {
-    let world = World::new();
-    let home = world.path("home");
-    fs::create_dir_all(home.join("one")).unwrap();
-    fs::create_dir_all(home.join("two")).unwrap();
-    fs::write(home.join("one/a"), b"text").unwrap();
-    fs::hard_link(home.join("one/a"), home.join("one/b")).unwrap();
-    fs::hard_link(home.join("one/a"), home.join("two/c")).unwrap();
-    fs::write(home.join("one/large"), noise(3, 9 * MIB)).unwrap();
-    fs::hard_link(home.join("one/large"), home.join("two/large")).unwrap();
-    fs::hard_link(home.join("one/large"), home.join("two/large-too")).unwrap();
-    settle();
-    world.ok(&["backup", "home"]);
-    let inode = |path: &str| fs::metadata(world.path(path)).unwrap().ino();
-    world.ok(&["restore", "home", "part", "--path", "one"]);
-    assert_eq!(inode("part/a"), inode("part/b"));
-    assert_eq!(fs::metadata(world.path("part/a")).unwrap().nlink(), 2);
-    world.ok(&["restore", "home", "out", "--verify"]);
-    assert_same(&home, &world.path("out"), RESTORED);
-    // Names that were torn apart become one again, those of others' files are left alone.
-    fs::remove_file(world.path("out/two/c")).unwrap();
-    fs::write(world.path("elsewhere"), b"text").unwrap();
-    fs::hard_link(world.path("elsewhere"), world.path("out/two/c")).unwrap();
-    fs::remove_file(world.path("out/two/large")).unwrap();
-    fs::copy(world.path("home/one/large"), world.path("out/two/large")).unwrap();
-    let said = world.json(&["restore", "home", "out", "--in-place", "--verify"]);
-    assert_same(&home, &world.path("out"), RESTORED);
-    assert_eq!(number(&said, "bytes_written"), 0);
-    assert_eq!(fs::metadata(world.path("elsewhere")).unwrap().nlink(), 1);
-    // Two groups that became one file part again.
-    world.ok(&["restore", "home", "single", "--path", "one/b"]);
-    assert_eq!(fs::metadata(world.path("single")).unwrap().nlink(), 1);
-}
-
-#[test]
-fn what_has_other_names_outside_is_never_changed() {
-    let world = small();
-    let out = world.path("out");
-    world.ok(&["restore", "home", "out"]);
-    for name in ["a", "large"] {
-        let outside = world.path(&format!("outside-{name}"));
-        fs::write(&outside, noise(7, 5000)).unwrap();
-        fs::set_permissions(&outside, Permissions::from_mode(0o600)).unwrap();
-        fs::remove_file(out.join(name)).unwrap();
-        fs::hard_link(&outside, out.join(name)).unwrap();
-    }
-    // The same content and another mode: not even that is changed.
-    fs::copy(world.path("home/dir/b"), world.path("outside-b")).unwrap();
-    fs::set_permissions(world.path("outside-b"), Permissions::from_mode(0o600)).unwrap();
-    fs::remove_file(out.join("dir/b")).unwrap();
-    fs::hard_link(world.path("outside-b"), out.join("dir/b")).unwrap();
-    world.ok(&["restore", "home", "out", "--in-place"]);
-    assert_same(&world.path("home"), &out, RESTORED);
-    for name in ["outside-a", "outside-large", "outside-b"] {
-        let metadata = fs::metadata(world.path(name)).unwrap();
-        assert_eq!((metadata.mode() & 0o7777, metadata.nlink()), (0o600, 1), "{name}");
-    }
-    assert!(fs::read(world.path("outside-a")).unwrap() == noise(7, 5000));
-    assert!(fs::read(world.path("outside-large")).unwrap() == noise(7, 5000));
 }
 
 #[test]
@@ -451,109 +388,6 @@ fn verify_reads_all_of_it_back() {
     world.ok(&["restore", "home", "out", "--verify"]);
     let said = world.json(&["restore", "home", "out", "--in-place", "--verify"]);
     assert_eq!(number(&said, "bytes_verified"), number(&said, "size"));
-}
-
-/// Many files and a few large ones, so that a restore takes a while.
-fn long() -> World {
-    let world = World::new();
-    for directory in 0..40 {
-        let path = world.path(&format!("home/{directory:02}"));
-        fs::create_dir_all(&path).unwrap();
-        for file in 0..100 {
-            fs::write(path.join(format!("{file}")), noise(directory * 100 + file, 700)).unwrap();
-        }
-        if directory % 8 == 0 {
-            fs::write(path.join("large"), noise(directory, 40 * MIB)).unwrap();
-        }
-    }
-    settle();
-    world.ok(&["backup", "home"]);
-    world
-}
-
-/// Starts a restore and ends it after a while by `end`.
-fn interrupted(world: &World, after: Duration, end: impl Fn(&mut Child)) -> Run {
-    let mut child = world.start(&["restore", "home", "out", "--in-place"]);
-    let start = Instant::now();
-    while start.elapsed() < after && child.try_wait().unwrap().is_none() {
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    end(&mut child);
-    Run::of(&["restore"], child.wait_with_output().unwrap())
-}
-
-#[test]
-fn an_interrupted_restore_says_how_to_go_on_and_is_continued() {
-    let world = long();
-    let run = interrupted(&world, Duration::from_millis(60), |child| interrupt(child));
-    if run.code != Some(0) {
-        run.expect_code(130).says(&["interrupted", "the same command goes on where this one ended"]);
-    }
-    let said = world.json(&["restore", "home", "out", "--in-place", "--verify"]);
-    assert_eq!(said["problems"], 0);
-    assert_same(&world.path("home"), &world.path("out"), RESTORED);
-    assert!(leftovers(&world.path("out")).is_empty());
-}
-
-#[test]
-fn a_killed_restore_is_continued() {
-    let world = long();
-    let seed = random_seed();
-    for round in 0..6 {
-        let after = Duration::from_millis((support::fraction(seed + round) * 300.0) as u64);
-        interrupted(&world, after, |child| {
-            let _ = child.kill();
-        });
-        // Nothing that is there under its own name, and complete by its time, is anything but complete.
-        for directory in 0..40 {
-            let (from, to) = (format!("home/{directory:02}/large"), format!("out/{directory:02}/large"));
-            if let Ok(restored) = fs::metadata(world.path(&to)) {
-                let original = fs::metadata(world.path(&from)).unwrap();
-                if restored.mtime() == original.mtime() && restored.mtime_nsec() == original.mtime_nsec() {
-                    assert!(fs::read(world.path(&to)).unwrap() == fs::read(world.path(&from)).unwrap());
-                }
-            }
-        }
-    }
-    world.ok(&["restore", "home", "out", "--in-place", "--verify"]);
-    assert_same(&world.path("home"), &world.path("out"), RESTORED);
-    assert!(leftovers(&world.path("out")).is_empty());
-}
-
-#[test]
-fn two_restores_to_one_target_keep_out_of_each_others_way() {
-    let world = long();
-    fs::create_dir(world.path("out")).unwrap();
-    let target = File::open(world.path("out")).unwrap();
-    target.lock().unwrap();
-    world.fails(1, &["restore", "home", "out"], &["another restore to it is running"]);
-    drop(target);
-    world.ok(&["restore", "home", "out"]);
-}
-
-#[test]
-fn a_full_disk_ends_it_cleanly_and_it_goes_on_when_there_is_room() {
-    if !can_use(&[Requirement::Root, Requirement::Loop]) {
-        return;
-    }
-    let world = World::new();
-    fs::create_dir(world.path("home")).unwrap();
-    for number in 0..40 {
-        fs::write(world.path(&format!("home/{number:02}")), noise(number, MIB)).unwrap();
-    }
-    settle();
-    world.ok(&["backup", "home"]);
-    let disk = SmallDisk::new(&world, 64 << 20);
-    let filler = disk.path().join("filler");
-    fs::write(&filler, vec![1; 30 * MIB]).unwrap();
-    let target = disk.path().join("out");
-    let target = target.to_str().unwrap();
-    let run = world.run(&["restore", "home", target]).expect_code(1);
-    run.says(&["No space left", "free some space", "--in-place goes on"]);
-    fs::remove_file(filler).unwrap();
-    let said = world.json(&["restore", "home", target, "--in-place", "--verify"]);
-    assert!(number(&said, "unchanged") > 5, "{said:#}");
-    assert_same(&world.path("home"), Path::new(target), RESTORED);
 }
 
 #[test]

@@ -3,13 +3,13 @@
 
 mod support;
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use support::oracle::{RESTORED, assert_same};
 use support::system::{Mounted, Requirement, can_use, system};
-use support::trees::{MIB, let_user_in, number};
+use support::trees::{MIB, let_user_in, number, small};
 use support::{World, noise, settle};
 
 /// A world with a revision of files with several names, in three directories.
@@ -101,4 +101,66 @@ fn devices_with_several_names_are_left_out_as_others_are() {
     let run = world.run_as_user(&["restore", "home", "his/out", "--verify", "--json"]).expect_code(0);
     let said = run.json();
     assert_eq!((number(&said, "devices_skipped"), number(&said, "problems")), (2, 0), "{said:#}");
+}
+
+#[test]
+fn hard_links_are_one_file_again_also_in_a_part() {
+    let world = World::new();
+    let home = world.path("home");
+    fs::create_dir_all(home.join("one")).unwrap();
+    fs::create_dir_all(home.join("two")).unwrap();
+    fs::write(home.join("one/a"), b"text").unwrap();
+    fs::hard_link(home.join("one/a"), home.join("one/b")).unwrap();
+    fs::hard_link(home.join("one/a"), home.join("two/c")).unwrap();
+    fs::write(home.join("one/large"), noise(3, 9 * MIB)).unwrap();
+    fs::hard_link(home.join("one/large"), home.join("two/large")).unwrap();
+    fs::hard_link(home.join("one/large"), home.join("two/large-too")).unwrap();
+    settle();
+    world.ok(&["backup", "home"]);
+    let inode = |path: &str| fs::metadata(world.path(path)).unwrap().ino();
+    world.ok(&["restore", "home", "part", "--path", "one"]);
+    assert_eq!(inode("part/a"), inode("part/b"));
+    assert_eq!(fs::metadata(world.path("part/a")).unwrap().nlink(), 2);
+    world.ok(&["restore", "home", "out", "--verify"]);
+    assert_same(&home, &world.path("out"), RESTORED);
+    // Names that were torn apart become one again, those of others' files are left alone.
+    fs::remove_file(world.path("out/two/c")).unwrap();
+    fs::write(world.path("elsewhere"), b"text").unwrap();
+    fs::hard_link(world.path("elsewhere"), world.path("out/two/c")).unwrap();
+    fs::remove_file(world.path("out/two/large")).unwrap();
+    fs::copy(world.path("home/one/large"), world.path("out/two/large")).unwrap();
+    let said = world.json(&["restore", "home", "out", "--in-place", "--verify"]);
+    assert_same(&home, &world.path("out"), RESTORED);
+    assert_eq!(number(&said, "bytes_written"), 0);
+    assert_eq!(fs::metadata(world.path("elsewhere")).unwrap().nlink(), 1);
+    // Two groups that became one file part again.
+    world.ok(&["restore", "home", "single", "--path", "one/b"]);
+    assert_eq!(fs::metadata(world.path("single")).unwrap().nlink(), 1);
+}
+
+#[test]
+fn what_has_other_names_outside_is_never_changed() {
+    let world = small();
+    let out = world.path("out");
+    world.ok(&["restore", "home", "out"]);
+    for name in ["a", "large"] {
+        let outside = world.path(&format!("outside-{name}"));
+        fs::write(&outside, noise(7, 5000)).unwrap();
+        fs::set_permissions(&outside, Permissions::from_mode(0o600)).unwrap();
+        fs::remove_file(out.join(name)).unwrap();
+        fs::hard_link(&outside, out.join(name)).unwrap();
+    }
+    // The same content and another mode: not even that is changed.
+    fs::copy(world.path("home/dir/b"), world.path("outside-b")).unwrap();
+    fs::set_permissions(world.path("outside-b"), Permissions::from_mode(0o600)).unwrap();
+    fs::remove_file(out.join("dir/b")).unwrap();
+    fs::hard_link(world.path("outside-b"), out.join("dir/b")).unwrap();
+    world.ok(&["restore", "home", "out", "--in-place"]);
+    assert_same(&world.path("home"), &out, RESTORED);
+    for name in ["outside-a", "outside-large", "outside-b"] {
+        let metadata = fs::metadata(world.path(name)).unwrap();
+        assert_eq!((metadata.mode() & 0o7777, metadata.nlink()), (0o600, 1), "{name}");
+    }
+    assert!(fs::read(world.path("outside-a")).unwrap() == noise(7, 5000));
+    assert!(fs::read(world.path("outside-large")).unwrap() == noise(7, 5000));
 }

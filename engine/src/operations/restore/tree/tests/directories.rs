@@ -76,3 +76,25 @@ fn nothing_is_removed_where_something_was_left_out() {
         "{told:?}"
     );
 }
+
+/// Wants to end from the begin on.
+struct Cancelled;
+
+impl Monitor for Cancelled {
+    fn begin(&self, _task: &str, _total_bytes: Option<u64>) {}
+    fn advance(&self, _bytes: u64) {}
+    fn warn(&self, _message: &str) {}
+    fn is_cancelled(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn who_interrupts_a_removal_does_not_wait_for_its_end() {
+    let scene = Scene::new();
+    fs::create_dir(scene.target()).unwrap();
+    (0..100).for_each(|number| fs::write(scene.target().join(number.to_string()), b"").unwrap());
+    let error = scene.restore_with(&scene.open(None), &in_place(true), &Cancelled).unwrap_err();
+    assert!(matches!(error, crate::error::Error::Cancelled), "{error}");
+    assert_eq!(names(&scene.target()).len(), 100);
+}
