@@ -4,10 +4,13 @@
 mod support;
 
 use std::fs::{self, Permissions};
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
-use support::system::{Requirement, can_use};
+use rustix::fs::XattrFlags;
+use support::system::{Mounted, Requirement, can_use, system};
 use support::{USER, World, settle};
 
 /// A world with a directory `home`.
@@ -120,4 +123,102 @@ fn options_that_would_do_nothing_are_refused() {
     world.fails(1, &["backup", "vm1.img", "--kind", "tree"], &["cannot use vm1.img as a source"]);
     fs::write(world.path("hints"), "[]").unwrap();
     world.fails(1, &["backup", "home", "--hints", "hints"], &["hints", "directory tree"]);
+}
+
+/// A file of procfs says that it is empty, and was once stored so without a word.
+#[test]
+fn files_that_hide_their_content_are_named() {
+    if !can_use(&[Requirement::Root]) {
+        return;
+    }
+    let world = World::new();
+    let run = world.run(&["backup", "/proc/sys/kernel/random", "random", "--json"]).expect_code(3);
+    run.says(&["/proc/sys/kernel/random/uuid has content although it says it is empty"]);
+    fs::create_dir(world.path("empty")).unwrap();
+    fs::write(world.path("empty/file"), b"").unwrap();
+    world.ok(&["backup", "empty"]);
+}
+
+/// File servers hold leases on the files that their clients work with. Such a file was once left out.
+#[test]
+fn a_file_that_another_process_has_a_lease_on_is_waited_for() {
+    if !can_use(&[Requirement::Program("python3")]) {
+        return;
+    }
+    let world = world();
+    let holder = "import fcntl, signal, sys, time\n\
+         file = open(sys.argv[1], 'r+')\n\
+         def let_go(number, frame):\n    time.sleep(0.3)\n    fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_UNLCK)\n\
+         signal.signal(signal.SIGIO, let_go)\n\
+         fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)\n\
+         print('held', flush=True)\n\
+         time.sleep(60)\n";
+    let mut holder = Command::new("python3")
+        .args(["-c", holder])
+        .arg(world.path("home/a.txt"))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "held\n");
+    let run = world.run(&["backup", "home", "--json"]);
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    assert_eq!(run.expect_code(0).json()["warnings"], serde_json::json!([]));
+    assert_eq!(world.ok(&["dump", "home", "a.txt"]).text(), "text");
+}
+
+/// Only a privileged process sees attributes like `trusted.x`. What a normal user's backup had not seen was once taken over
+/// from it for ever.
+#[test]
+fn attributes_that_a_normal_user_could_not_see_are_stored_by_the_next_backup_of_root() {
+    if !can_use(&[Requirement::Root]) {
+        return;
+    }
+    let world = world();
+    for path in ["home", "home/a.txt"] {
+        rustix::fs::setxattr(world.path(path), "trusted.x", b"y", XattrFlags::empty()).unwrap();
+    }
+    fs::set_permissions(world.directory(), Permissions::from_mode(0o755)).unwrap();
+    std::os::unix::fs::chown(world.directory(), Some(USER), Some(USER)).unwrap();
+    settle();
+    world.run_as_user(&["-r", "his", "init"]).expect_code(0);
+    let attributes = |path: &str| {
+        let said = world.json(&["-r", "his", "ls", "home", path]);
+        said["entries"].as_array().unwrap().iter().filter(|entry| entry["attributes"] == true).count()
+    };
+    world.run_as_user(&["-r", "his", "backup", "home"]).expect_code(0);
+    assert_eq!(attributes("a.txt"), 0);
+    assert_eq!(world.run_as_user(&["-r", "his", "backup", "home", "--json"]).json()["bytes_read"], 0);
+    world.ok(&["-r", "his", "backup", "home"]);
+    assert_eq!(attributes("a.txt"), 1);
+    assert_eq!(world.json(&["-r", "his", "backup", "home"])["bytes_read"], 0);
+    // Nor does he lose what root had seen.
+    system("chown", &["-R", "1234", world.path("his").to_str().unwrap()]);
+    world.run_as_user(&["-r", "his", "backup", "home"]).expect_code(0);
+    assert_eq!(attributes("a.txt"), 1);
+}
+
+/// A mount of the repository below the source would be backed up with all revisions in it, and twice the next time.
+#[test]
+fn a_mount_of_a_repository_below_the_source_is_left_out() {
+    if !can_use(&[Requirement::Root, Requirement::Fuse]) {
+        return;
+    }
+    let world = world();
+    world.ok(&["backup", "home"]);
+    fs::create_dir(world.path("home/history")).unwrap();
+    world.ok(&["mount", "home/history", "--log-file", "log"]);
+    let mount = Mounted::take_over(world.path("home/history"));
+    let said = world.json(&["backup", "home"]);
+    assert_eq!(said["warnings"], serde_json::json!([]));
+    let listed = world.json(&["ls", "home", "-R"]);
+    let paths: Vec<_> = listed["entries"].as_array().unwrap().iter().map(|entry| &entry["path"]).collect();
+    assert_eq!(paths.len(), 7, "{paths:?}");
+    // Who asks for a part of the history itself gets it.
+    let within = world.path("home/history/home/latest");
+    let said = world.json(&["backup", within.to_str().unwrap(), "again"]);
+    assert_eq!(said["size"], 4 + 9 + 3 + 44 + 17);
+    drop(mount);
 }
