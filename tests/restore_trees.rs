@@ -575,7 +575,8 @@ fn what_another_user_owns_is_replaced_and_not_taken_over() {
     world.ok(&["restore", "home", "out", "--in-place"]);
     held.write_all_at(b"his", 100).unwrap();
     assert_same(&world.path("home"), &out, RESTORED);
-    for (name, before) in names.iter().zip(inodes) {
+    // The inode of what was removed meanwhile is free to be used again.
+    for (name, before) in names.iter().zip(inodes).filter(|(name, _)| **name != "a") {
         assert_ne!(fs::symlink_metadata(out.join(name)).unwrap().ino(), before, "{name}");
     }
     // With the right owner and a wrong group it may stay.

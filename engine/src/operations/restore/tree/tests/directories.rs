@@ -94,7 +94,8 @@ fn who_interrupts_a_removal_does_not_wait_for_its_end() {
     let scene = Scene::new();
     fs::create_dir(scene.target()).unwrap();
     (0..100).for_each(|number| fs::write(scene.target().join(number.to_string()), b"").unwrap());
-    let error = scene.restore_with(&scene.open(None), &in_place(true), &Cancelled).unwrap_err();
+    let tree = scene.open(scene.trees.directory(&[empty_file("a")]));
+    let error = scene.restore_with(&tree, &in_place(true), &Cancelled).unwrap_err();
     assert!(matches!(error, crate::error::Error::Cancelled), "{error}");
     assert_eq!(names(&scene.target()).len(), 100);
 }
