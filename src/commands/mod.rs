@@ -82,6 +82,7 @@ fn tells_damage(command: &Command) -> bool {
             | Command::Ls(_)
             | Command::Find(_)
             | Command::History(_)
+            | Command::Diff(_)
     )
 }
 

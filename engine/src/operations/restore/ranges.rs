@@ -12,8 +12,11 @@ use crate::monitor::Monitor;
 /// Bytes that are looked at or written at a time.
 pub(super) const STEP: u64 = 1 << 20;
 
+/// No file system has longer blocks.
+const BLOCK_MAX: u64 = 64 << 10;
+
 /// A hole in the place of what was there, which leaves the size as it is.
-pub(super) const PUNCH: FallocateFlags = FallocateFlags::PUNCH_HOLE.union(FallocateFlags::KEEP_SIZE);
+const PUNCH: FallocateFlags = FallocateFlags::PUNCH_HOLE.union(FallocateFlags::KEEP_SIZE);
 
 /// The first data from a range's begin on, as the system tells it, cut to the range.
 pub(super) fn next_data(file: &File, range: &Range<u64>) -> Option<Range<u64>> {
@@ -34,6 +37,16 @@ pub(super) fn allocate(file: &File, flags: FallocateFlags, range: &Range<u64>) -
         Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::NODEV) => Ok(false),
         Err(errno) => Err(errno),
     }
+}
+
+/// Makes a range a hole; `false` where that is not supported.
+///
+/// Of a block that lies in the range only in part the bytes are zeroed and the space stays. So what ends with the file is
+/// punched beyond it, where nothing is: else its last block would stay data.
+pub(super) fn punch(file: &File, range: &Range<u64>) -> Result<bool, Errno> {
+    let ends_file = file.metadata().is_ok_and(|there| there.is_file() && there.len() <= range.end);
+    let end = if ends_file { range.end.saturating_add(BLOCK_MAX) } else { range.end };
+    allocate(file, PUNCH, &(range.start..end))
 }
 
 /// Writes zeros step by step.
@@ -72,6 +85,20 @@ mod tests {
         assert_eq!(next_data(&file, &(data.start + 5..data.start + 7)), Some(data.start + 5..data.start + 7));
         assert_eq!(next_data(&file, &(0..data.start)), None);
         assert_eq!(next_data(&file, &(data.end..10 << 20)), None);
+    }
+
+    /// The last part of a file that was shorter than a block once stayed data.
+    #[test]
+    fn a_hole_reaches_to_the_end_of_a_file_whatever_its_length() {
+        let file = tempfile::tempfile().unwrap();
+        let size = (1 << 20) + 1709;
+        file.write_all_at(&vec![1; size as usize], 0).unwrap();
+        file.sync_all().unwrap();
+        if punch(&file, &(1 << 20..size)).unwrap() {
+            assert_eq!(next_data(&file, &(1 << 20..size)), None);
+            assert_eq!(next_data(&file, &(0..size)), Some(0..1 << 20));
+        }
+        assert_eq!(file.metadata().unwrap().len(), size);
     }
 
     #[test]

@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{Advice, FallocateFlags, fadvise};
+use rustix::io::Errno;
 
-use super::super::ranges::{PUNCH, STEP, allocate, next_data, write_zeros};
+use super::super::ranges::{STEP, allocate, next_data, punch, write_zeros};
 use crate::error::{Error, Result};
 use crate::monitor::Monitor;
 
@@ -149,10 +150,10 @@ impl Writer {
     fn zero(&self, offset: u64, length: u64, monitor: &dyn Monitor) -> Result<()> {
         let range = offset..offset + length;
         // On devices the kernel makes BLKZEROOUT of it, with leave to discard.
-        for flags in [PUNCH, FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE] {
-            if allocate(&self.file, flags, &range).map_err(|errno| self.failed("zero")(errno.into()))? {
-                return Ok(());
-            }
+        let failed = |errno: Errno| self.failed("zero")(errno.into());
+        let zero = FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE;
+        if punch(&self.file, &range).map_err(failed)? || allocate(&self.file, zero, &range).map_err(failed)? {
+            return Ok(());
         }
         write_zeros(&range, monitor, |at, bytes| self.write_at(at, bytes))
     }

@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 
 use rustix::fs::FallocateFlags;
 
-use super::super::ranges::{PUNCH, STEP, allocate, next_data, write_zeros};
+use super::super::ranges::{STEP, allocate, next_data, punch, write_zeros};
 use super::metadata::disarm;
 use super::problems::{Attempt, Trouble};
 use crate::error::{Error, Result};
@@ -373,7 +373,7 @@ impl Content<'_> {
     /// Makes a range a hole, or zeros where there are no holes.
     pub(super) fn punch(&self, range: &Range<u64>) -> Attempt<()> {
         self.prepare()?;
-        if allocate(self.file, PUNCH, range).map_err(Trouble::of("punch a hole into"))? {
+        if punch(self.file, range).map_err(Trouble::of("punch a hole into"))? {
             return Ok(());
         }
         let mut rest = range.clone();
