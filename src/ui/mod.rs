@@ -189,7 +189,10 @@ pub(crate) fn usage_error(error: &clap::Error, early: &EarlyFlags) -> Code {
         let text = if color { text.ansi().to_string() } else { text.to_string() };
         return match print_bytes(text.as_bytes()) {
             Err(failure) if failure.is_broken_pipe => signals::end_by_broken_pipe(),
-            Err(failure) => failure.code,
+            Err(failure) => {
+                terminal::say_error(&failure.message, failure.next_step(), false);
+                failure.code
+            }
             Ok(()) => Code::Done,
         };
     }

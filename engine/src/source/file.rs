@@ -36,6 +36,12 @@ impl FileSource {
         }
         let file = File::open(path).map_err(|error| unusable(error.to_string()))?;
         let size = seek(&file, SeekFrom::End(0)).map_err(|error| unusable(error.to_string()))?;
+        if is_device && size == 0 {
+            return Err(unusable(
+                "it is a device of no bytes: there is no medium in it, or nothing is attached to it"
+                    .to_owned(),
+            ));
+        }
         // Only a hint to the system.
         let _ = fadvise(&file, 0, None, Advice::Sequential);
         Ok(Self { file, path: path.to_owned(), size, is_device })

@@ -24,8 +24,9 @@ use crate::id::{ObjectId, RepositoryId};
 const PACKS_PER_TABLE: usize = 16;
 
 /// or when a pack has waited so long for it: what a killed run stored before is found again by the next one. Not at once,
-/// as a run that fails gives back only what no table names.
-const TABLE_AFTER: Duration = Duration::from_secs(10);
+/// as a run that fails gives back only what no table names; and with each table later, as many tables make look-ups slow.
+const TABLE_AFTER: Duration = Duration::from_secs(2);
+const TABLE_AFTER_MAX: Duration = Duration::from_secs(10);
 
 /// or after so many objects, whose places are kept in memory until then.
 const ENTRIES_PER_TABLE: usize = 500_000;
@@ -299,7 +300,7 @@ impl Publication {
     }
 
     fn take_all(&mut self, receiver: &Receiver<CompletePack>) -> Result<()> {
-        let mut publish_at = Instant::now();
+        let (mut publish_at, mut patience) = (Instant::now(), TABLE_AFTER);
         loop {
             let next = match self.packs.is_empty() {
                 true => receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -308,7 +309,8 @@ impl Publication {
             match next {
                 Ok(pack) => {
                     if self.packs.is_empty() {
-                        publish_at = Instant::now() + TABLE_AFTER;
+                        publish_at = Instant::now() + patience;
+                        patience = (patience * 2).min(TABLE_AFTER_MAX);
                     }
                     self.make_durable(pack)?;
                     if self.is_full() || Instant::now() >= publish_at {

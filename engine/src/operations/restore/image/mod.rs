@@ -4,6 +4,7 @@
 //! half an image for a whole one. Where an existing target is written in place, stale bytes become zeros: a hole
 //! that leaves old data where it was would be corruption.
 
+mod block_devices;
 mod target;
 mod write;
 

@@ -10,6 +10,7 @@ use rustix::fs::{OFlags, SeekFrom, seek};
 
 use super::super::RestoreOptions;
 use super::super::place::{lies_in, refuse, resolve};
+use super::block_devices::{below, is_device, is_read_only, loop_device_on, mountpoint_of};
 use super::write::{Before, Writer};
 use crate::backend::rename_new;
 use crate::error::{Error, Result};
@@ -74,7 +75,8 @@ impl Target {
             return Err(refuse("it is a directory", "name a file in it: an image is restored to one file"));
         }
         if kind.is_block_device() {
-            return Self::open_device(path, metadata.rdev(), size, options);
+            refuse_device(&path, &metadata, repository.directory().as_deref())?;
+            return Self::open_device(path, size, options);
         }
         if !kind.is_file() {
             return Err(refuse(
@@ -82,7 +84,7 @@ impl Target {
                 "choose another target, or use dump",
             ));
         }
-        if let Some(user) = loop_device_on(&metadata) {
+        if let Some(user) = loop_device_on(&metadata, None) {
             return Err(refuse(
                 &format!("it is in use by {user}"),
                 "detach the loop device first (losetup -d)",
@@ -128,12 +130,8 @@ impl Target {
         Ok(Self { path, partial: None, replaced: None, writer, tail_bytes: 0 })
     }
 
-    fn open_device(path: PathBuf, device: u64, size: u64, options: &RestoreOptions) -> Result<Self> {
+    fn open_device(path: PathBuf, size: u64, options: &RestoreOptions) -> Result<Self> {
         let refuse = |reason: &str, hint| refuse(&path, reason, hint);
-        if let Some(mountpoint) = mountpoint_of(device) {
-            let reason = format!("it is mounted on {mountpoint}");
-            return Err(refuse(&reason, "unmount it first"));
-        }
         // For block devices O_EXCL means: fail if a file system, a partition of it or another driver has it.
         let exclusive = OFlags::EXCL.bits() as i32;
         let file = OpenOptions::new().read(true).write(true).custom_flags(exclusive).open(&path);
@@ -322,24 +320,56 @@ fn lock(file: &File, path: &Path) -> Result<()> {
     }
 }
 
-/// Where a block device is mounted.
-fn mountpoint_of(device: u64) -> Option<String> {
-    let wanted = format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
-    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
-    let line = mounts.lines().find(|line| line.split(' ').nth(2) == Some(wanted.as_str()))?;
-    line.split(' ').nth(4).map(str::to_owned)
-}
-
-/// The loop device that serves a file.
-fn loop_device_on(file: &fs::Metadata) -> Option<String> {
-    for entry in fs::read_dir("/sys/block").ok()?.flatten() {
-        let backing = fs::read_to_string(entry.path().join("loop/backing_file")).unwrap_or_default();
-        let same = |other: fs::Metadata| (other.dev(), other.ino()) == (file.dev(), file.ino());
-        if !backing.is_empty() && fs::metadata(backing.trim_end()).is_ok_and(same) {
-            return Some(format!("/dev/{}", entry.file_name().to_string_lossy()));
+/// Refuses a device that something else depends on, or that depends on what must not be written.
+fn refuse_device(path: &Path, device: &fs::Metadata, repository: Option<&Path>) -> Result<()> {
+    const DETACH: &str = "detach that loop device first (losetup -d)";
+    let refuse = |reason: String, hint| Err(refuse(path, &reason, hint));
+    if is_read_only(device.rdev()) {
+        return refuse(
+            "it is read-only".to_owned(),
+            "make it writable (blockdev --setrw), or choose another device",
+        );
+    }
+    if let Some(mountpoint) = mountpoint_of(device.rdev()) {
+        return refuse(format!("it is mounted on {mountpoint}"), "unmount it first");
+    }
+    if let Some(user) = loop_device_on(device, None) {
+        return refuse(format!("it is in use by {user}"), DETACH);
+    }
+    let mut above = device.rdev();
+    for file in below(device.rdev()) {
+        let shown = file.display();
+        if repository.is_some_and(|repository| lies_in(&file, repository)) {
+            return refuse(
+                format!("it is a loop device on {shown}, which lies in the repository"),
+                "choose another target",
+            );
+        }
+        let Ok(there) = fs::metadata(&file) else { break };
+        if repository.is_some_and(|repository| is_linked_from(&there, repository)) {
+            return refuse(
+                format!("it is a loop device on {shown}, a hard link to a file of the repository"),
+                "choose another target",
+            );
+        }
+        if let Some(user) = loop_device_on(&there, Some(above)) {
+            return refuse(
+                format!("{shown}, which it is a loop device on, is in use by {user} as well"),
+                DETACH,
+            );
+        }
+        if !is_device(&there) {
+            break;
+        }
+        above = there.rdev();
+        if let Some(mountpoint) = mountpoint_of(above) {
+            return refuse(
+                format!("{shown}, which it is a loop device on, is mounted on {mountpoint}"),
+                "unmount that first",
+            );
         }
     }
-    None
+    Ok(())
 }
 
 /// Whether the first and last MiB of a device are zero: partition tables and file systems leave marks there.
