@@ -302,6 +302,9 @@ pub(crate) fn io_hint(error: &std::io::Error) -> Option<&'static str> {
         );
     }
     Some(match error.kind() {
+        ErrorKind::WouldBlock => {
+            "this user has no threads or processes left: raise that limit (`ulimit -u`), or end some of them"
+        }
         ErrorKind::ReadOnlyFilesystem => "it lies on a read-only medium: only reading commands work there",
         ErrorKind::PermissionDenied => "run the command as a user who may do that, for instance as root",
         ErrorKind::NotFound => "check the path",

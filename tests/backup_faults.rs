@@ -405,3 +405,28 @@ fn claims_of_others_that_can_not_be_looked_at_are_in_nobodys_way() {
     Run::of(&["backup"], command.output().unwrap()).expect_code(0);
     assert!(pin.exists(), "it is not the user's to remove");
 }
+
+/// Where the system had no thread left, the program once panicked.
+#[test]
+fn a_user_who_may_have_no_more_threads_is_told_so() {
+    if !can_use(&[Requirement::Root, Requirement::Program("setpriv")]) {
+        return;
+    }
+    let world = World::new();
+    world.image("vm1.img", 64 * CHUNK, &[1, 2]);
+    world.backup("vm1.img", "vm1");
+    system("chmod", &["-R", "a+rwX", world.directory().to_str().unwrap()]);
+    // A number that no other test's processes have.
+    let user = 70_000 + std::process::id() % 100_000;
+    for command in ["backup vm1.img vm1 --force-read", "restore vm1 out.img", "scrub"] {
+        let script = format!(
+            "setpriv --reuid={user} --regid={user} --clear-groups bash -c 'ulimit -u 1 && exec {} {command}'",
+            env!("CARGO_BIN_EXE_treering")
+        );
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &script]).current_dir(world.directory());
+        shell.env("TREERING_REPOSITORY", world.repository());
+        let run = Run::of(&[command], shell.output().unwrap()).expect_code(1);
+        run.says(&["cannot start a thread", "ulimit -u"]);
+    }
+}

@@ -1,5 +1,7 @@
 //! Work on all cores with bounded memory: items are produced by one thread, worked on by several, taken by the caller.
 
+use std::thread::{Builder, JoinHandle, Scope};
+
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::error::{Error, Result};
@@ -7,6 +9,19 @@ use crate::error::{Error, Result};
 /// How many threads work.
 pub(crate) fn worker_count() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from).max(2)
+}
+
+/// Starts a thread of a scope. The system may have none left, which is no reason to panic.
+pub(crate) fn start_in<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    work: impl FnOnce() + Send + 'scope,
+) -> Result<()> {
+    Builder::new().spawn_scoped(scope, work).map(drop).map_err(Error::io("start", "a thread"))
+}
+
+/// Starts a thread of its own; see [`start_in`].
+pub(crate) fn start<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<JoinHandle<T>> {
+    Builder::new().spawn(work).map_err(Error::io("start", "a thread"))
 }
 
 /// Works on `items` side by side and hands the results to `take` in the order of the items.
@@ -25,16 +40,16 @@ pub(crate) fn ordered<T: Send, S, R: Send>(
     std::thread::scope(|scope| {
         for _ in 0..workers {
             let (queue, state, work) = (job_queue.clone(), &state, &work);
-            scope.spawn(move || {
+            start_in(scope, move || {
                 let mut state = state();
                 for (item, reply) in queue {
                     // Nobody waits for it any more when the caller has given up.
                     let _ = reply.send(work(&mut state, item));
                 }
-            });
+            })?;
         }
         drop(job_queue);
-        scope.spawn(move || {
+        start_in(scope, move || {
             for item in items {
                 let (reply, result) = bounded(1);
                 if results.send(result).is_err() {
@@ -52,7 +67,7 @@ pub(crate) fn ordered<T: Send, S, R: Send>(
                     }
                 }
             }
-        });
+        })?;
         // Dropping the queue on an error ends the other threads.
         result_queue.into_iter().try_for_each(|result| take(result.recv().map_err(|_| Error::Cancelled)??))
     })

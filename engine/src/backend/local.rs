@@ -142,7 +142,10 @@ impl LocalBackend {
     /// The error for an area that must be there.
     fn missing(&self, action: &'static str, area: &Area) -> Error {
         // Of no kind that means "removed meanwhile".
-        let reason = io::Error::other("the directory is missing; is what the repository lies on mounted?");
+        let reason = io::Error::other(
+            "the directory is missing; is what the repository lies on mounted? If it is a copy that left empty \
+             directories out, make it again",
+        );
         Error::io(action, self.area_path(area).display())(reason)
     }
 

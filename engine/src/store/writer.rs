@@ -19,6 +19,7 @@ use crate::backend::{Area, Backend, Key};
 use crate::error::{Error, Result};
 use crate::format::{BlobEncoder, ObjectType, PackEntry, PackKind, TableEntry, TablePack};
 use crate::id::{ObjectId, RepositoryId};
+use crate::parallel;
 
 /// A table is published after so many packs, half a GiB,
 const PACKS_PER_TABLE: usize = 16;
@@ -109,7 +110,7 @@ impl<'a> StoreWriter<'a> {
             data: None,
             metadata: None,
             node_encoder: BlobEncoder::new(store.header.compression)?,
-            publisher: (!dry_run).then(|| Publisher::start(publication)),
+            publisher: if dry_run { None } else { Some(Publisher::start(publication)?) },
             dry_run_bytes: dry_run.then_some(0),
         })
     }
@@ -226,12 +227,12 @@ struct Publisher {
 }
 
 impl Publisher {
-    fn start(publication: Publication) -> Self {
+    fn start(publication: Publication) -> Result<Self> {
         // Few packs wait: each is memory of the system that is not written yet.
         let (sender, receiver) = crossbeam_channel::bounded(4);
         let discard = Arc::clone(&publication.discard);
-        let thread = std::thread::spawn(move || publication.run(&receiver));
-        Self { sender: Some(sender), thread: Some(thread), discard }
+        let thread = parallel::start(move || publication.run(&receiver))?;
+        Ok(Self { sender: Some(sender), thread: Some(thread), discard })
     }
 
     fn send(&mut self, pack: CompletePack) -> Result<()> {

@@ -89,7 +89,7 @@ impl<'r, 'a> ImageBackup<'r, 'a> {
     ) -> Result<Made> {
         self.run.monitor.begin("reading", None);
         let base = self.parent_map().filter(|_| !self.run.options.force_read);
-        let steps = stream::steps_of_stream(bytes, name, self.run.repository.header().chunk_size);
+        let steps = stream::steps_of_stream(bytes, name, self.run.repository.header().chunk_size)?;
         let (outcome, stored) = self.run_pipeline(None, base.as_ref(), steps)?;
         let lost = self.lost_objects(&outcome, LOST_MAX)?;
         if !lost.is_empty() {

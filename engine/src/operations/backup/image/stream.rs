@@ -10,6 +10,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
 use super::pipeline::{Input, Step, batch_slots};
 use crate::error::{Error, Result};
+use crate::parallel;
 
 /// How long nothing may come before there is an empty step.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -22,11 +23,11 @@ pub(super) fn steps_of_stream(
     stream: Box<dyn Read + Send>,
     name: String,
     chunk_size: u32,
-) -> impl Iterator<Item = Result<Step>> + Send {
+) -> Result<impl Iterator<Item = Result<Step>> + Send> {
     let batch_bytes = (batch_slots(chunk_size) * u64::from(chunk_size)) as usize;
-    let batches = read_batches(stream, batch_bytes);
+    let batches = read_batches(stream, batch_bytes)?;
     let (mut offset, mut ended) = (0, false);
-    std::iter::from_fn(move || {
+    Ok(std::iter::from_fn(move || {
         if ended {
             return None;
         }
@@ -53,13 +54,16 @@ pub(super) fn steps_of_stream(
         offset += bytes.len() as u64;
         let slots = first..offset.div_ceil(chunk_size.into());
         (!slots.is_empty()).then_some(Ok(Step::Batch { slots, input: Input::Given(bytes) }))
-    })
+    }))
 }
 
 /// Batches of `batch_bytes`, the last of which is shorter, perhaps empty.
-fn read_batches(mut stream: Box<dyn Read + Send>, batch_bytes: usize) -> Receiver<io::Result<Vec<u8>>> {
+fn read_batches(
+    mut stream: Box<dyn Read + Send>,
+    batch_bytes: usize,
+) -> Result<Receiver<io::Result<Vec<u8>>>> {
     let (sender, receiver) = bounded(BATCHES_AHEAD);
-    std::thread::spawn(move || {
+    parallel::start(move || {
         loop {
             let batch = read_batch(stream.as_mut(), batch_bytes);
             let is_last = batch.as_ref().map_or(true, |bytes| bytes.len() < batch_bytes);
@@ -68,8 +72,8 @@ fn read_batches(mut stream: Box<dyn Read + Send>, batch_bytes: usize) -> Receive
                 return;
             }
         }
-    });
-    receiver
+    })?;
+    Ok(receiver)
 }
 
 fn read_batch(stream: &mut dyn Read, batch_bytes: usize) -> io::Result<Vec<u8>> {
@@ -101,6 +105,7 @@ mod tests {
         let (sender, receiver) = bounded(pieces.len());
         pieces.into_iter().for_each(|piece| sender.send(piece).unwrap());
         steps_of_stream(Box::new(Pipe(receiver)), "-".to_owned(), CHUNK)
+            .unwrap()
             .filter(|step| !matches!(step, Ok(Step::Wait)))
     }
 
@@ -142,7 +147,7 @@ mod tests {
                 panic!("on purpose");
             }
         }
-        let mut steps = steps_of_stream(Box::new(Panics), "-".to_owned(), CHUNK);
+        let mut steps = steps_of_stream(Box::new(Panics), "-".to_owned(), CHUNK).unwrap();
         let first = steps.find(|step| !matches!(step, Ok(Step::Wait)));
         assert!(matches!(first, Some(Err(Error::SourceRead { .. }))));
     }
@@ -150,7 +155,7 @@ mod tests {
     #[test]
     fn a_silent_stream_gives_empty_steps() {
         let (_silent, receiver) = bounded(1);
-        let mut steps = steps_of_stream(Box::new(Pipe(receiver)), "-".to_owned(), CHUNK);
+        let mut steps = steps_of_stream(Box::new(Pipe(receiver)), "-".to_owned(), CHUNK).unwrap();
         assert!(matches!(steps.next(), Some(Ok(Step::Wait))));
     }
 }

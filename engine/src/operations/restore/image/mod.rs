@@ -138,7 +138,7 @@ impl Restoring<'_> {
         // What is written goes to the medium meanwhile, so that the sync at the end has little left to wait for.
         let (written, to_sync) = crossbeam_channel::bounded::<()>(1);
         std::thread::scope(move |scope| {
-            scope.spawn(move || to_sync.into_iter().for_each(|()| target.start_sync()));
+            parallel::start_in(scope, move || to_sync.into_iter().for_each(|()| target.start_sync()))?;
             let mut unsynced = 0;
             parallel::ordered(
                 parts(image),

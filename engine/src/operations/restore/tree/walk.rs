@@ -16,7 +16,7 @@ use super::large::{Large, is_large};
 use super::problems::Trouble;
 use crate::error::{Error, Result};
 use crate::format::{Entry, EntryContent, EntryName, FileData};
-use crate::parallel::worker_count;
+use crate::parallel::{start_in, worker_count};
 use crate::revision::EntryRun;
 
 /// So many entries, and bytes of files, one thread works on at a time.
@@ -38,13 +38,14 @@ pub(super) fn run(context: &Context<'_>, root: Arc<TargetDirectory>, single: Opt
     let workers = worker_count();
     let (jobs, queue) = bounded::<Job>(workers * 2);
     std::thread::scope(|scope| {
-        for _ in 0..workers {
+        let start = |_| {
             let queue = queue.clone();
-            scope.spawn(move || queue.into_iter().for_each(|job| job.work(context)));
-        }
+            start_in(scope, move || queue.into_iter().for_each(|job| job.work(context)))
+        };
+        let started = (0..workers).try_for_each(start);
         drop(queue);
         let mut walk = Walk { context, jobs, open: Vec::new(), seen: 0 };
-        if let Err(error) = walk.go(root, single) {
+        if let Err(error) = started.and_then(|()| walk.go(root, single)) {
             context.stop(error);
         }
     });
