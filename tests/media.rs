@@ -41,3 +41,29 @@ fn a_repository_in_a_squashfs_image_is_read_as_any_other() {
     let log = fs::read_to_string(world.path("log")).unwrap();
     assert_eq!(log.lines().filter(|line| line.contains("without a pin")).count(), 1, "{log}");
 }
+
+/// Files of an image that is made at one go have the times that its maker likes. A new one with the same times was once
+/// taken for the old one unread.
+#[test]
+fn a_source_on_a_file_system_whose_times_say_nothing_is_read() {
+    let programs = [Requirement::Root, Requirement::Loop, Requirement::Program("mksquashfs")];
+    if !can_use(&programs) {
+        return;
+    }
+    let world = World::new();
+    for version in 1..3 {
+        fs::create_dir_all(world.path("source")).unwrap();
+        fs::write(world.path("source/vm1.img"), support::noise(version, 300_000)).unwrap();
+        let (source, medium) = (world.path("source"), world.path(&format!("medium{version}")));
+        let times = ["-all-time", "1000000000", "-mkfs-time", "1000000000"];
+        let arguments =
+            [source.to_str().unwrap(), medium.to_str().unwrap(), "-noappend", "-quiet", "-no-progress"];
+        system("mksquashfs", &[&arguments[..], &times].concat());
+        let mounted = Mounted::mount(&medium, world.path("mounted"), "loop,ro");
+        let image = mounted.path().join("vm1.img");
+        world.backup(image.to_str().unwrap(), "vm1");
+        world.assert_same("vm1", &image);
+        world.ok(&["backup", mounted.path().to_str().unwrap(), "tree"]);
+        assert!(world.ok(&["dump", "tree", "vm1.img"]).stdout == fs::read(&image).unwrap());
+    }
+}

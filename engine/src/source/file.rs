@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Advice, SeekFrom, fadvise, seek};
 
+use super::file_system::tells_changes;
 use super::{ImageSource, extents};
 use crate::error::{Error, Result};
 use crate::format::{FileEvidence, Timestamp};
@@ -107,7 +108,7 @@ impl ImageSource for FileSource {
             mtime: time(metadata.mtime(), metadata.mtime_nsec()),
             ctime: time(metadata.ctime(), metadata.ctime_nsec()),
             inode: metadata.ino(),
-            unsettled: false,
+            unsettled: !tells_changes(&self.file),
         }))
     }
 }

@@ -2,6 +2,7 @@
 
 mod extents;
 mod file;
+mod file_system;
 #[cfg_attr(
     not(test),
     expect(dead_code, reason = "paths, and when an entry was listed, so far only for tests")

@@ -17,7 +17,7 @@ pub(super) fn judge(before: FileEvidence, after: Option<&FileEvidence>, read_at:
     let margin = if has_fractions { TICK_SECONDS } else { WHOLE_SECONDS };
     // A time in the future, from a clock that was set back, is never far enough in the past either.
     let too_young = read_at.seconds_since(before.ctime) < margin;
-    FileEvidence { unsettled: changed || too_young, ..before }
+    FileEvidence { unsettled: before.unsettled || changed || too_young, ..before }
 }
 
 #[cfg(test)]

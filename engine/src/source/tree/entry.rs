@@ -14,6 +14,7 @@ use super::problem::{Cause, EntryError};
 use super::stat::{EntryStat, EntryType};
 use crate::format::Timestamp;
 use crate::source::extents;
+use crate::source::file_system::tells_changes;
 
 /// Below which size a file is read without asking what of it is preallocated.
 const SMALL_BYTES: u64 = 64 << 10;
@@ -83,6 +84,11 @@ impl Entry {
     /// [`Cause::Vanished`] or [`Cause::Replaced`] where the name has gone to something else.
     pub(crate) fn hold(&self) -> Result<HeldEntry, EntryError> {
         self.try_hold().map_err(|cause| self.error("open", cause))
+    }
+
+    /// Whether size, times and inode of what lies on its file system tell that it was not changed.
+    pub(crate) fn is_believed(&self) -> bool {
+        self.hold().is_ok_and(|held| tells_changes(&held.descriptor))
     }
 
     fn try_hold(&self) -> Result<HeldEntry, Cause> {

@@ -105,7 +105,7 @@ impl<'r, 'a> ImageBackup<'r, 'a> {
     fn take_over_unchanged(&mut self, evidence: Option<&FileEvidence>) -> Result<Option<Made>> {
         let (Some(evidence), Some(parent)) = (evidence, &self.run.place.parent) else { return Ok(None) };
         let wanted = !self.run.options.force_read && self.hints.is_none();
-        if !wanted || parent.evidence.as_ref() != Some(evidence) {
+        if !wanted || evidence.unsettled || parent.evidence.as_ref() != Some(evidence) {
             return Ok(None);
         }
         let Some(map) = self.usable_map(parent) else { return Ok(None) };

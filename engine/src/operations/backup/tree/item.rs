@@ -15,6 +15,8 @@ pub(super) struct Found {
     pub(super) name: EntryName,
     /// Ordinal of its file system.
     pub(super) mount: u32,
+    /// That its times stand says that it is unchanged.
+    pub(super) is_believed: bool,
     /// Its inode, if that has further names.
     pub(super) link: Option<Inode>,
 }

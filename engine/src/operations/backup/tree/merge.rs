@@ -31,7 +31,8 @@ pub(super) struct Merge<'a> {
     levels: Vec<Listing>,
     /// Made when it is first wanted.
     moved: Option<Directories>,
-    mounts: HashMap<u64, u32>,
+    /// The file systems that were met, each with its ordinal and whether it can be believed.
+    mounts: HashMap<u64, (u32, bool)>,
 }
 
 impl<'a> Merge<'a> {
@@ -71,8 +72,9 @@ impl<'a> Merge<'a> {
             Error::UnusableSource { path: path_of(&entry), reason }
         })?;
         let next = u32::try_from(self.mounts.len()).unwrap_or(u32::MAX);
-        let mount = *self.mounts.entry(entry.stat.identity.device).or_insert(next);
-        Ok(Found { entry, name, mount, link: None })
+        let of_device = self.mounts.entry(entry.stat.identity.device);
+        let (mount, is_believed) = *of_device.or_insert_with(|| (next, entry.is_believed()));
+        Ok(Found { entry, name, mount, is_believed, link: None })
     }
 
     fn unchanged(&mut self, found: &Found) -> Result<Option<Entry>> {

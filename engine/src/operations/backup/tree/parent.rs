@@ -167,7 +167,11 @@ pub(super) fn top_of(entry: &Entry) -> Option<DirectoryTop> {
 fn is_unchanged(known: &Entry, found: &Found) -> bool {
     let (stat, metadata) = (&found.entry.stat, &known.metadata);
     let is_same = (metadata.mount, metadata.inode) == (found.mount, stat.identity.inode);
-    is_same && metadata.ctime == stat.ctime && !known.unsettled && has_same_content(known, stat)
+    found.is_believed
+        && is_same
+        && metadata.ctime == stat.ctime
+        && !known.unsettled
+        && has_same_content(known, stat)
 }
 
 fn has_same_content(known: &Entry, stat: &EntryStat) -> bool {
