@@ -73,3 +73,17 @@ fn places_on_other_hosts_are_refused_as_long_as_they_do_not_work() {
     world.fails(2, &["init", "ssh://host/path"], &["ssh://host/path", "hint:"]);
     world.fails(2, &["list", "-r", "s3://bucket/prefix"], &["s3://bucket/prefix", "hint:"]);
 }
+
+#[test]
+fn what_is_no_place_for_a_repository_is_said() {
+    let world = World::new();
+    std::fs::write(world.path("file"), "").unwrap();
+    std::os::unix::fs::symlink("missing", world.path("link")).unwrap();
+    world.fails(2, &["init", "file"], &["file is no directory"]);
+    world.fails(2, &["init", "link"], &["link is a symbolic link to something that is not there"]);
+    for inside in ["repo/sub", "repo/packs/data", "repo/sub/deep/er"] {
+        world.fails(2, &["init", inside], &["lies in the repository"]);
+        assert!(!world.path("repo/sub").exists());
+    }
+    world.fails(1, &["init", "repo"], &["it holds a repository"]);
+}

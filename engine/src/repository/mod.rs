@@ -72,6 +72,7 @@ impl Repository {
             compression: options.compression,
             features: Vec::new(),
         };
+        refuse_place(path)?;
         std::fs::create_dir_all(path).map_err(Error::io("create directory", path.display()))?;
         refuse_occupied(path)?;
         let backend = LocalBackend::new(settled(path)?);
@@ -165,6 +166,32 @@ fn sync_parent(path: &Path) -> Result<()> {
     let parent = path.parent().unwrap_or(&path);
     let sync = std::fs::File::open(parent).and_then(|directory| directory.sync_all());
     sync.map_err(Error::io("sync directory", parent.display()))
+}
+
+/// Refuses what no directory can be, and a place in another repository, which is nobody else's to use.
+fn refuse_place(path: &Path) -> Result<()> {
+    let refuse = |reason: String| Err(Error::BadParameter { what: "place of the repository", reason });
+    let shown = path.display();
+    if path.exists() && !path.is_dir() {
+        return refuse(format!("{shown} is no directory; choose one that is empty or not there yet"));
+    }
+    if path.is_symlink() && !path.exists() {
+        return refuse(format!("{shown} is a symbolic link to something that is not there"));
+    }
+    let absolute = std::path::absolute(path).map_err(Error::io("find", path.display()))?;
+    let there = absolute.ancestors().find_map(|above| above.canonicalize().ok());
+    let header = Key::header().to_string();
+    // A repository in the place itself is told of by its own name.
+    let above =
+        there.as_deref().into_iter().flat_map(Path::ancestors).filter(|above| !is_same_place(above, path));
+    match above.into_iter().find(|above| above.join(&header).is_file()) {
+        Some(other) => refuse(format!("{shown} lies in the repository {}", other.display())),
+        None => Ok(()),
+    }
+}
+
+fn is_same_place(a: &Path, b: &Path) -> bool {
+    b.canonicalize().is_ok_and(|b| a == b)
 }
 
 /// Refuses a directory that holds anything but what an `init` that was cut off leaves: directories without files.
