@@ -304,3 +304,30 @@ fn a_mount_whose_repository_goes_away_fails_and_does_not_look_empty() {
     });
     assert_eq!(lines.len(), 1, "{lines:#?}");
 }
+
+/// The newest record was once lost without a word: hints relative to it were applied to the one before, and its number was
+/// given again.
+#[test]
+fn the_loss_of_the_newest_record_is_told_and_hints_are_not_applied_to_an_older_one() {
+    let world = world();
+    let image = world.path("vm1.img");
+    let newest = world.revisions("vm1").pop().unwrap();
+    let id = newest["id"].as_str().unwrap().to_owned();
+    let is_newest = |path: &PathBuf| path.to_str().unwrap().contains(&id);
+    fs::remove_file(world.stored_files("revisions").into_iter().find(is_newest).unwrap()).unwrap();
+    let words = ["newest revision of stream 'vm1', number 2, is lost"];
+    world.ok(&["list", "vm1"]).says(&words);
+    world.ok(&["list"]).says(&words);
+    world.ok(&["status"]).says(&words);
+    assert!(world.fails(4, &["scrub"], &[]).text().contains(words[0]));
+    // What changed since the lost one says nothing of what changed since the one before: chunk 0 did.
+    fs::write(world.path("hints"), format!(r#"[{{"offset":{},"length":1,"exists":true}}]"#, 5 * CHUNK))
+        .unwrap();
+    write_chunk(&image, 5, 2000);
+    let said = world.json(&["backup", "vm1.img", "vm1", "--hints", "hints"]);
+    assert!(said["warnings"][0].as_str().unwrap().contains(words[0]), "{said}");
+    world.assert_same("vm1", &image);
+    assert_eq!(world.ok(&["list"]).stderr, "");
+    let names = world.stored_files("revisions");
+    assert!(names.iter().any(|path| path.to_str().unwrap().contains("0000000000000003_")), "{names:?}");
+}

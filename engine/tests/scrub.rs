@@ -385,6 +385,8 @@ fn world_with_leftovers() -> (World, PathBuf, Vec<u8>) {
     let below =
         |area: &str| new.iter().find(|file| file.starts_with(world.root().join(area))).unwrap().clone();
     let (record, pack) = (below("revisions"), below("packs/data"));
+    // The newest revision would be missed.
+    world.back_up(&world.content);
     fs::remove_file(record).unwrap();
     (world, pack, content)
 }

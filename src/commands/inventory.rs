@@ -62,6 +62,7 @@ pub(super) fn take(repository: &Repository, named: Option<&str>) -> Result<Inven
         None => {
             list.damaged.iter().for_each(|damaged| inventory.note_stream(damaged));
             for stream in &list.streams {
+                inventory.note_lost_newest(repository, stream)?;
                 let keys = repository.revisions(stream)?;
                 inventory.add(repository, &damage, &list, stream, keys)?;
             }
@@ -70,6 +71,7 @@ pub(super) fn take(repository: &Repository, named: Option<&str>) -> Result<Inven
             let stream = list.find(name)?;
             let own = list.damaged.iter().find(|damaged| damaged.id == stream.id);
             own.into_iter().for_each(|damaged| inventory.note_stream(damaged));
+            inventory.note_lost_newest(repository, &stream)?;
             let keys = match spec {
                 Some(spec) => repository.find_revisions(&stream, spec)?,
                 None => repository.revisions(&stream)?,
@@ -83,6 +85,12 @@ pub(super) fn take(repository: &Repository, named: Option<&str>) -> Result<Inven
 impl Inventory {
     fn note_stream(&mut self, damaged: &DamagedStream) {
         self.note((damaged.file(), damaged.reason.clone()));
+    }
+
+    fn note_lost_newest(&mut self, repository: &Repository, stream: &Stream) -> Result<(), Failure> {
+        let lost = repository.lost_newest(stream)?.map(DamagedFile::reported);
+        self.damaged_files.extend(lost);
+        Ok(())
     }
 
     fn note(&mut self, damaged: (String, String)) {

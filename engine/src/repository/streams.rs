@@ -196,11 +196,33 @@ impl Repository {
         Ok(!directories.contains(&object.id.to_string()))
     }
 
-    /// Notes that a stream has had a revision, so that the loss of all is seen. The caller has the stream's lock, and has
-    /// created the record: who is killed in between leaves the record to tell.
+    /// What is wrong if the newest revision of a stream is lost: its number was given, it was not forgotten, and it is not
+    /// there. The file is named from the repository's directory on, and the reason.
+    pub fn lost_newest(&self, stream: &Stream) -> Result<Option<(String, String)>> {
+        let object = match self.stream_object(stream.id) {
+            // That is told of the stream itself.
+            Err(error) if error.is_loss() => return Ok(None),
+            object => object?,
+        };
+        // Listed after the object was read: a revision that is new by then is above its floor.
+        let names = self.backend().names(&Area::revisions(stream.id))?;
+        let newest = names.iter().filter_map(|name| RecordKey::parse(name)).map(|key| key.sequence).max();
+        let is_lost = newest.is_some_and(|newest| newest < object.sequence_floor);
+        // To forget one retires its name, too.
+        Ok((is_lost && object.retired_names.is_empty()).then(|| {
+            let reason = format!(
+                "the newest revision of stream '{}', number {}, is lost",
+                object.name, object.sequence_floor
+            );
+            (Area::revisions(stream.id).path().to_owned(), reason)
+        }))
+    }
+
+    /// Notes that a stream has had a revision of this number, so that its loss is seen. The caller has the stream's lock, and
+    /// has created the record: who is killed in between leaves the record to tell.
     pub(crate) fn note_use(&self, id: StreamId, sequence: u64) -> Result<()> {
         let object = self.stream_object(id)?;
-        if object.sequence_floor > 0 {
+        if object.sequence_floor >= sequence {
             return Ok(());
         }
         let used = StreamObject { sequence_floor: sequence, ..object };
@@ -368,11 +390,11 @@ mod tests {
     }
 
     #[test]
-    fn the_first_use_of_a_stream_is_noted_once() {
+    fn the_highest_number_that_was_given_is_noted() {
         with_stream(|repository, id| {
-            for sequence in [2, 3] {
+            for (sequence, floor) in [(2, 2), (3, 3), (1, 3)] {
                 repository.note_use(id, sequence).unwrap();
-                assert_eq!(repository.stream_object(id).unwrap().sequence_floor, 2);
+                assert_eq!(repository.stream_object(id).unwrap().sequence_floor, floor);
             }
         });
     }

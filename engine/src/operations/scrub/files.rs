@@ -27,6 +27,7 @@ impl Scrub<'_> {
         self.check_names(&Area::index(), |name| TableId::parse(name).is_some(), findings)?;
         let mut revisions = Vec::new();
         for stream in list.streams {
+            findings.damaged_files.extend(repository.lost_newest(&stream)?);
             self.check_records(&stream, &mut revisions, findings)?;
             findings.damaged_files.extend(repository.all_labels(&stream)?.damaged);
             self.check_names(&Area::labels(stream.id), |name| RevisionId::parse(name).is_some(), findings)?;
