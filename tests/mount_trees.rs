@@ -316,3 +316,27 @@ fn a_normal_user_sees_what_the_saved_modes_allow() {
     assert!(user("./treering unmount mnt").0);
     drop(mounted);
 }
+
+/// What a system has in its own directories, compared entry by entry and by rsync, in both directions.
+#[test]
+fn a_tree_of_the_system_is_shown_as_it_is() {
+    if !can_mount() || !can_use(&[Requirement::Program("rsync")]) {
+        return;
+    }
+    let world = world_with(|home| {
+        // Copies, as nobody changes those meanwhile.
+        for part in ["/etc", "/usr/share/zoneinfo", "/usr/lib/python3"] {
+            if Path::new(part).exists() {
+                system("cp", &["-a", part, text(home)]);
+            }
+        }
+    });
+    let _mounted = Mounted::repository(&world, &[]);
+    let latest = world.path("mnt/home").join(fs::read_link(world.path("mnt/home/latest")).unwrap());
+    assert_same(&world.path("home"), &latest, Leniency { holes: true, ..Leniency::default() });
+    let (from, to) = (format!("{}/", text(&world.path("home"))), format!("{}/", text(&latest)));
+    for (from, to) in [(&from, &to), (&to, &from)] {
+        let said = system("rsync", &["-aHAXn", "--checksum", "--itemize-changes", "--delete", from, to]);
+        assert_eq!(said, "");
+    }
+}
