@@ -7,12 +7,13 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use support::oracle::{Leniency, RESTORED, assert_same, data_extents, make_nasty_tree};
 use support::system::{Mounted, Requirement, can_use, system};
-use support::{World, flip_bit, settle, wait_until};
+use support::{USER, World, flip_bit, settle, wait_until};
 
 fn can_mount() -> bool {
     can_use(&[Requirement::Root, Requirement::Fuse])
@@ -339,4 +340,29 @@ fn a_tree_of_the_system_is_shown_as_it_is() {
         let said = system("rsync", &["-aHAXn", "--checksum", "--itemize-changes", "--delete", from, to]);
         assert_eq!(said, "");
     }
+}
+
+/// Who can't read `trusted.` attributes must not be told their names: `rsync -X` would fail on each.
+#[test]
+fn a_normal_user_copies_files_with_attributes_that_root_alone_may_read() {
+    if !can_mount() || !can_use(&[Requirement::Program("rsync")]) {
+        return;
+    }
+    let world = world_with(|home| {
+        fs::write(home.join("file"), b"content").unwrap();
+        for name in ["trusted.x", "user.x"] {
+            rustix::fs::setxattr(home.join("file"), name, b"1", rustix::fs::XattrFlags::empty()).unwrap();
+        }
+    });
+    system("chmod", &["755", text(world.directory())]);
+    fs::create_dir(world.path("copy")).unwrap();
+    std::os::unix::fs::chown(world.path("copy"), Some(USER), Some(USER)).unwrap();
+    let _mounted = Mounted::repository(&world, &["--allow-other"]);
+    let from = format!("{}/", text(&world.path("mnt/home/latest")));
+    let mut rsync = Command::new("rsync");
+    rsync.args(["-rlptX", &from, text(&world.path("copy"))]).uid(USER).gid(USER);
+    let output = rsync.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut value = [0; 8];
+    assert_eq!(rustix::fs::getxattr(world.path("copy/file"), "user.x", &mut value[..]), Ok(1));
 }

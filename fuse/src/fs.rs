@@ -121,9 +121,9 @@ impl FileSystem {
     }
 
     /// The names of all extended attributes, a byte 0 behind each.
-    pub fn extended_attribute_names(&self, ino: Ino) -> Result<Vec<u8>, Errno> {
+    pub fn extended_attribute_names(&self, ino: Ino, is_privileged: bool) -> Result<Vec<u8>, Errno> {
         match self.extended_place(ino)? {
-            Some(place) => self.trees.attribute_names(&place),
+            Some(place) => self.trees.attribute_names(&place, is_privileged),
             None => Ok(Vec::new()),
         }
     }

@@ -146,10 +146,11 @@ impl TreeFs {
     }
 
     /// The names of all extended attributes, a byte 0 behind each.
-    pub(crate) fn attribute_names(&self, place: &Place) -> Result<Vec<u8>, Errno> {
+    pub(crate) fn attribute_names(&self, place: &Place, is_privileged: bool) -> Result<Vec<u8>, Errno> {
         let list = self.attribute_list(place)?;
         let mut names = Vec::new();
-        for (name, _) in list.iter().flat_map(|list| list.iter()) {
+        let shows = |name: &[u8]| is_privileged || !name.starts_with(b"trusted.");
+        for (name, _) in list.iter().flat_map(|list| list.iter()).filter(|(name, _)| shows(name)) {
             names.extend_from_slice(name);
             names.push(0);
         }
