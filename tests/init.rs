@@ -87,3 +87,16 @@ fn what_is_no_place_for_a_repository_is_said() {
     }
     world.fails(1, &["init", "repo"], &["it holds a repository"]);
 }
+
+/// It was once said to run the command again, which can only fail.
+#[test]
+fn who_can_not_be_told_of_a_repository_has_it_all_the_same() {
+    let world = World::without_repository();
+    for options in [&["init", "repo"][..], &["init", "other", "--json"]] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = world.command(options).stdout(full).output().unwrap();
+        let run = support::Run::of(options, output).expect_code(1);
+        run.says(&["No space left", "made all the same"]);
+    }
+    world.ok(&["list"]);
+}

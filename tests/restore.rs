@@ -92,6 +92,7 @@ fn every_refusal_has_its_own_message() {
     world.fails(1, &["restore", "vm1", "repo/out.img"], &["it lies in the repository", "hint:"]);
     world.fails(1, &["restore", "vm1", "/dev/null"], &["neither a file nor a block device", "hint:"]);
     world.fails(1, &["restore", "vm1", "missing/out.img"], &["cannot", "missing"]);
+    world.fails(2, &["restore", "vm1", "-"], &["is not stdout", "treering dump"]);
     world.fails(1, &["restore", "vm1", "new/"], &["named as a directory", "leave the slash"]);
     world.fails(1, &["restore", "vm2", "out.img"], &["cannot restore vm2 to out.img", "streams: vm1"]);
     world.fails(1, &["restore", "vm1@3", "out.img"], &["no revision of 'vm1' matches '3'"]);

@@ -1,10 +1,12 @@
 //! `treering init`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use serde_json::json;
-use treering_engine::{Compression, CreateOptions, DEFAULT_CHUNK_SIZE, DEFAULT_COMPRESSION, Repository};
+use treering_engine::{
+    Compression, CreateOptions, DEFAULT_CHUNK_SIZE, DEFAULT_COMPRESSION, Header, Repository,
+};
 
 use super::{Context, absolute, refuse_remote};
 use crate::exit::{Code, CommandOutcome, Failure};
@@ -81,7 +83,12 @@ pub(super) fn run(context: &Context<'_>, args: &InitArgs) -> CommandOutcome {
     let repository = Repository::create(path, &options).map_err(|error| {
         Failure::from(error).during(format_args!("create a repository in {}", path.display()))
     })?;
-    let header = repository.header();
+    let is_made = || format!("the repository is made all the same, in {}", path.display());
+    tell(context, path, repository.header()).map_err(|failure| failure.hint(is_made()))?;
+    Ok(Code::Done)
+}
+
+fn tell(context: &Context<'_>, path: &Path, header: &Header) -> Result<(), Failure> {
     if context.ui.is_json() {
         context.ui.print_json(&json!({ "repository": {
             "path": absolute(path).display().to_string(),
@@ -89,7 +96,7 @@ pub(super) fn run(context: &Context<'_>, args: &InitArgs) -> CommandOutcome {
             "kind": "chunks",
             "chunk_size": header.chunk_size,
             "compression": compression_text(header.compression),
-        }}))?;
+        }}))
     } else {
         context.ui.summary(&format!(
             "created repository {} (chunks of {}, compression {})\nnext: treering -r {} backup SOURCE\n",
@@ -97,9 +104,8 @@ pub(super) fn run(context: &Context<'_>, args: &InitArgs) -> CommandOutcome {
             size(header.chunk_size.into()),
             compression_text(header.compression),
             path.display(),
-        ))?;
+        ))
     }
-    Ok(Code::Done)
 }
 
 /// A compression as it is written on the command line.

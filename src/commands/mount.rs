@@ -103,14 +103,17 @@ fn start_in_background(context: &Context<'_>, args: &MountArgs) -> CommandOutcom
     if said.get("mountpoint").is_none() {
         return after_failure(context, &mut child, &said);
     }
-    match context.ui.is_json() {
-        true => context.ui.print_json(&said)?,
+    let told = match context.ui.is_json() {
+        true => context.ui.print_json(&said),
         false => context.ui.summary(&format!(
             "{} is mounted on {}\n",
             context.repository_path()?.display(),
             args.mountpoint.display()
-        ))?,
-    }
+        )),
+    };
+    let is_mounted =
+        || format!("it is mounted all the same: `treering unmount {}`", args.mountpoint.display());
+    told.map_err(|failure| failure.hint(is_mounted()))?;
     Ok(Code::Done)
 }
 

@@ -73,6 +73,10 @@ pub(crate) struct RestoreArgs {
 }
 
 pub(super) fn run(context: &Context<'_>, args: &RestoreArgs) -> CommandOutcome {
+    if args.target.as_os_str() == "-" {
+        return Err(Failure::usage("TARGET is a file, a device or a directory, and - is not stdout here")
+            .hint("`treering dump` writes to stdout; ./- is a file of that name"));
+    }
     let target = args.target.display();
     let during = |failure: Failure| failure.during(format_args!("restore {} to {target}", args.revision));
     let opened = open_named(context, &args.revision, during)?;
