@@ -4,7 +4,7 @@
 mod support;
 
 use std::fs::{self, File, Permissions};
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 
 use rustix::fs::{XattrFlags, setxattr};
@@ -321,4 +321,29 @@ fn a_hint_names_no_option_that_is_refused() {
     run.says(&["the same command with --in-place instead of --overwrite does the rest"]);
     let run = world.run(&["restore", "home", "out", "--in-place"]).expect_code(1);
     run.says(&["the same command does the rest"]);
+}
+
+/// `restore home /dev/null --path file --overwrite` once made a plain file of the device.
+#[test]
+fn a_single_file_does_not_take_the_place_of_a_device() {
+    if !can_use(&[Requirement::Root]) {
+        return;
+    }
+    let world = World::new();
+    fs::create_dir(world.path("home")).unwrap();
+    fs::write(world.path("home/a"), "content").unwrap();
+    let node = |path: &Path| {
+        let (kind, mode) = (rustix::fs::FileType::CharacterDevice, rustix::fs::Mode::RUSR);
+        rustix::fs::mknodat(rustix::fs::CWD, path, kind, mode, rustix::fs::makedev(1, 3)).unwrap();
+    };
+    node(&world.path("home/null"));
+    settle();
+    world.ok(&["backup", "home"]);
+    node(&world.path("device"));
+    for option in ["--overwrite", "--in-place"] {
+        let arguments = ["restore", "home", "device", "--path", "a", option];
+        world.fails(1, &arguments, &["it is a device, a pipe or a socket", "treering dump"]);
+        world.ok(&["restore", "home", "device", "--path", "null", option]);
+        assert!(fs::metadata(world.path("device")).unwrap().file_type().is_char_device());
+    }
 }

@@ -228,7 +228,7 @@ pub(super) fn is_same(above: &OwnedFd, name: &[u8], stat: &EntryStat, content: &
         }
 }
 
-fn type_of(content: &EntryContent) -> EntryType {
+pub(super) fn type_of(content: &EntryContent) -> EntryType {
     match content {
         EntryContent::File(_) => EntryType::File,
         EntryContent::Directory(_) => EntryType::Directory,

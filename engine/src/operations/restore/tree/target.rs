@@ -12,6 +12,7 @@ use super::super::place::{identities, identity, lies_in, refuse};
 use super::TreeRestoreOptions;
 use super::access::{OpenDirectory, Work};
 use super::directory::{Root, TargetDirectory};
+use super::entry::type_of;
 use crate::error::{Error, Result};
 use crate::format::{Entry, EntryContent, EntryName};
 use crate::repository::Repository;
@@ -131,6 +132,13 @@ impl Target {
                 return Err(
                     place.refuse("it is a directory, and what is restored is none", "name a file in it")
                 );
+            }
+            // Who names /dev/null or a disk wants the bytes there, and not a file in its place.
+            Some(stat) if stat.kind != EntryType::File && stat.kind != type_of(&entry.content) => {
+                return Err(place.refuse(
+                    "it is a device, a pipe or a socket, and what is restored is not",
+                    "choose another target; `treering dump` writes to anything",
+                ));
             }
             Some(_) if !options.in_place && !options.overwrite => {
                 return Err(place.refuse(
