@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 
 use rustix::fs::XattrFlags;
 use support::system::{Mounted, Requirement, can_use, system};
-use support::{USER, World, settle};
+use support::{Run, USER, World, settle};
 
 /// A world with a directory `home`.
 fn world() -> World {
@@ -50,6 +50,9 @@ fn what_is_excluded_is_left_out() {
     assert_eq!(size(&["--exclude", "sub", "--exclude", "/b.*"]), 4);
     assert_eq!(size(&["--exclude-from", "patterns", "--exclude-caches"]), 4 + 44);
     assert_eq!(size(&["--exclude-from", "patterns", "--exclude", "!*.log", "--exclude", "cache"]), 4 + 3);
+    // Some editors begin a text with a mark for the order of its bytes.
+    fs::write(world.path("marked"), "\u{feff}sub\n").unwrap();
+    assert_eq!(size(&["--exclude-from", "marked"]), 4 + 9);
     world.fails(1, &["backup", "home", "--exclude-from", "missing"], &["exclude patterns", "missing"]);
     world.fails(2, &["backup", "home", "--exclude", "a[z-a]"], &["a[z-a]"]);
 }
@@ -221,4 +224,38 @@ fn a_mount_of_a_repository_below_the_source_is_left_out() {
     let said = world.json(&["backup", within.to_str().unwrap(), "again"]);
     assert_eq!(said["size"], 4 + 9 + 3 + 44 + 17);
     drop(mount);
+}
+
+/// What the program itself lacks is no fault of the source: a nearly empty revision once became the newest.
+#[test]
+fn a_backup_that_may_open_too_few_files_ends() {
+    let world = world();
+    for number in 0..100 {
+        fs::create_dir_all(world.path(&format!("home/{number}/deep"))).unwrap();
+        fs::write(world.path(&format!("home/{number}/deep/file")), "content").unwrap();
+    }
+    for limit in 7..14 {
+        let script = format!("ulimit -Sn {limit} && ulimit -Hn {limit} && exec \"$0\" backup home");
+        let mut bash = Command::new("bash");
+        bash.args(["-c", &script, env!("CARGO_BIN_EXE_treering")]).current_dir(world.directory());
+        bash.env("TREERING_REPOSITORY", world.repository());
+        let run = Run::of(&["backup"], bash.output().unwrap());
+        assert!(matches!(run.code, Some(0 | 1)), "{limit}: {:?}\n{}", run.code, run.stderr);
+        if run.code == Some(1) {
+            run.says(&["Too many open files"]);
+        }
+    }
+    let whole = world.json(&["backup", "home"])["size"].clone();
+    assert!(world.revisions("home").iter().all(|revision| revision["size"] == whole));
+}
+
+#[test]
+fn a_limit_of_the_length_of_files_is_an_error_and_no_sudden_death() {
+    let world = world();
+    fs::write(world.path("home/large"), support::noise(1, 3_000_000)).unwrap();
+    let mut bash = Command::new("bash");
+    bash.args(["-c", "ulimit -f 100 && exec \"$0\" backup home", env!("CARGO_BIN_EXE_treering")]);
+    bash.current_dir(world.directory()).env("TREERING_REPOSITORY", world.repository());
+    Run::of(&["backup"], bash.output().unwrap()).expect_code(1).says(&["cannot write", "File too large"]);
+    assert_eq!(world.json(&["list"])["revisions"], serde_json::json!([]));
 }

@@ -547,8 +547,11 @@ fn a_directory_in_the_place_of_a_file_is_damage() {
         let found = world.everything(100.0);
         let shown = file.strip_prefix(world.root()).unwrap().to_str().unwrap();
         let files = found.damaged_files.iter().map(|(file, _)| file.as_str());
-        // With the table is lost what it named.
-        let files: Vec<&str> = files.filter(|file| *file != "index/").collect();
+        // With the table is lost what it named, and the newest record is missed.
+        let is_told_besides = |file: &&str| {
+            *file == "index/" || shown.strip_prefix(*file).is_some_and(|rest| rest.starts_with('/'))
+        };
+        let files: Vec<&str> = files.filter(|file| !is_told_besides(file)).collect();
         assert_eq!(files, [shown], "{area}: {found:?}");
     }
 }

@@ -248,7 +248,8 @@ fn open_tree(args: &BackupArgs, repository: &Repository) -> Result<Source, Failu
         let text = std::fs::read_to_string(file).map_err(|error| {
             Failure::new(format!("cannot read exclude patterns from {}: {error}", file.display()))
         })?;
-        excludes.extend(text.lines().map(str::to_owned));
+        // Some editors begin a text with a mark for the order of its bytes, which git passes by, too.
+        excludes.extend(text.trim_start_matches('\u{feff}').lines().map(str::to_owned));
     }
     excludes.extend(args.excludes.iter().cloned());
     let options = TreeOptions {

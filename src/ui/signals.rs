@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGPIPE, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGPIPE, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
 use signal_hook::low_level::pipe;
 
@@ -36,6 +36,8 @@ impl Interrupts {
                 .and_then(|_| flag::register(signal, Arc::clone(&self.flag)))
                 .map_err(|error| cannot_catch(&error))?;
         }
+        // A file that may not become longer is an error of the write then.
+        flag::register(SIGXFSZ, Arc::default()).map_err(|error| cannot_catch(&error))?;
         // The end of a terminal may be told twice, by the kernel and the shell: the second one ends nothing at once.
         match ignores_hang_up() {
             true => Ok(()),

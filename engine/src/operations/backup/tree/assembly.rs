@@ -115,10 +115,7 @@ impl<'a, 'w, 's> Assembly<'a, 'w, 's> {
             DoneStep::Queued(found) => self.take_queued(&found),
             DoneStep::Same(found) => self.add_same(&found),
             DoneStep::Alone(found) => self.read_here(&found),
-            DoneStep::Lost(lost) => {
-                self.lose(lost);
-                Ok(())
-            }
+            DoneStep::Lost(lost) => self.lose(lost),
             DoneStep::Problem(message) => {
                 self.problems.tell(message);
                 Ok(())
@@ -170,10 +167,7 @@ impl<'a, 'w, 's> Assembly<'a, 'w, 's> {
     fn take_queued(&mut self, found: &Found) -> Result<()> {
         match self.read.pop_front() {
             Some(ReadFile::Whole(data, look)) => self.add_file(found, data, look),
-            Some(ReadFile::Failed(error)) => {
-                self.lose(Lost::of(&error, found.link));
-                Ok(())
-            }
+            Some(ReadFile::Failed(error)) => self.lose(Lost::of(&error, found.link)),
             Some(ReadFile::TooLong) | None => self.read_here(found),
         }
     }
@@ -185,7 +179,10 @@ impl<'a, 'w, 's> Assembly<'a, 'w, 's> {
         self.add_settled(entry, found.link)
     }
 
-    fn lose(&mut self, lost: Lost) {
+    fn lose(&mut self, lost: Lost) -> Result<()> {
+        if let Some(lack) = lost.lack {
+            return Err(lack);
+        }
         self.problems.tell(lost.message);
         if let Some(inode) = lost.link {
             self.links.settle(inode, None);
@@ -193,6 +190,7 @@ impl<'a, 'w, 's> Assembly<'a, 'w, 's> {
         if let (false, Some((directory, _))) = (lost.is_gone, self.open.last_mut()) {
             directory.left_out = true;
         }
+        Ok(())
     }
 
     fn take_part(&mut self, part: Part) -> Result<()> {
@@ -239,10 +237,7 @@ impl<'a, 'w, 's> Assembly<'a, 'w, 's> {
                 let data = file.finish(self.writer)?;
                 self.add_file(found, data, look)
             }
-            Err(error) => {
-                self.lose(Lost::of(&error, found.link));
-                Ok(())
-            }
+            Err(error) => self.lose(Lost::of(&error, found.link)),
         }
     }
 

@@ -1,9 +1,12 @@
 //! What goes from thread to thread: planned by one, worked on by several, assembled in order by the caller's.
 
+use rustix::io::Errno;
+
 use super::super::chunks::NewChunk;
 use super::super::unsettled;
 use super::file::Piece;
 use super::hard_links::Inode;
+use crate::error::Error;
 use crate::format::{Attributes, Entry, EntryContent, EntryName, FileSlot, Metadata, Timestamp};
 use crate::source::tree::{
     Cause, Entry as SourceEntry, EntryError, EntryStat, EntryType, OpenFile, readable,
@@ -95,6 +98,8 @@ pub(super) struct Lost {
     pub(super) link: Option<Inode>,
     /// There is nothing any more that could be left out.
     pub(super) is_gone: bool,
+    /// What this process lacks to read anything: it is not the source's.
+    pub(super) lack: Option<Error>,
 }
 
 /// A part of a file, or all of it.
@@ -124,7 +129,13 @@ pub(super) struct Look {
 
 impl Lost {
     pub(super) fn of(error: &EntryError, link: Option<Inode>) -> Self {
-        Self { message: error.to_string(), link, is_gone: error.cause.is_gone() }
+        let lack = match error.cause {
+            Cause::System(errno @ (Errno::MFILE | Errno::NFILE | Errno::NOMEM)) => {
+                Some(Error::io(error.action, readable(&error.path))(errno.into()))
+            }
+            _ => None,
+        };
+        Self { message: error.to_string(), link, is_gone: error.cause.is_gone(), lack }
     }
 }
 

@@ -200,7 +200,7 @@ impl Worker {
             Ok(Some(content)) => content,
             Ok(None) => {
                 let message = format!("cannot store {}: it has no target", path_of(&found.entry));
-                return Ok(DoneStep::Lost(Lost { message, link: found.link, is_gone: false }));
+                return Ok(DoneStep::Lost(Lost { message, link: found.link, is_gone: false, lack: None }));
             }
             Err(error) => return Ok(lost(&error)),
         };
