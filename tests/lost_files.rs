@@ -319,11 +319,30 @@ fn the_loss_of_the_newest_record_is_told_and_hints_are_not_applied_to_an_older_o
     world.ok(&["list", "vm1"]).says(&words);
     world.ok(&["list"]).says(&words);
     world.ok(&["status"]).says(&words);
-    assert!(world.fails(4, &["scrub"], &[]).text().contains(words[0]));
+    for arguments in [
+        &["scrub"][..],
+        &["scrub", "vm1"],
+        // No older revision passes for the newest one.
+        &["restore", "vm1", "older"],
+        &["dump", "vm1@0"],
+        &["diff", "vm1@latest", "vm1@0"],
+    ] {
+        let run = world.fails(4, arguments, &[]);
+        let said = run.text() + &run.stderr;
+        assert!(said.contains(words[0]), "{arguments:?}: {said}");
+    }
+    assert!(!world.path("older").exists());
+    let oldest = world.revisions("vm1").remove(0)["id"].as_str().unwrap().to_owned();
+    world.ok(&["restore", &format!("vm1@{oldest}"), "named"]);
     // What changed since the lost one says nothing of what changed since the one before: chunk 0 did.
     fs::write(world.path("hints"), format!(r#"[{{"offset":{},"length":1,"exists":true}}]"#, 5 * CHUNK))
         .unwrap();
     write_chunk(&image, 5, 2000);
+    for base in ["latest", "0", "tag:none"] {
+        let said =
+            world.json(&["backup", "vm1.img", "vm1", "--hints", "hints", "--hints-base", base, "--dry-run"]);
+        assert!(said["warnings"][1].as_str().unwrap().contains("everything is read"), "{base}: {said}");
+    }
     let said = world.json(&["backup", "vm1.img", "vm1", "--hints", "hints"]);
     assert!(said["warnings"][0].as_str().unwrap().contains(words[0]), "{said}");
     world.assert_same("vm1", &image);

@@ -148,6 +148,9 @@ fn scope(repository: &Repository, args: &ScrubArgs) -> Result<Scoped, Failure> {
             Err(error) => return Err(error.into()),
         }
     }
+    if spec == "all" {
+        damaged_records.extend(repository.lost_newest(&stream)?);
+    }
     Ok(Scoped { scope: ScrubScope::Revisions(revisions), damaged_records })
 }
 

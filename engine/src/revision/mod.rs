@@ -42,6 +42,7 @@ pub use image_reader::ImageReader;
 pub use labels::StreamLabels;
 pub(crate) use map_diff::diff_maps;
 pub(crate) use map_reader::{MapPart, MapReader, Sought, span_of};
+pub(crate) use spec::is_relative;
 pub use spec::split_revision;
 pub(crate) use tree_path::no_such_path;
 pub use tree_path::tidy_path;

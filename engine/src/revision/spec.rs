@@ -1,7 +1,7 @@
 //! `STREAM@SPEC`: which revision a user means.
 
 use super::labels::StreamLabels;
-use crate::error::{Error, Result};
+use crate::error::{Corrupt, Error, Result};
 use crate::format::{Labels, RecordKey};
 use crate::repository::{Repository, Stream};
 
@@ -53,6 +53,11 @@ impl Spec {
     }
 }
 
+/// Whether a SPEC means another revision once there are newer ones, so that it depends on all of them being there.
+pub(crate) fn is_relative(spec: &str) -> bool {
+    spec.starts_with("tag:") || matches!(Spec::parse(spec), Spec::Latest | Spec::Nth(_))
+}
+
 /// The name without the `.img` that the mount shows behind it.
 fn without_suffix(name: &str) -> &str {
     name.strip_suffix(".img").unwrap_or(name)
@@ -65,10 +70,18 @@ impl Repository {
     /// The one revision that a SPEC means.
     ///
     /// # Errors
-    /// [`Error::NoSuchRevision`] and [`Error::AmbiguousRevision`], with the candidates.
+    /// [`Error::NoSuchRevision`] and [`Error::AmbiguousRevision`], with the candidates; damage where the newest revision
+    /// is lost and the SPEC counts from it: another one than was meant must not pass for it.
     pub fn find_revision(&self, stream: &Stream, spec: &str) -> Result<RecordKey> {
         let keys = self.revisions(stream)?;
-        let mut found = self.matches(stream, &keys, &self.meant(stream, &keys, spec)?)?;
+        let meant = self.meant(stream, &keys, spec)?;
+        if let Spec::Latest | Spec::Nth(_) = meant
+            && let Some((file, reason)) = self.lost_newest(stream)?
+        {
+            let reason = format!("{reason}, and '{spec}' counts from it: name a revision by its id or time");
+            return Err(Corrupt::new(file, reason).into());
+        }
+        let mut found = self.matches(stream, &keys, &meant)?;
         match found.len() {
             1 => Ok(found.swap_remove(0)),
             0 => Err(no_such_revision(stream, spec, &keys)),

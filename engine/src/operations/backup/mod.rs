@@ -20,6 +20,7 @@ use crate::format::{Content, Counters, FileEvidence, HintEvidence, Kind, Method,
 use crate::id::ObjectId;
 use crate::monitor::Monitor;
 use crate::repository::{Repository, validate_label};
+use crate::revision::is_relative;
 use crate::source::Source;
 
 /// How a backup is to be done.
@@ -53,6 +54,17 @@ pub enum HintsBase {
     Nothing,
     /// The revision that this SPEC means.
     Spec(String),
+}
+
+impl HintsBase {
+    /// Whether it depends on which revision is the newest.
+    fn is_relative(&self) -> bool {
+        match self {
+            Self::Newest => true,
+            Self::Nothing => false,
+            Self::Spec(spec) => is_relative(spec),
+        }
+    }
 }
 
 /// What a backup did.
@@ -126,8 +138,6 @@ struct Run<'a> {
     source_changed: bool,
     problem_count: u64,
     warnings: Vec<String>,
-    /// Whether there are newer records than the parent's that can't be read.
-    has_unreadable: bool,
 }
 
 /// What was stored, before it is committed.
@@ -152,19 +162,9 @@ impl<'a> Run<'a> {
     ) -> Self {
         let (start, warnings) = (Timestamp::now(), Vec::new());
         let unreadable = std::mem::take(&mut place.unreadable);
-        let has_unreadable = !unreadable.is_empty();
         let (source_changed, problem_count) = (false, 0);
-        let mut run = Self {
-            repository,
-            options,
-            monitor,
-            place,
-            start,
-            source_changed,
-            problem_count,
-            warnings,
-            has_unreadable,
-        };
+        let mut run =
+            Self { repository, options, monitor, place, start, source_changed, problem_count, warnings };
         unreadable.iter().for_each(|error| run.warn(format!("{error}; an older revision is compared with")));
         run
     }

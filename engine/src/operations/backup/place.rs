@@ -14,6 +14,8 @@ pub(super) struct Place {
     pub(super) damage: Damage,
     /// What is wrong with newer records than the parent's.
     pub(super) unreadable: Vec<String>,
+    /// Whether the hints may be relative to a revision that can't be read.
+    pub(super) hints_are_void: bool,
     _lock: Option<StreamLock>,
     _session: Option<Claimed>,
 }
@@ -43,6 +45,7 @@ impl Place {
             hints_base: None,
             damage: Damage::default(),
             unreadable: Vec::new(),
+            hints_are_void: false,
             _lock: None,
             _session: None,
         };
@@ -107,7 +110,7 @@ impl Place {
     }
 
     fn choose_hints_base(
-        &self,
+        &mut self,
         repository: &Repository,
         options: &BackupOptions,
         stream: &Stream,
@@ -115,13 +118,16 @@ impl Place {
         if !needs_base(options) {
             return Ok(None);
         }
+        // Hints relative to a revision that can't be read are of no use: the caller reads everything.
+        self.hints_are_void = options.hints_base.is_relative() && !self.unreadable.is_empty();
+        if self.hints_are_void {
+            return Ok(self.parent.clone());
+        }
         match (&options.hints_base, &self.parent) {
             (HintsBase::Spec(spec), _) => {
                 let key = repository.find_revision(stream, spec)?;
                 repository.record(stream, &key).map(Some)
             }
-            // Hints relative to a revision that can't be read are of no use: the caller reads everything.
-            (_, parent) if !self.unreadable.is_empty() => Ok(parent.clone()),
             (_, Some(parent)) => Ok(Some(parent.clone())),
             (_, None) => Err(no_base(&stream.name)),
         }

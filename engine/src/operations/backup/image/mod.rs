@@ -18,7 +18,7 @@ pub(super) use hints::Hints;
 use pipeline::{Context, Outcome};
 use plan::{FullPlan, Piece, hinted_plan};
 
-use super::{HintsBase, Made, Run, unsettled};
+use super::{Made, Run, unsettled};
 use crate::error::{Corrupt, Error, Result};
 use crate::extent::joined;
 use crate::format::{
@@ -44,11 +44,10 @@ pub(super) struct ImageBackup<'r, 'a> {
 }
 
 impl<'r, 'a> ImageBackup<'r, 'a> {
-    /// `hints` are void where newer records than the parent's can't be read: what changed between the parent and these
-    /// is not in them.
+    /// `hints` are void where newer records than their base can't be read: what changed between the base and these may
+    /// not be in them.
     pub(super) fn new(run: &'r mut Run<'a>, mut hints: Option<Hints>) -> Self {
-        let is_void = run.has_unreadable && run.options.hints_base == HintsBase::Newest;
-        if is_void && hints.take().is_some() {
+        if run.place.hints_are_void && hints.take().is_some() {
             run.warn(
                 "the hints are relative to a revision that can't be read: everything is read".to_owned(),
             );
