@@ -4,6 +4,7 @@
 mod support;
 
 use std::fs;
+use std::path::Path;
 
 use support::World;
 use support::system::{Mounted, Requirement, can_use, system};
@@ -60,10 +61,30 @@ fn a_source_on_a_file_system_whose_times_say_nothing_is_read() {
             [source.to_str().unwrap(), medium.to_str().unwrap(), "-noappend", "-quiet", "-no-progress"];
         system("mksquashfs", &[&arguments[..], &times].concat());
         let mounted = Mounted::mount(&medium, world.path("mounted"), "loop,ro");
-        let image = mounted.path().join("vm1.img");
-        world.backup(image.to_str().unwrap(), "vm1");
-        world.assert_same("vm1", &image);
-        world.ok(&["backup", mounted.path().to_str().unwrap(), "tree"]);
-        assert!(world.ok(&["dump", "tree", "vm1.img"]).stdout == fs::read(&image).unwrap());
+        assert_backed_up(&world, mounted.path(), "direct");
+        // As live systems and routers have it.
+        let over = overlay(&world, &mounted);
+        assert_backed_up(&world, over.path(), "over");
+        drop(over);
     }
+}
+
+/// Backs up the image that lies in a directory, and the directory, and compares.
+fn assert_backed_up(world: &World, directory: &Path, name: &str) {
+    let image = directory.join("vm1.img");
+    let (vm, tree) = (format!("vm-{name}"), format!("tree-{name}"));
+    world.backup(image.to_str().unwrap(), &vm);
+    world.assert_same(&vm, &image);
+    world.ok(&["backup", directory.to_str().unwrap(), &tree]);
+    assert!(world.ok(&["dump", &tree, "vm1.img"]).stdout == fs::read(&image).unwrap(), "{tree}");
+}
+
+/// Mounts what was mounted once more, as the lower layer of an overlay file system.
+fn overlay(world: &World, lower: &Mounted) -> Mounted {
+    let (over, upper, work) = (world.path("over"), world.path("upper"), world.path("work"));
+    [&over, &upper, &work].into_iter().for_each(|directory| fs::create_dir_all(directory).unwrap());
+    let [lower, upper, work] = [lower.path(), &upper, &work].map(|path| path.to_str().unwrap());
+    let options = format!("lowerdir={lower},upperdir={upper},workdir={work}");
+    system("mount", &["-t", "overlay", "overlay", "-o", &options, over.to_str().unwrap()]);
+    Mounted::take_over(over)
 }
