@@ -267,3 +267,20 @@ fn a_reader_that_goes_away_ends_it_quietly() {
         assert_eq!(String::from_utf8_lossy(&output.stderr), "");
     }
 }
+
+/// As it is typed where names are completed: `./docs` once was no entry.
+#[test]
+fn a_dot_in_a_path_leads_nowhere() {
+    let world = world();
+    let same = |commands: [&[&str]; 2]| {
+        let [plain, dotted] = commands.map(|arguments| world.ok(arguments).stdout);
+        assert!(plain == dotted, "{commands:?}");
+    };
+    same([&["ls", "home"], &["ls", "home", "."]]);
+    same([&["ls", "home", "docs"], &["ls", "home", "./docs/."]]);
+    same([&["dump", "home", "docs/a.txt"], &["dump", "home", "./docs/./a.txt"]]);
+    same([&["history", "home", "docs/a.txt", "--json"], &["history", "home", "./docs/a.txt", "--json"]]);
+    world.ok(&["restore", "home", "out", "--path", "./docs"]);
+    assert_eq!(fs::read(world.path("out/deep/x")).unwrap(), b"x");
+    world.fails(1, &["ls", "home", "docs/../docs"], &["no entry"]);
+}

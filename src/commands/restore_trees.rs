@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use treering_engine::operations::restore::{
     DamagedEntry, TreeRestoreOptions, TreeRestoreReport, restore_tree,
 };
-use treering_engine::{EntryContent, Error, TreeReader};
+use treering_engine::{EntryContent, Error, TreeReader, tidy_path};
 
 use super::restore::{RestoreArgs, to_be_continued};
 use super::revision::{Named, Opened};
@@ -37,7 +37,7 @@ pub(super) fn run(
 
 fn options(args: &RestoreArgs) -> TreeRestoreOptions {
     TreeRestoreOptions {
-        path: args.path.as_deref().map(|path| path.as_bytes().to_vec()).unwrap_or_default(),
+        path: args.path.as_deref().map(|path| tidy_path(path.as_bytes())).unwrap_or_default(),
         in_place: args.in_place,
         overwrite: args.overwrite,
         delete: args.delete,

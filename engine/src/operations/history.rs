@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::format::{DirectoryTop, Entry, EntryContent, RecordKey};
 use crate::monitor::Monitor;
 use crate::repository::{Repository, Stream};
-use crate::revision::{LostTree, TreeReader, TreeSet, no_such_path, same_version, tidy_path};
+use crate::revision::{LostTree, TreeReader, TreeSet, names_on, no_such_path, same_version, tidy_path};
 
 /// What a path is in revisions that follow each other.
 #[derive(Debug)]
@@ -184,8 +184,7 @@ struct Way {
 
 impl Way {
     fn new(path: &[u8]) -> Self {
-        let names = path.split(|&byte| byte == b'/').filter(|name| !name.is_empty());
-        Self { names: names.map(<[u8]>::to_vec).collect(), known: Vec::new(), lookups: 0 }
+        Self { names: names_on(path).map(<[u8]>::to_vec).collect(), known: Vec::new(), lookups: 0 }
     }
 
     /// What the path is in this tree.

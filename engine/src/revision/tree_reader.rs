@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::directory_reader::{self, EntryPlace, EntryRun, EntryRuns};
 use super::file_reader::FileReader;
+use super::tree_path::names_on;
 use crate::error::{Corrupt, Result};
 use crate::format::{
     AttributeList, Attributes, DirectoryTop, Entry, EntryContent, EntryName, FileData, Record, TreeContent,
@@ -107,10 +108,10 @@ impl TreeReader {
     }
 
     /// The entry of a path from the root, whatever it is; links are not followed. Slashes at the begin and doubled ones
-    /// count for nothing, and nothing is called `.` or `..`.
+    /// count for nothing, nor does `.`; nothing is called `..`.
     pub fn find(&self, path: &[u8]) -> Result<Option<Entry>> {
         let mut entry = self.root().clone();
-        for name in path.split(|&byte| byte == b'/').filter(|name| !name.is_empty()) {
+        for name in names_on(path) {
             let EntryContent::Directory(top) = &entry.content else { return Ok(None) };
             match self.lookup(top.as_ref(), name)? {
                 Some(found) => entry = found,
