@@ -53,7 +53,10 @@ fn what_is_excluded_is_left_out() {
     // Some editors begin a text with a mark for the order of its bytes.
     fs::write(world.path("marked"), "\u{feff}sub\n").unwrap();
     assert_eq!(size(&["--exclude-from", "marked"]), 4 + 9);
-    world.fails(1, &["backup", "home", "--exclude-from", "missing"], &["exclude patterns", "missing"]);
+    let from = |file| ["backup", "home", "--exclude-from", file];
+    world.fails(1, &from("missing"), &["exclude patterns", "missing", "check the path"]);
+    fs::write(world.path("latin"), b"caf\xe9\n").unwrap();
+    world.fails(1, &from("latin"), &["exclude patterns", "latin", "patterns are UTF-8"]);
     world.fails(2, &["backup", "home", "--exclude", "a[z-a]"], &["a[z-a]"]);
 }
 

@@ -246,7 +246,11 @@ fn open_tree(args: &BackupArgs, repository: &Repository) -> Result<Source, Failu
     let mut excludes = Vec::new();
     for file in &args.exclude_files {
         let text = std::fs::read_to_string(file).map_err(|error| {
-            Failure::new(format!("cannot read exclude patterns from {}: {error}", file.display()))
+            let failure = Failure::io(&format!("read exclude patterns from {}", file.display()), &error);
+            match error.kind() {
+                std::io::ErrorKind::InvalidData => failure.hint("patterns are UTF-8, one in a line"),
+                _ => failure,
+            }
         })?;
         // Some editors begin a text with a mark for the order of its bytes, which git passes by, too.
         excludes.extend(text.trim_start_matches('\u{feff}').lines().map(str::to_owned));
