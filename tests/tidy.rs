@@ -48,10 +48,11 @@ fn assert_unknown(directory: &str, words: &[&str], exceptions: &[&str]) {
 }
 
 /// The layers of the engine: each knows only those before it.
-const LAYERS: [&str; 15] = [
+const LAYERS: [&str; 16] = [
     "id",
     "error",
     "extent",
+    "glob",
     "monitor",
     "parallel",
     "random",

@@ -14,7 +14,7 @@
 //! [`Repository`] finds a revision, [`ImageReader`] walks its map or [`TreeReader`] its directories, and `store::Store`
 //! reads and verifies each object.
 //!
-//! Layers, each importing only those above it: `id`; `error`; `extent`, `monitor`, `parallel`, `random` and `recent`; `format` and `chunker`
+//! Layers, each importing only those above it: `id`; `error`; `extent`, `glob`, `monitor`, `parallel`, `random` and `recent`; `format` and `chunker`
 //! (pure); `backend`; `store`; `repository`; `revision` and `source`; `operations`, which never call each other. The engine is
 //! synchronous, prints nothing, and reads neither environment nor terminal. On disk, everything is as `docs/format.md`
 //! says.
@@ -24,6 +24,7 @@ mod chunker;
 mod error;
 mod extent;
 mod format;
+mod glob;
 mod id;
 mod monitor;
 pub mod operations;

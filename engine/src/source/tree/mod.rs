@@ -12,6 +12,7 @@ mod ahead;
 mod attributes;
 mod directory;
 mod entry;
+mod excludes;
 mod names;
 mod piece;
 mod problem;

@@ -4,11 +4,12 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use globset::{GlobBuilder, GlobMatcher};
+use globset::GlobMatcher;
 use regex::{Regex, RegexBuilder};
 
 use super::bad_pattern;
 use crate::error::Result;
+use crate::glob::{self, Dialect};
 
 /// A glob, in which `?` and a class stand for a character, or for a byte where something is no UTF-8.
 #[derive(Clone, Debug)]
@@ -24,9 +25,7 @@ impl Glob {
                 format!("it has the class {class}; write its characters, such as [a-z], or use --regex");
             return Err(bad_pattern(&reason));
         }
-        let mut builder = GlobBuilder::new(glob);
-        let glob = builder.literal_separator(true).case_insensitive(ignore_case).build();
-        let glob = glob.map_err(|error| bad_pattern(&error))?;
+        let glob = glob::parse(glob, Dialect::Shell, ignore_case).map_err(|error| bad_pattern(&error))?;
         let mut for_text = RegexBuilder::new(&in_characters(glob.regex()));
         let for_text = for_text.dot_matches_new_line(true).build().map_err(|error| bad_pattern(&error))?;
         Ok(Self { for_text, for_bytes: glob.compile_matcher() })
@@ -40,7 +39,7 @@ impl Glob {
     }
 }
 
-/// A class such as `[:alpha:]`, which shells know and [`globset`] takes for the single characters.
+/// A class such as `[:alpha:]`, which has other members in each of the shells' languages.
 fn named_class(glob: &str) -> Option<&str> {
     glob.match_indices("[:").find_map(|(start, opening)| {
         let name = glob.get(start + opening.len()..)?;

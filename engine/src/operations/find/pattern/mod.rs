@@ -112,6 +112,26 @@ mod tests {
         assert_eq!(matching(&Pattern::glob("a.TXT", true).unwrap(), &PATHS), ["a.txt", "A.TXT", "sub/a.txt"]);
     }
 
+    /// `/a[!x]b` once found `a/b`.
+    #[test]
+    fn a_class_stands_for_no_slash_and_may_have_escapes() {
+        let paths = ["a/b", "a.b", "axb", "a]b", "x/a.b", r"a\]b"];
+        for (glob, expected) in [
+            ("/a[!x]b", &["a.b", "a]b"][..]),
+            ("/a[+-9]b", &["a.b"]),
+            ("a[!x]b", &["a.b", "a]b", "x/a.b"]),
+            ("{a[!x],x/a[^x]}b", &["a.b", "a]b", "x/a.b"]),
+            (r"a[\]]b", &["a]b"]),
+            ("/a[/]b", &[]),
+        ] {
+            assert_eq!(matching(&Pattern::glob(glob, false).unwrap(), &paths), expected, "{glob}");
+        }
+        for refused in ["[a", r"[a\]", "[z-a]", "a\\"] {
+            let refused = Pattern::glob(refused, false).unwrap_err();
+            assert!(matches!(refused, Error::BadParameter { what: "pattern", .. }), "{refused}");
+        }
+    }
+
     #[test]
     fn a_glob_with_a_slash_behind_it_is_for_directories() {
         for (glob, expected) in [

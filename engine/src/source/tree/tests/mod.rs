@@ -1,6 +1,7 @@
 //! The walk on real file systems.
 
 mod entries;
+mod git;
 mod limits;
 mod races;
 mod selection;
