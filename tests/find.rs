@@ -201,3 +201,14 @@ fn what_can_be_read_is_searched_whatever_is_damaged() {
     assert_eq!(run.json()["revisions_searched"], 2);
     assert_eq!(run.json()["matches"].as_array().unwrap().len(), 3);
 }
+
+#[test]
+fn a_regular_expression_is_one_of_characters_unless_it_says_otherwise() {
+    let world = World::new();
+    fs::create_dir(world.path("home")).unwrap();
+    fs::write(world.path("home").join(OsStr::from_bytes(b"l\xe4tin")), b"").unwrap();
+    world.ok(&["backup", "home"]);
+    let count =
+        |pattern| world.json(&["find", "home", "--regex", pattern])["matches"].as_array().unwrap().len();
+    assert_eq!([count("^l.tin$"), count("(?s-u)^l.tin$"), count("tin$")], [0, 1, 1]);
+}
