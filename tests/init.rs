@@ -88,6 +88,18 @@ fn what_is_no_place_for_a_repository_is_said() {
     world.fails(1, &["init", "repo"], &["it holds a repository"]);
 }
 
+/// A directory of that name was once made.
+#[test]
+fn a_hyphen_is_no_place_for_a_repository_and_a_directory_of_that_name_is() {
+    let world = World::without_repository();
+    for arguments in [&["init", "-"][..], &["init", "-r", "-"]] {
+        world.fails(2, arguments, &["REPO is a directory", "hint:", "./-"]);
+    }
+    assert!(!world.path("-").exists());
+    world.ok(&["init", "./-"]);
+    assert!(world.path("-").is_dir());
+}
+
 /// It was once said to run the command again, which can only fail.
 #[test]
 fn who_can_not_be_told_of_a_repository_has_it_all_the_same() {

@@ -79,6 +79,11 @@ pub(super) fn run(context: &Context<'_>, args: &InitArgs) -> CommandOutcome {
         None => context.repository_path()?,
     };
     refuse_remote(path)?;
+    if path.as_os_str() == "-" {
+        return Err(
+            Failure::usage("REPO is a directory, and - is none").hint("./- is a directory of that name")
+        );
+    }
     let options = CreateOptions { chunk_size: args.chunk_size.0, compression: args.compression };
     let repository = Repository::create(path, &options).map_err(|error| {
         Failure::from(error).during(format_args!("create a repository in {}", path.display()))

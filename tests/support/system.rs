@@ -78,12 +78,11 @@ impl LoopDevice {
     /// Attaches a file.
     #[track_caller]
     pub(crate) fn attach(file: &Path, options: &[&str]) -> Self {
-        let file = file.to_str().unwrap();
-        let arguments: Vec<&str> = options.iter().copied().chain(["--find", "--show", file]).collect();
         let start = Instant::now();
         // Tests run side by side, and there are few loop devices.
         loop {
-            let output = Command::new("losetup").args(&arguments).output().unwrap();
+            let mut losetup = Command::new("losetup");
+            let output = losetup.args(options).args(["--find", "--show"]).arg(file).output().unwrap();
             if output.status.success() {
                 return Self { path: String::from_utf8(output.stdout).unwrap().trim().to_owned() };
             }

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde_json::Value;
 
 use crate::error::{Error, Result};
 
@@ -27,18 +28,11 @@ pub(super) struct Hint {
 struct Raw {
     offset: u64,
     length: u64,
-    exists: Exists,
+    /// Ceph prints a string up to version 16 and a boolean later.
+    exists: Value,
     /// Other keys; with a field for these a list in place of an object is refused.
     #[serde(flatten)]
     _others: IgnoredAny,
-}
-
-/// Ceph prints a string up to version 16 and a boolean later.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Exists {
-    Bool(bool),
-    Text(String),
 }
 
 impl Hints {
@@ -75,17 +69,14 @@ impl Raw {
         let end = offset.checked_add(length).filter(|&end| end <= size).ok_or_else(|| {
             refuse(format!("the range at {offset} with length {length} reaches past the end of the source, which is at {size}"))
         })?;
-        let exists = match self.exists {
-            Exists::Bool(exists) => exists,
-            Exists::Text(text) => match text.as_str() {
-                "true" => true,
-                "false" => false,
-                other => {
-                    return Err(refuse(format!(
-                        "'exists' of the range at {offset} is '{other}', not true or false"
-                    )));
-                }
-            },
+        let exists = match &self.exists {
+            Value::Bool(exists) => *exists,
+            Value::String(text) if text == "true" => true,
+            Value::String(text) if text == "false" => false,
+            other => {
+                let reason = format!("'exists' of the range at {offset} is {other}, not true or false");
+                return Err(refuse(reason));
+            }
         };
         Ok(Hint { range: offset..end, exists })
     }
@@ -124,6 +115,11 @@ mod tests {
             (r#"[{"offset":0,"length":1}]"#, "exists"),
             ("[[0,1,true]]", "expected an object"),
             (r#"[{"offset":0,"length":1,"exists":"maybe"}]"#, "maybe"),
+            (
+                r#"[{"offset":7,"length":1,"exists":null}]"#,
+                "'exists' of the range at 7 is null, not true or false",
+            ),
+            (r#"[{"offset":7,"length":1,"exists":1}]"#, "is 1, not true or false"),
             (r#"[{"offset":0,"length":0,"exists":true}]"#, "length 0"),
             (r#"[{"offset":999,"length":2,"exists":true}]"#, "past the end"),
             (r#"[{"offset":18446744073709551615,"length":2,"exists":true}]"#, "past the end"),

@@ -1,7 +1,10 @@
 //! Block devices that depend on each other where the kernel does not tell: a loop device does not hold what it lies on, so
 //! opening that exclusively succeeds though a file system is mounted from the loop device.
 
+use std::ffi::OsString;
 use std::fs::{self, Metadata};
+use std::ops::Range;
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -10,26 +13,64 @@ use rustix::fs::{major, minor};
 /// Loop devices lie on each other so deep at most.
 const DEPTH_MAX: usize = 16;
 
-/// The files and devices that a device lies on, if it is a loop device or a partition of one, the nearest first.
-pub(super) fn below(device: u64) -> Vec<PathBuf> {
+/// The part of a file or device that a loop device lies on.
+pub(super) struct Backing {
+    /// As the kernel has it: behind the name of a file that was deleted stands ` (deleted)`.
+    pub(super) path: PathBuf,
+    /// In bytes; it may reach past the end.
+    range: Range<u64>,
+    /// Name of the loop device; none where all of a file or device is meant, whoever uses it.
+    user: Option<String>,
+}
+
+impl Backing {
+    /// All of a file or device.
+    pub(super) fn whole(path: &Path) -> Self {
+        Self { path: path.to_owned(), range: 0..u64::MAX, user: None }
+    }
+
+    /// What the loop device with this directory in sysfs lies on.
+    fn of(device: &Path) -> Option<Self> {
+        let path = PathBuf::from(read_line(&device.join("loop/backing_file"))?);
+        let start = read_number(&device.join("loop/offset"))?;
+        let end = match read_number(&device.join("loop/sizelimit"))? {
+            0 => u64::MAX,
+            size => start.saturating_add(size),
+        };
+        let user = device.canonicalize().ok()?.file_name()?.to_string_lossy().into_owned();
+        Some(Self { path, range: start..end, user: Some(user) })
+    }
+
+    fn meets(&self, other: &Self) -> bool {
+        let overlap = self.range.start < other.range.end && other.range.start < self.range.end;
+        // A file that was deleted has nothing but its name to know it by.
+        if self.path == other.path {
+            return overlap;
+        }
+        match (fs::metadata(&self.path), fs::metadata(&other.path)) {
+            (Ok(a), Ok(b)) => (is_same(&a, &b) && overlap) || is_part(&a, &b),
+            _ => false,
+        }
+    }
+}
+
+/// What a device lies on, if it is a loop device or a partition of one, and what that lies on, the nearest first.
+pub(super) fn below(device: u64) -> Vec<Backing> {
     let mut found = Vec::new();
     let mut next = backing_of(device);
-    while let Some(path) = next.take().filter(|_| found.len() < DEPTH_MAX) {
-        next = fs::metadata(&path).ok().filter(is_device).and_then(|there| backing_of(there.rdev()));
-        found.push(path);
+    while let Some(backing) = next.take().filter(|_| found.len() < DEPTH_MAX) {
+        next = fs::metadata(&backing.path).ok().filter(is_device).and_then(|there| backing_of(there.rdev()));
+        found.push(backing);
     }
     found
 }
 
-/// The loop device that serves a file, a device, or a partition of that, other than the device `but`.
-pub(super) fn loop_device_on(what: &Metadata, but: Option<u64>) -> Option<String> {
-    fs::read_dir("/sys/block").ok()?.flatten().find_map(|entry| {
-        let backing = read_line(&entry.path().join("loop/backing_file"))?;
-        let is_other =
-            but.is_none_or(|but| read_line(&entry.path().join("dev")) != Some(numbers(whole(but))));
-        let serves = is_other && fs::metadata(backing).is_ok_and(|backing| is_same(&backing, what));
-        serves.then(|| format!("/dev/{}", entry.file_name().to_string_lossy()))
-    })
+/// Another loop device that lies on a part of the same.
+pub(super) fn other_user(backing: &Backing) -> Option<String> {
+    let devices = fs::read_dir("/sys/block").ok()?.flatten();
+    let mut others = devices.filter_map(|device| Backing::of(&device.path()));
+    let user = others.find(|other| other.user != backing.user && other.meets(backing))?.user?;
+    Some(format!("/dev/{user}"))
 }
 
 /// Where a device is mounted.
@@ -42,7 +83,7 @@ pub(super) fn mountpoint_of(device: u64) -> Option<String> {
 
 /// Whether nothing can be written to a device.
 pub(super) fn is_read_only(device: u64) -> bool {
-    read_line(&in_sys(device).join("ro")).as_deref() == Some("1")
+    read_number(&in_sys(device).join("ro")) == Some(1)
 }
 
 pub(super) fn is_device(what: &Metadata) -> bool {
@@ -50,8 +91,8 @@ pub(super) fn is_device(what: &Metadata) -> bool {
 }
 
 /// What the loop device with this number, or of which it is a partition, lies on.
-fn backing_of(device: u64) -> Option<PathBuf> {
-    read_line(&in_sys(whole(device)).join("loop/backing_file")).map(PathBuf::from)
+fn backing_of(device: u64) -> Option<Backing> {
+    Backing::of(&in_sys(whole(device)))
 }
 
 /// The device that one is a partition of, or else itself.
@@ -63,7 +104,7 @@ fn whole(device: u64) -> u64 {
     // The directory of a partition lies in that of its device.
     let above = place.canonicalize().ok().and_then(|place| read_line(&place.parent()?.join("dev")));
     let parsed = above.and_then(|above| {
-        let (major, minor) = above.split_once(':')?;
+        let (major, minor) = above.to_str()?.split_once(':')?;
         Some(rustix::fs::makedev(major.parse().ok()?, minor.parse().ok()?))
     });
     parsed.unwrap_or(device)
@@ -71,13 +112,16 @@ fn whole(device: u64) -> u64 {
 
 fn is_same(a: &Metadata, b: &Metadata) -> bool {
     match (is_device(a), is_device(b)) {
-        (true, true) => {
-            let (a, b) = (a.rdev(), b.rdev());
-            a == b || whole(a) == b || a == whole(b)
-        }
+        (true, true) => a.rdev() == b.rdev(),
         (false, false) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
         _ => false,
     }
+}
+
+/// Whether one is a partition of the other. Where it lies there is not looked for: any part may be in the way.
+fn is_part(a: &Metadata, b: &Metadata) -> bool {
+    let (is_devices, a, b) = (is_device(a) && is_device(b), a.rdev(), b.rdev());
+    is_devices && a != b && (whole(a) == b || a == whole(b))
 }
 
 fn numbers(device: u64) -> String {
@@ -88,6 +132,13 @@ fn in_sys(device: u64) -> PathBuf {
     Path::new("/sys/dev/block").join(numbers(device))
 }
 
-fn read_line(file: &Path) -> Option<String> {
-    fs::read_to_string(file).ok().map(|text| text.trim_end().to_owned()).filter(|line| !line.is_empty())
+/// What a file in sysfs says. Only the newline is cut: a path may end in other white space, and be no UTF-8.
+fn read_line(file: &Path) -> Option<OsString> {
+    let text = fs::read(file).ok()?;
+    let line = text.strip_suffix(b"\n").unwrap_or(&text);
+    (!line.is_empty()).then(|| OsString::from_vec(line.to_vec()))
+}
+
+fn read_number(file: &Path) -> Option<u64> {
+    read_line(file)?.to_str()?.parse().ok()
 }

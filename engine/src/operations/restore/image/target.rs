@@ -10,7 +10,7 @@ use rustix::fs::{OFlags, SeekFrom, seek};
 
 use super::super::RestoreOptions;
 use super::super::place::{lies_in, refuse, resolve};
-use super::block_devices::{below, is_device, is_read_only, loop_device_on, mountpoint_of};
+use super::block_devices::{Backing, below, is_device, is_read_only, mountpoint_of, other_user};
 use super::write::{Before, Writer};
 use crate::backend::rename_new;
 use crate::error::{Error, Result};
@@ -23,6 +23,9 @@ const NAME_MAX: usize = 255;
 /// Stands behind a target's name while it is written.
 const PARTIAL_SUFFIX: &str = ".treering-partial";
 
+const DETACH: &str = "detach that loop device first (losetup -d)";
+const END_USE: &str = "unmount its partitions, and end what has it open (lsblk shows it)";
+
 /// An open target.
 pub(super) struct Target {
     path: PathBuf,
@@ -32,6 +35,8 @@ pub(super) struct Target {
     replaced: Option<fs::Metadata>,
     writer: Writer,
     tail_bytes: u64,
+    /// What a device lies on: nobody is to mount that as long as it is written through the target.
+    _held: Vec<File>,
 }
 
 impl Target {
@@ -75,8 +80,9 @@ impl Target {
             return Err(refuse("it is a directory", "name a file in it: an image is restored to one file"));
         }
         if kind.is_block_device() {
-            refuse_device(&path, &metadata, repository.directory().as_deref())?;
-            return Self::open_device(path, size, options);
+            refuse_device(&path, &metadata)?;
+            let held = hold_below(&path, &metadata, repository.directory().as_deref())?;
+            return Self::open_device(path, size, options, held);
         }
         if !kind.is_file() {
             return Err(refuse(
@@ -84,11 +90,8 @@ impl Target {
                 "choose another target, or use dump",
             ));
         }
-        if let Some(user) = loop_device_on(&metadata, None) {
-            return Err(refuse(
-                &format!("it is in use by {user}"),
-                "detach the loop device first (losetup -d)",
-            ));
+        if let Some(user) = other_user(&Backing::whole(&path)) {
+            return Err(refuse(&format!("it is in use by {user}"), DETACH));
         }
         match (options.in_place, options.overwrite) {
             (true, _) => Self::open_existing(path, size),
@@ -118,7 +121,7 @@ impl Target {
         file.set_len(size).map_err(failed())?;
         let before = if continues { Before::Compare } else { Before::Empty };
         let writer = Writer::file(file, partial.clone(), before);
-        Ok(Self { path, partial: Some(partial), replaced, writer, tail_bytes: 0 })
+        Ok(Self { path, partial: Some(partial), replaced, writer, tail_bytes: 0, _held: Vec::new() })
     }
 
     fn open_existing(path: PathBuf, size: u64) -> Result<Self> {
@@ -127,22 +130,13 @@ impl Target {
         lock(&file, &path)?;
         file.set_len(size).map_err(failed())?;
         let writer = Writer::file(file, path.clone(), Before::Compare);
-        Ok(Self { path, partial: None, replaced: None, writer, tail_bytes: 0 })
+        Ok(Self { path, partial: None, replaced: None, writer, tail_bytes: 0, _held: Vec::new() })
     }
 
-    fn open_device(path: PathBuf, size: u64, options: &RestoreOptions) -> Result<Self> {
+    fn open_device(path: PathBuf, size: u64, options: &RestoreOptions, held: Vec<File>) -> Result<Self> {
         let refuse = |reason: &str, hint| refuse(&path, reason, hint);
-        // For block devices O_EXCL means: fail if a file system, a partition of it or another driver has it.
-        let exclusive = OFlags::EXCL.bits() as i32;
-        let file = OpenOptions::new().read(true).write(true).custom_flags(exclusive).open(&path);
-        let file = match file {
-            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::BUSY.raw_os_error()) => {
-                return Err(refuse(
-                    "it is in use",
-                    "unmount its partitions, and end what has it open (lsblk shows it)",
-                ));
-            }
-            other => other.map_err(Error::io("open", path.display()))?,
+        let Some(file) = open_exclusive(&path, OpenOptions::new().read(true).write(true))? else {
+            return Err(refuse("it is in use", END_USE));
         };
         let device_size = seek(&file, SeekFrom::End(0))
             .map_err(|error| Error::io("look at", path.display())(error.into()))?;
@@ -159,7 +153,7 @@ impl Target {
         }
         let before = if options.in_place { Before::Compare } else { Before::Stale };
         let writer = Writer::device(file, path.clone(), before);
-        Ok(Self { path, partial: None, replaced: None, writer, tail_bytes: device_size - size })
+        Ok(Self { path, partial: None, replaced: None, writer, tail_bytes: device_size - size, _held: held })
     }
 
     /// Whether what is there is compared first.
@@ -320,56 +314,74 @@ fn lock(file: &File, path: &Path) -> Result<()> {
     }
 }
 
-/// Refuses a device that something else depends on, or that depends on what must not be written.
-fn refuse_device(path: &Path, device: &fs::Metadata, repository: Option<&Path>) -> Result<()> {
-    const DETACH: &str = "detach that loop device first (losetup -d)";
-    let refuse = |reason: String, hint| Err(refuse(path, &reason, hint));
+/// Opens a block device, unless a file system, swap, another driver, or somebody else who wants it alone has it or a
+/// partition of it: then `None`.
+fn open_exclusive(path: &Path, options: &mut OpenOptions) -> Result<Option<File>> {
+    // For block devices O_EXCL means just that.
+    match options.custom_flags(OFlags::EXCL.bits() as i32).open(path) {
+        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::BUSY.raw_os_error()) => Ok(None),
+        other => other.map(Some).map_err(Error::io("open", path.display())),
+    }
+}
+
+/// Refuses a device that can't be written, or that something else depends on.
+fn refuse_device(path: &Path, device: &fs::Metadata) -> Result<()> {
+    let refuse = |reason: &str, hint| Err(refuse(path, reason, hint));
     if is_read_only(device.rdev()) {
-        return refuse(
-            "it is read-only".to_owned(),
-            "make it writable (blockdev --setrw), or choose another device",
-        );
+        return refuse("it is read-only", "make it writable (blockdev --setrw), or choose another device");
     }
     if let Some(mountpoint) = mountpoint_of(device.rdev()) {
-        return refuse(format!("it is mounted on {mountpoint}"), "unmount it first");
+        return refuse(&format!("it is mounted on {mountpoint}"), "unmount it first");
     }
-    if let Some(user) = loop_device_on(device, None) {
-        return refuse(format!("it is in use by {user}"), DETACH);
+    match other_user(&Backing::whole(path)) {
+        Some(user) => refuse(&format!("it is in use by {user}"), DETACH),
+        None => Ok(()),
     }
-    let mut above = device.rdev();
-    for file in below(device.rdev()) {
-        let shown = file.display();
-        if repository.is_some_and(|repository| lies_in(&file, repository)) {
-            return refuse(
-                format!("it is a loop device on {shown}, which lies in the repository"),
-                "choose another target",
-            );
-        }
-        let Ok(there) = fs::metadata(&file) else { break };
-        if repository.is_some_and(|repository| is_linked_from(&there, repository)) {
-            return refuse(
-                format!("it is a loop device on {shown}, a hard link to a file of the repository"),
-                "choose another target",
-            );
-        }
-        if let Some(user) = loop_device_on(&there, Some(above)) {
-            return refuse(
-                format!("{shown}, which it is a loop device on, is in use by {user} as well"),
-                DETACH,
-            );
-        }
-        if !is_device(&there) {
-            break;
-        }
-        above = there.rdev();
-        if let Some(mountpoint) = mountpoint_of(above) {
-            return refuse(
-                format!("{shown}, which it is a loop device on, is mounted on {mountpoint}"),
-                "unmount that first",
-            );
+}
+
+/// Opens the devices that a loop device lies on, so that nobody else takes them; refuses it if somebody has, or if what
+/// it lies on is the repository's.
+fn hold_below(path: &Path, device: &fs::Metadata, repository: Option<&Path>) -> Result<Vec<File>> {
+    let mut held = Vec::new();
+    for backing in below(device.rdev()) {
+        refuse_backing(path, &backing, repository)?;
+        if fs::metadata(&backing.path).is_ok_and(|there| is_device(&there)) {
+            let file = open_exclusive(&backing.path, OpenOptions::new().read(true))?;
+            held.push(file.ok_or_else(|| {
+                let shown = backing.path.display();
+                refuse(path, &format!("{shown}, which it is a loop device on, is in use"), END_USE)
+            })?);
         }
     }
-    Ok(())
+    Ok(held)
+}
+
+/// Refuses a loop device if what it lies on is the repository's, or visibly in use.
+fn refuse_backing(path: &Path, backing: &Backing, repository: Option<&Path>) -> Result<()> {
+    const CHOOSE: &str = "choose another target";
+    let shown = backing.path.display();
+    let there = fs::metadata(&backing.path).ok();
+    let refuse = |reason: String, hint| Err(refuse(path, &reason, hint));
+    if repository.is_some_and(|repository| lies_in(&backing.path, repository)) {
+        return refuse(format!("it is a loop device on {shown}, which lies in the repository"), CHOOSE);
+    }
+    let is_linked = |repository| there.as_ref().is_some_and(|there| is_linked_from(there, repository));
+    if repository.is_some_and(is_linked) {
+        return refuse(
+            format!("it is a loop device on {shown}, a hard link to a file of the repository"),
+            CHOOSE,
+        );
+    }
+    if let Some(user) = other_user(backing) {
+        return refuse(format!("{shown}, which it is a loop device on, is in use by {user} as well"), DETACH);
+    }
+    match there.filter(is_device).and_then(|there| mountpoint_of(there.rdev())) {
+        Some(mountpoint) => refuse(
+            format!("{shown}, which it is a loop device on, is mounted on {mountpoint}"),
+            "unmount that first",
+        ),
+        None => Ok(()),
+    }
 }
 
 /// Whether the first and last MiB of a device are zero: partition tables and file systems leave marks there.
