@@ -18,6 +18,7 @@ mod problem;
 mod selection;
 mod stat;
 mod walk;
+mod write_back;
 
 pub(crate) use attributes::{Attribute, of_held, of_open, sees_all_attributes};
 pub(crate) use directory::{Directory, open_quietly};

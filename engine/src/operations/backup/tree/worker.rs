@@ -255,7 +255,8 @@ impl Worker {
                 readable(&path)
             ));
         }
-        let unsettled = !is_complete || is_unsettled(&file.stat, after.as_ref(), file.seen);
+        let is_young = |clean_at| is_unsettled(&file.stat, after.as_ref(), clean_at);
+        let unsettled = !is_complete || file.clean_at.is_none_or(is_young);
         Ok(Look { stat: file.stat.clone(), attributes, unsettled, problems: Vec::new() })
     }
 
