@@ -705,7 +705,7 @@ fn what_an_interrupted_backup_stored_is_not_stored_again() {
     world.assert_same(&report);
 }
 
-/// A write in the same tick of the clock leaves the times as they are.
+/// A write that was under way leaves the times as they are.
 #[test]
 fn a_file_that_changed_just_before_it_was_read_is_read_again() {
     let world = World::new();
