@@ -639,7 +639,7 @@ fn what_vanishes_or_changes_meanwhile_is_told_and_the_rest_is_stored() {
     }
     assert!(world.find(&report, "a").unwrap().unsettled);
     assert!(world.find(&report, "stays").is_some());
-    assert!(!world.find(&report, "").unwrap().left_out, "what is gone was not left out");
+    assert!(world.find(&report, "").unwrap().left_out, "what has a name of what was replaced was left out");
     let next = world.backup();
     assert_eq!(next.problem_count, 0);
     world.assert_same(&next);
@@ -684,6 +684,7 @@ fn a_linked_file_whose_first_name_vanishes_is_read_under_the_next() {
     let monitor = Hook::new(false, || fs::remove_file(world.path("first")).unwrap());
     let report = world.run(&options(), &monitor).unwrap();
     assert_eq!(report.problem_count, 1, "{:?}", report.record.warnings);
+    assert!(!world.find(&report, "").unwrap().left_out, "what is gone was not left out");
     for name in ["second", "third"] {
         let data = world.data(&report, name);
         let mut content = [0; 7];
