@@ -725,6 +725,29 @@ fn a_file_that_changed_just_before_it_was_read_is_read_again() {
     assert_eq!(world.backup().record.counters.bytes_read, 0, "by now it has settled");
 }
 
+/// Lists of attributes that take more than a stretch may hold: what comes behind is read one by one.
+#[test]
+fn many_long_lists_of_attributes_are_stored_with_all_kinds_of_entries() {
+    let world = World::new();
+    for number in 0..500 {
+        let directory = format!("{number:03}");
+        world.write(&format!("{directory}/empty"), b"");
+        world.write(&format!("{directory}/small"), &noise(number, 500));
+        mknodat(CWD, world.path(&format!("{directory}/pipe")), FileType::Fifo, Mode::RUSR, 0).unwrap();
+        for (seed, name) in ["", "/empty", "/small", "/pipe"].into_iter().enumerate() {
+            let path = world.path(&format!("{directory}{name}"));
+            // Not of a pipe, but for root.
+            if !set_attribute(&path, "trusted.long", &noise(number * 4 + seed as u64, 3_000)) {
+                set_attribute(&path, "user.long", &noise(number, 3_000));
+            }
+        }
+    }
+    let report = world.backup();
+    assert_eq!(report.problem_count, 0, "{:?}", report.record.warnings);
+    world.assert_same(&report);
+    assert_eq!(world.backup().record.counters.bytes_read, 0);
+}
+
 /// Linux gives a mapped page that is dirty no new time when it is written again, for as long as it is not written back:
 /// what was written after the backup had read it was never seen.
 #[test]

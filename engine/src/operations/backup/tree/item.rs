@@ -82,7 +82,7 @@ pub(super) enum DoneStep {
     Bundled(Entry, Option<Inode>),
     Queued(Found),
     Same(Found),
-    /// Must be read by itself after all.
+    /// Must be read by itself after all, or entered, if it is a directory.
     Alone(Found),
     /// Could not be read; it is left out.
     Lost(Lost),

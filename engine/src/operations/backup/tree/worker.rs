@@ -44,6 +44,9 @@ struct Extras {
     problems: Vec<String>,
 }
 
+/// A stretch with so many bytes of new lists of attributes takes no more: what follows in it is looked at one by one.
+const LISTS_MAX: usize = 4 << 20;
+
 /// The small files of a stretch, one behind the other.
 #[derive(Default)]
 struct Bundle {
@@ -118,7 +121,11 @@ impl Worker {
         let mut extras = Extras::default();
         let mut stretch = Stretch { steps: Vec::with_capacity(steps.len()), ..Stretch::default() };
         for step in steps {
+            let is_full = extras.new_bytes() > LISTS_MAX;
             let done = match step {
+                Step::Enter(found, None) | Step::Look(found) | Step::Small(found) if is_full => {
+                    DoneStep::Alone(found)
+                }
                 Step::Leave { left_out } => DoneStep::Leave { left_out },
                 Step::Ready(entry, link) => DoneStep::Entry(entry, link),
                 Step::Queued(found) => DoneStep::Queued(found),
@@ -177,14 +184,17 @@ impl Worker {
         Ok(DoneStep::Enter(entry))
     }
 
-    /// The steps for something that is neither a file nor a directory, out of turn.
+    /// The steps for something that is no file, out of turn.
     pub(super) fn look_here(
         &mut self,
         context: &Context<'_>,
         found: &Found,
     ) -> Result<(Vec<DoneStep>, Vec<NewChunk>)> {
         let mut extras = Extras::default();
-        let done = self.look(context, found, &mut extras)?;
+        let done = match found.entry.stat.kind {
+            EntryType::Directory => self.enter(context, found, None, &mut extras)?,
+            _ => self.look(context, found, &mut extras)?,
+        };
         let steps = extras.problems.into_iter().map(DoneStep::Problem).chain([done]).collect();
         Ok((steps, extras.new))
     }
@@ -231,12 +241,6 @@ impl Worker {
             Ok(data) => data,
             Err(error) => return Ok(DoneStep::Lost(Lost::of(&error, found.link))),
         };
-        if size == 0 && has_content(&file) {
-            let path = path_of(&found.entry);
-            extras
-                .problems
-                .push(format!("{path} has content although it says it is empty: it is stored as empty"));
-        }
         let look = self.look_at_file(context, &file, extras)?;
         let content = EntryContent::File(data);
         let entry = found.stored(&look.stat, content, look.attributes, look.unsettled);
@@ -252,6 +256,13 @@ impl Worker {
             let EntryError { path, .. } = file.error("read", Cause::Replaced);
             extras.problems.push(format!(
                 "{} changed while it was read: the revision may hold parts of two states of it",
+                readable(&path)
+            ));
+        }
+        if file.stat.size == 0 && has_content(file) {
+            let EntryError { path, .. } = file.error("read", Cause::Replaced);
+            extras.problems.push(format!(
+                "{} has content although it says it is empty: it is stored as empty",
                 readable(&path)
             ));
         }
@@ -316,6 +327,12 @@ impl Worker {
             new.push(self.encoder.encode(context.compression, id, content)?);
         }
         Ok(id)
+    }
+}
+
+impl Extras {
+    fn new_bytes(&self) -> usize {
+        self.new.iter().map(|chunk| chunk.blob.len()).sum()
     }
 }
 
