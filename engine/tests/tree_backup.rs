@@ -748,6 +748,23 @@ fn many_long_lists_of_attributes_are_stored_with_all_kinds_of_entries() {
     assert_eq!(world.backup().record.counters.bytes_read, 0);
 }
 
+#[test]
+fn no_time_of_access_of_a_directory_is_changed() {
+    let world = World::new();
+    world.write("below/file", b"content");
+    let long_ago = std::time::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    let accessed = |path: &Path| fs::metadata(path).unwrap().accessed().unwrap();
+    let paths = ["", "below", "below/file"].map(|name| world.path(name));
+    for path in &paths {
+        let times = fs::FileTimes::new().set_accessed(long_ago);
+        File::open(path).unwrap().set_times(times).unwrap();
+    }
+    world.backup();
+    for path in paths {
+        assert_eq!(accessed(&path), long_ago, "{}", path.display());
+    }
+}
+
 /// Linux gives a mapped page that is dirty no new time when it is written again, for as long as it is not written back:
 /// what was written after the backup had read it was never seen.
 #[test]

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use lru::LruCache;
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
+use rustix::path::Arg;
 
 use super::problem::{Cause, EntryError};
 use super::stat::{EntryStat, EntryType, Identity};
@@ -207,8 +208,12 @@ pub(crate) fn open_quietly(directory: impl AsFd, name: &[u8], flags: OFlags) -> 
 }
 
 fn try_open_quietly(directory: impl AsFd, name: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
-    let flags =
-        flags | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    open_unnoticed(directory, name, flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY)
+}
+
+/// Opens for reading without changing the time of access, where that may be.
+pub(super) fn open_unnoticed(directory: impl AsFd, name: impl Arg + Copy, flags: OFlags) -> Result<OwnedFd, Errno> {
+    let flags = flags | OFlags::RDONLY | OFlags::CLOEXEC;
     match openat(&directory, name, flags | OFlags::NOATIME, Mode::empty()) {
         // Only for the owner, and for root.
         Err(Errno::PERM) => openat(&directory, name, flags, Mode::empty()),
