@@ -2,7 +2,7 @@
 
 use super::super::chunks::{ChunkEncoder, NewChunk, is_zero};
 use super::file::{FileReading, Piece};
-use super::item::{Done, DoneStep, End, Found, Item, Look, Lost, Part, Step, Stretch, is_unsettled, path_of};
+use super::item::{Done, DoneStep, End, Found, Item, Look, Lost, Part, Step, Stretch, is_unsettled, lack_of, path_of};
 use super::plan::LARGE;
 use crate::chunker::Bundler;
 use crate::error::Result;
@@ -177,7 +177,7 @@ impl Worker {
                 found.stored(&look.stat, content, look.attributes, look.unsettled)
             }
             Err(error) => {
-                extras.problems.push(error.to_string());
+                extras.tell(&error)?;
                 found.stored(&found.entry.stat, content, Attributes::None, true)
             }
         };
@@ -296,7 +296,7 @@ impl Worker {
             Ok(attributes) if attributes.is_empty() => return Ok((Attributes::None, true)),
             Ok(attributes) => attributes,
             Err(error) => {
-                extras.problems.push(error.to_string());
+                extras.tell(&error)?;
                 return Ok((Attributes::None, false));
             }
         };
@@ -331,6 +331,12 @@ impl Worker {
 }
 
 impl Extras {
+    /// Tells what went wrong with an entry that is stored all the same. What this process lacks ends the run.
+    fn tell(&mut self, error: &EntryError) -> Result<()> {
+        self.problems.push(error.to_string());
+        lack_of(error).map_or(Ok(()), Err)
+    }
+
     fn new_bytes(&self) -> usize {
         self.new.iter().map(|chunk| chunk.blob.len()).sum()
     }
