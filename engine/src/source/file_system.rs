@@ -8,12 +8,20 @@ use rustix::fs::fstatfs;
 const TIMES_SAY_NOTHING: [u64; 11] = [
     // Images that are made at one go, with whatever times their maker likes: a new one may have other content under the same
     // inode and times. squashfs, erofs, iso9660, udf, cramfs, romfs.
-    0x7371_7368, 0xE0F5_E1E2, 0x9660, 0x1501_3346, 0x28CD_3D45, 0x7275,
+    0x7371_7368,
+    0xE0F5_E1E2,
+    0x9660,
+    0x1501_3346,
+    0x28CD_3D45,
+    0x7275,
     // They have no time of status change, and count in two seconds. vfat, exfat.
-    0x4D44, 0x2011_BAB0,
+    0x4D44,
+    0x2011_BAB0,
     // What is in memory alone is never written back, so that only the first write to a page through a mapping sets a time.
     // tmpfs, ramfs, hugetlbfs.
-    0x0102_1994, 0x8584_58F6, 0x9584_58F6,
+    0x0102_1994,
+    0x8584_58F6,
+    0x9584_58F6,
 ];
 
 /// Whether size, times and inode of a file tell that it was not changed. `descriptor` may be opened with `O_PATH`.

@@ -212,7 +212,11 @@ fn try_open_quietly(directory: impl AsFd, name: &[u8], flags: OFlags) -> Result<
 }
 
 /// Opens for reading without changing the time of access, where that may be.
-pub(super) fn open_unnoticed(directory: impl AsFd, name: impl Arg + Copy, flags: OFlags) -> Result<OwnedFd, Errno> {
+pub(super) fn open_unnoticed(
+    directory: impl AsFd,
+    name: impl Arg + Copy,
+    flags: OFlags,
+) -> Result<OwnedFd, Errno> {
     let flags = flags | OFlags::RDONLY | OFlags::CLOEXEC;
     match openat(&directory, name, flags | OFlags::NOATIME, Mode::empty()) {
         // Only for the owner, and for root.

@@ -2,7 +2,9 @@
 
 use super::super::chunks::{ChunkEncoder, NewChunk, is_zero};
 use super::file::{FileReading, Piece};
-use super::item::{Done, DoneStep, End, Found, Item, Look, Lost, Part, Step, Stretch, is_unsettled, lack_of, path_of};
+use super::item::{
+    Done, DoneStep, End, Found, Item, Look, Lost, Part, Step, Stretch, is_unsettled, lack_of, path_of,
+};
 use super::plan::LARGE;
 use crate::chunker::Bundler;
 use crate::error::Result;
