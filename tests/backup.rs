@@ -98,8 +98,8 @@ fn an_unchanged_file_is_taken_over_unread() {
     assert!(world.ok(&["backup", "vm1.img", "vm1"]).text().contains("unchanged"));
 }
 
-/// A write in the same tick of the clock leaves the times as they are, so a file that changed just before it was read
-/// must be read again.
+/// A write that is under way while the file is read leaves the times as they are, so a file that changed just before it was
+/// read must be read again.
 #[test]
 fn a_file_that_changed_just_before_is_read_again() {
     let world = World::new();

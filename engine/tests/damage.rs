@@ -257,7 +257,7 @@ fn an_unchanged_file_is_read_again_where_its_revision_is_damaged() {
     // Long settled: the next backup would take it over unread.
     let old = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
     fs::File::options().write(true).open(&image).unwrap().set_modified(old).unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(50));
+    std::thread::sleep(std::time::Duration::from_millis(2_100));
     back_up_as_it_is(&world.repository(), &image).unwrap();
     let untouched = back_up_as_it_is(&world.repository(), &image).unwrap();
     assert_eq!(untouched.counters.bytes_read, 0);

@@ -100,7 +100,7 @@ fn options() -> BackupOptions {
 
 /// Until a further change shows in the times of files.
 fn settle() {
-    std::thread::sleep(Duration::from_millis(40));
+    std::thread::sleep(Duration::from_millis(2_100));
 }
 
 fn noise(seed: u64, length: usize) -> Vec<u8> {
@@ -639,7 +639,7 @@ fn what_vanishes_or_changes_meanwhile_is_told_and_the_rest_is_stored() {
     }
     assert!(world.find(&report, "a").unwrap().unsettled);
     assert!(world.find(&report, "stays").is_some());
-    assert!(!world.find(&report, "").unwrap().left_out, "what is gone was not left out");
+    assert!(world.find(&report, "").unwrap().left_out, "what has a name of what was replaced was left out");
     let next = world.backup();
     assert_eq!(next.problem_count, 0);
     world.assert_same(&next);
@@ -684,6 +684,7 @@ fn a_linked_file_whose_first_name_vanishes_is_read_under_the_next() {
     let monitor = Hook::new(false, || fs::remove_file(world.path("first")).unwrap());
     let report = world.run(&options(), &monitor).unwrap();
     assert_eq!(report.problem_count, 1, "{:?}", report.record.warnings);
+    assert!(!world.find(&report, "").unwrap().left_out, "what is gone was not left out");
     for name in ["second", "third"] {
         let data = world.data(&report, name);
         let mut content = [0; 7];
@@ -705,7 +706,7 @@ fn what_an_interrupted_backup_stored_is_not_stored_again() {
     world.assert_same(&report);
 }
 
-/// A write in the same tick of the clock leaves the times as they are.
+/// A write that was under way leaves the times as they are.
 #[test]
 fn a_file_that_changed_just_before_it_was_read_is_read_again() {
     let world = World::new();
@@ -722,6 +723,67 @@ fn a_file_that_changed_just_before_it_was_read_is_read_again() {
     assert!(was_read_again, "no file was ever taken for unsettled");
     world.backup();
     assert_eq!(world.backup().record.counters.bytes_read, 0, "by now it has settled");
+}
+
+/// Lists of attributes that take more than a stretch may hold: what comes behind is read one by one.
+#[test]
+fn many_long_lists_of_attributes_are_stored_with_all_kinds_of_entries() {
+    let world = World::new();
+    for number in 0..500 {
+        let directory = format!("{number:03}");
+        world.write(&format!("{directory}/empty"), b"");
+        world.write(&format!("{directory}/small"), &noise(number, 500));
+        mknodat(CWD, world.path(&format!("{directory}/pipe")), FileType::Fifo, Mode::RUSR, 0).unwrap();
+        for (seed, name) in ["", "/empty", "/small", "/pipe"].into_iter().enumerate() {
+            let path = world.path(&format!("{directory}{name}"));
+            // Not of a pipe, but for root.
+            if !set_attribute(&path, "trusted.long", &noise(number * 4 + seed as u64, 3_000)) {
+                set_attribute(&path, "user.long", &noise(number, 3_000));
+            }
+        }
+    }
+    let report = world.backup();
+    assert_eq!(report.problem_count, 0, "{:?}", report.record.warnings);
+    world.assert_same(&report);
+    assert_eq!(world.backup().record.counters.bytes_read, 0);
+}
+
+#[test]
+fn no_time_of_access_of_a_directory_is_changed() {
+    let world = World::new();
+    world.write("below/file", b"content");
+    let long_ago = std::time::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    let accessed = |path: &Path| fs::metadata(path).unwrap().accessed().unwrap();
+    let paths = ["", "below", "below/file"].map(|name| world.path(name));
+    for path in &paths {
+        let times = fs::FileTimes::new().set_accessed(long_ago);
+        File::open(path).unwrap().set_times(times).unwrap();
+    }
+    world.backup();
+    for path in paths {
+        assert_eq!(accessed(&path), long_ago, "{}", path.display());
+    }
+}
+
+/// Linux gives a mapped page that is dirty no new time when it is written again, for as long as it is not written back:
+/// what was written after the backup had read it was never seen.
+#[test]
+#[expect(unsafe_code, reason = "a mapping that others may change is what is to be tested")]
+fn what_is_written_through_a_mapping_after_it_was_read_is_read_again() {
+    let world = World::new();
+    let path = world.write("a", &noise(1, 100_000));
+    settle();
+    write_very_large(&world, "b");
+    let file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+    // SAFETY: nobody but this test has the file, and it keeps its size.
+    let mapped = Mutex::new(unsafe { memmap2::MmapMut::map_mut(&file) }.unwrap());
+    let write = |bytes: &[u8]| mapped.lock().unwrap()[5000..5003].copy_from_slice(bytes);
+    write(b"AAA");
+    settle();
+    // When the file was read, and nothing was synced for the commit.
+    world.run(&options(), &Hook::new(false, || write(b"BBB"))).unwrap();
+    let next = world.backup();
+    world.assert_same(&next);
 }
 
 /// Files of the system that may only be written can't be opened for reading, not even by root.

@@ -28,7 +28,7 @@ use tempfile::TempDir;
 /// The chunk size of a new repository.
 pub(crate) const CHUNK: u64 = 64 << 10;
 /// Longer than what makes a file "unsettled".
-pub(crate) const SETTLED: Duration = Duration::from_millis(60);
+pub(crate) const SETTLED: Duration = Duration::from_millis(2_100);
 
 /// The uid and gid of a normal user.
 pub(crate) const USER: u32 = 1234;

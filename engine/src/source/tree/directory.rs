@@ -13,9 +13,11 @@ use std::time::{Duration, Instant};
 use lru::LruCache;
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
+use rustix::path::Arg;
 
 use super::problem::{Cause, EntryError};
 use super::stat::{EntryStat, EntryType, Identity};
+use super::write_back::WriteBacks;
 
 /// How many directories are kept open.
 const OPEN_MAX: NonZeroUsize = NonZeroUsize::new(128).unwrap();
@@ -29,6 +31,7 @@ pub(crate) struct Directory {
     identity: Identity,
     key: u64,
     descriptors: Arc<Descriptors>,
+    write_backs: Arc<WriteBacks>,
 }
 
 /// The open descriptors of a tree's directories.
@@ -47,7 +50,8 @@ impl Directory {
             next_key: AtomicU64::new(1),
         };
         let (name, identity) = (path.to_vec(), stat.identity);
-        Arc::new(Self { parent: None, name, depth: 0, identity, key: 0, descriptors: Arc::new(descriptors) })
+        let (descriptors, write_backs) = (Arc::new(descriptors), Arc::default());
+        Arc::new(Self { parent: None, name, depth: 0, identity, key: 0, descriptors, write_backs })
     }
 
     /// A directory that was listed in this one. It is not opened yet.
@@ -55,7 +59,8 @@ impl Directory {
         let descriptors = Arc::clone(&self.descriptors);
         let key = descriptors.next_key.fetch_add(1, Ordering::Relaxed);
         let (parent, depth) = (Some(Arc::clone(self)), self.depth + 1);
-        Arc::new(Self { parent, name: name.to_vec(), depth, identity, key, descriptors })
+        let (name, write_backs) = (name.to_vec(), Arc::clone(&self.write_backs));
+        Arc::new(Self { parent, name, depth, identity, key, descriptors, write_backs })
     }
 
     /// A directory in this one that is open already.
@@ -68,6 +73,11 @@ impl Directory {
         let child = self.child(name, identity);
         child.descriptors.keep(child.key, descriptor);
         child
+    }
+
+    /// The file systems of this tree that were written back.
+    pub(super) fn write_backs(&self) -> &WriteBacks {
+        &self.write_backs
     }
 
     /// Names below the root up to here.
@@ -198,8 +208,16 @@ pub(crate) fn open_quietly(directory: impl AsFd, name: &[u8], flags: OFlags) -> 
 }
 
 fn try_open_quietly(directory: impl AsFd, name: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
-    let flags =
-        flags | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    open_unnoticed(directory, name, flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY)
+}
+
+/// Opens for reading without changing the time of access, where that may be.
+pub(super) fn open_unnoticed(
+    directory: impl AsFd,
+    name: impl Arg + Copy,
+    flags: OFlags,
+) -> Result<OwnedFd, Errno> {
+    let flags = flags | OFlags::RDONLY | OFlags::CLOEXEC;
     match openat(&directory, name, flags | OFlags::NOATIME, Mode::empty()) {
         // Only for the owner, and for root.
         Err(Errno::PERM) => openat(&directory, name, flags, Mode::empty()),

@@ -65,16 +65,18 @@ impl Entry {
         let descriptor = open_quietly(&self.directory.open()?, self.name_to_open(), OFlags::empty())
             // What a socket, or a device without driver, says.
             .map_err(|errno| if errno == Errno::NXIO { Cause::Replaced } else { errno.into() })?;
-        let seen = Timestamp::now();
-        let stat = EntryStat::of(&descriptor)?;
-        if stat.kind != EntryType::File {
+        let opened = EntryStat::of(&descriptor)?;
+        if opened.kind != EntryType::File {
             return Err(Cause::Replaced);
         }
+        let clean_at = self.directory.write_backs().ensure(opened.identity.device, &descriptor);
+        // What is written through a mapping from now on shows in other times than these.
+        let stat = EntryStat::of(&descriptor)?;
         if stat.size >= SEQUENTIAL_FROM_BYTES {
             // Only a hint to the system.
             let _ = fadvise(&descriptor, 0, None, Advice::Sequential);
         }
-        Ok(OpenFile { entry: self.clone(), file: File::from(descriptor), stat, seen })
+        Ok(OpenFile { entry: self.clone(), file: File::from(descriptor), stat, clean_at })
     }
 
     /// Takes hold of an entry of any type without opening it, for its link target and attributes. These belong to the
@@ -151,8 +153,9 @@ pub(crate) struct OpenFile {
     file: File,
     /// What it looked like when it was opened.
     pub(crate) stat: EntryStat,
-    /// A moment before that.
-    pub(crate) seen: Timestamp,
+    /// A moment before that: of what was written through mappings up to then, the system held nothing back any more. `None` if
+    /// that is not known.
+    pub(crate) clean_at: Option<Timestamp>,
 }
 
 impl OpenFile {

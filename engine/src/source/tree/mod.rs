@@ -19,6 +19,7 @@ mod problem;
 mod selection;
 mod stat;
 mod walk;
+mod write_back;
 
 pub(crate) use attributes::{Attribute, of_held, of_open, sees_all_attributes};
 pub(crate) use directory::{Directory, open_quietly};
@@ -37,6 +38,7 @@ use std::sync::Arc;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use self::ahead::Ahead;
+use self::directory::open_unnoticed;
 use self::piece::Task;
 use self::selection::Selection;
 use crate::error::{Error, Result};
@@ -93,9 +95,8 @@ impl TreeSource {
 
 /// Opens the root of a tree that the user calls `name`.
 fn open_root(directory: impl AsFd, path: &Path, name: &Path) -> Result<(Arc<Directory>, Entry)> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let failed = |errno| unusable(name, &Cause::System(errno));
-    let descriptor = openat(directory, path, flags, Mode::empty()).map_err(failed)?;
+    let descriptor = open_unnoticed(directory, path, OFlags::DIRECTORY).map_err(failed)?;
     let seen = Timestamp::now();
     let stat = EntryStat::of(&descriptor).map_err(failed)?;
     let directory = Directory::root(name.as_os_str().as_bytes(), descriptor, &stat);

@@ -37,16 +37,22 @@ pub(crate) enum Cause {
 }
 
 impl Cause {
-    /// Whether what was listed is not there any more.
+    /// Whether there is nothing any more that could be left out.
     pub(crate) fn is_gone(self) -> bool {
-        matches!(self, Self::Vanished | Self::Replaced)
+        self == Self::Vanished
+    }
+
+    /// Whether what was listed can't be reached by its name any more, whatever has that now. A server that does not know what
+    /// it told says nothing about what it has.
+    pub(crate) fn is_out_of_reach(self) -> bool {
+        matches!(self, Self::Vanished | Self::Replaced | Self::System(Errno::STALE))
     }
 }
 
 impl From<Errno> for Cause {
     fn from(errno: Errno) -> Self {
         match errno {
-            Errno::NOENT | Errno::STALE => Self::Vanished,
+            Errno::NOENT => Self::Vanished,
             // A symlink or a file where a directory was, a directory where a link was.
             Errno::LOOP | Errno::NOTDIR => Self::Replaced,
             errno => Self::System(errno),
@@ -89,6 +95,14 @@ mod tests {
         let shown = |path: &[u8]| readable(path).to_string();
         assert_eq!(shown("/home/B\u{fc}ro/a b".as_bytes()), "/home/B\u{fc}ro/a b");
         assert_eq!(shown(b"a\xff\xfe/b\nc\x1b[0m"), r"a\xff\xfe/b\nc\u{1b}[0m");
+    }
+
+    #[test]
+    fn only_what_vanished_leaves_nothing_behind() {
+        let cause = |errno: Errno| Cause::from(errno);
+        let causes = [Errno::NOENT, Errno::NOTDIR, Errno::LOOP, Errno::STALE, Errno::ACCESS].map(cause);
+        assert_eq!(causes.map(Cause::is_gone), [true, false, false, false, false]);
+        assert_eq!(causes.map(Cause::is_out_of_reach), [true, true, true, true, false]);
     }
 
     #[test]

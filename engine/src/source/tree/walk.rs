@@ -53,13 +53,13 @@ impl Walk {
         }
     }
 
-    /// Enters a directory, unless it is gone.
+    /// Enters a directory, unless its name leads elsewhere by now.
     fn enter(&mut self, directory: Entry, below: Option<Task>) -> Step {
         // One that is kept empty may have anything in it.
         let kept_empty = || Level { left_out: true, ..Level::default() };
         let level = below.map_or_else(kept_empty, |task| Level::from(self.ahead.take(&task)));
         match level.problem {
-            Some(problem) if problem.cause.is_gone() && level.found.as_slice().is_empty() => {
+            Some(problem) if problem.cause.is_out_of_reach() && level.found.as_slice().is_empty() => {
                 Step::Failed(problem)
             }
             _ => {

@@ -122,7 +122,7 @@ impl World {
     fn back_up_file(&self, stream: &str, content: &[u8]) -> Result<BackupReport> {
         fs::write(self.directory.path().join("image"), content).unwrap();
         // Long enough ago to be believed the next time.
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        std::thread::sleep(std::time::Duration::from_millis(2_100));
         self.back_up(stream, self.file(), None).0
     }
 

@@ -82,7 +82,7 @@ pub(super) enum DoneStep {
     Bundled(Entry, Option<Inode>),
     Queued(Found),
     Same(Found),
-    /// Must be read by itself after all.
+    /// Must be read by itself after all, or entered, if it is a directory.
     Alone(Found),
     /// Could not be read; it is left out.
     Lost(Lost),
@@ -129,13 +129,17 @@ pub(super) struct Look {
 
 impl Lost {
     pub(super) fn of(error: &EntryError, link: Option<Inode>) -> Self {
-        let lack = match error.cause {
-            Cause::System(errno @ (Errno::MFILE | Errno::NFILE | Errno::NOMEM)) => {
-                Some(Error::io(error.action, readable(&error.path))(errno.into()))
-            }
-            _ => None,
-        };
-        Self { message: error.to_string(), link, is_gone: error.cause.is_gone(), lack }
+        Self { message: error.to_string(), link, is_gone: error.cause.is_gone(), lack: lack_of(error) }
+    }
+}
+
+/// What this process lacks, if that is what went wrong: then the run must end.
+pub(super) fn lack_of(error: &EntryError) -> Option<Error> {
+    match error.cause {
+        Cause::System(errno @ (Errno::MFILE | Errno::NFILE | Errno::NOMEM)) => {
+            Some(Error::io(error.action, readable(&error.path))(errno.into()))
+        }
+        _ => None,
     }
 }
 

@@ -106,8 +106,16 @@ impl Parent<'_> {
     }
 
     fn map_reaches_bad(&self, level: u8, top: ObjectId) -> Result<bool> {
+        let mut seen = HashSet::new();
         let mut waiting = vec![(level, top)];
         while let Some((level, id)) = waiting.pop() {
+            if self.monitor.is_cancelled() {
+                return Err(Error::Cancelled);
+            }
+            // Maps may share nodes: each is looked at once.
+            if !seen.insert(id) {
+                continue;
+            }
             if self.is_bad(&id)? {
                 return Ok(true);
             }

@@ -2,7 +2,9 @@
 
 use super::super::chunks::{ChunkEncoder, NewChunk, is_zero};
 use super::file::{FileReading, Piece};
-use super::item::{Done, DoneStep, End, Found, Item, Look, Lost, Part, Step, Stretch, is_unsettled, path_of};
+use super::item::{
+    Done, DoneStep, End, Found, Item, Look, Lost, Part, Step, Stretch, is_unsettled, lack_of, path_of,
+};
 use super::plan::LARGE;
 use crate::chunker::Bundler;
 use crate::error::Result;
@@ -43,6 +45,9 @@ struct Extras {
     new: Vec<NewChunk>,
     problems: Vec<String>,
 }
+
+/// A stretch with so many bytes of new lists of attributes takes no more: what follows in it is looked at one by one.
+const LISTS_MAX: usize = 4 << 20;
 
 /// The small files of a stretch, one behind the other.
 #[derive(Default)]
@@ -118,7 +123,11 @@ impl Worker {
         let mut extras = Extras::default();
         let mut stretch = Stretch { steps: Vec::with_capacity(steps.len()), ..Stretch::default() };
         for step in steps {
+            let is_full = extras.new_bytes() > LISTS_MAX;
             let done = match step {
+                Step::Enter(found, None) | Step::Look(found) | Step::Small(found) if is_full => {
+                    DoneStep::Alone(found)
+                }
                 Step::Leave { left_out } => DoneStep::Leave { left_out },
                 Step::Ready(entry, link) => DoneStep::Entry(entry, link),
                 Step::Queued(found) => DoneStep::Queued(found),
@@ -170,21 +179,24 @@ impl Worker {
                 found.stored(&look.stat, content, look.attributes, look.unsettled)
             }
             Err(error) => {
-                extras.problems.push(error.to_string());
+                extras.tell(&error)?;
                 found.stored(&found.entry.stat, content, Attributes::None, true)
             }
         };
         Ok(DoneStep::Enter(entry))
     }
 
-    /// The steps for something that is neither a file nor a directory, out of turn.
+    /// The steps for something that is no file, out of turn.
     pub(super) fn look_here(
         &mut self,
         context: &Context<'_>,
         found: &Found,
     ) -> Result<(Vec<DoneStep>, Vec<NewChunk>)> {
         let mut extras = Extras::default();
-        let done = self.look(context, found, &mut extras)?;
+        let done = match found.entry.stat.kind {
+            EntryType::Directory => self.enter(context, found, None, &mut extras)?,
+            _ => self.look(context, found, &mut extras)?,
+        };
         let steps = extras.problems.into_iter().map(DoneStep::Problem).chain([done]).collect();
         Ok((steps, extras.new))
     }
@@ -231,12 +243,6 @@ impl Worker {
             Ok(data) => data,
             Err(error) => return Ok(DoneStep::Lost(Lost::of(&error, found.link))),
         };
-        if size == 0 && has_content(&file) {
-            let path = path_of(&found.entry);
-            extras
-                .problems
-                .push(format!("{path} has content although it says it is empty: it is stored as empty"));
-        }
         let look = self.look_at_file(context, &file, extras)?;
         let content = EntryContent::File(data);
         let entry = found.stored(&look.stat, content, look.attributes, look.unsettled);
@@ -255,7 +261,15 @@ impl Worker {
                 readable(&path)
             ));
         }
-        let unsettled = !is_complete || is_unsettled(&file.stat, after.as_ref(), file.seen);
+        if file.stat.size == 0 && has_content(file) {
+            let EntryError { path, .. } = file.error("read", Cause::Replaced);
+            extras.problems.push(format!(
+                "{} has content although it says it is empty: it is stored as empty",
+                readable(&path)
+            ));
+        }
+        let is_young = |clean_at| is_unsettled(&file.stat, after.as_ref(), clean_at);
+        let unsettled = !is_complete || file.clean_at.is_none_or(is_young);
         Ok(Look { stat: file.stat.clone(), attributes, unsettled, problems: Vec::new() })
     }
 
@@ -284,7 +298,7 @@ impl Worker {
             Ok(attributes) if attributes.is_empty() => return Ok((Attributes::None, true)),
             Ok(attributes) => attributes,
             Err(error) => {
-                extras.problems.push(error.to_string());
+                extras.tell(&error)?;
                 return Ok((Attributes::None, false));
             }
         };
@@ -315,6 +329,18 @@ impl Worker {
             new.push(self.encoder.encode(context.compression, id, content)?);
         }
         Ok(id)
+    }
+}
+
+impl Extras {
+    /// Tells what went wrong with an entry that is stored all the same. What this process lacks ends the run.
+    fn tell(&mut self, error: &EntryError) -> Result<()> {
+        self.problems.push(error.to_string());
+        lack_of(error).map_or(Ok(()), Err)
+    }
+
+    fn new_bytes(&self) -> usize {
+        self.new.iter().map(|chunk| chunk.blob.len()).sum()
     }
 }
 

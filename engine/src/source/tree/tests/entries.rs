@@ -37,7 +37,10 @@ fn an_entry_was_not_seen_before_the_time_it_tells() {
     let tree = tree.with(&["file"]);
     let entry = tree.entry("file");
     let file = entry.open().unwrap();
-    assert!(before <= entry.seen && entry.seen <= file.seen && file.seen <= Timestamp::now());
+    let clean_at = file.clean_at.unwrap();
+    assert!(before <= entry.seen && before <= clean_at && clean_at <= Timestamp::now());
+    let next = tree.entry("file").open().unwrap();
+    assert!(clean_at <= next.clean_at.unwrap());
 }
 
 #[test]
