@@ -47,7 +47,7 @@ fn kind_of(system: &StatFs) -> u64 {
     system.f_type as u64 & 0xFFFF_FFFF
 }
 
-/// The lower layers of the overlay file system that something lies on, as far as they are told.
+/// The layers of the overlay file system that something lies on, as far as they are told.
 fn layers_of(descriptor: impl AsFd) -> Vec<PathBuf> {
     let mount = statx(descriptor, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).map(|found| found.stx_mnt_id);
     let mounts = std::fs::read_to_string("/proc/self/mountinfo");
@@ -57,13 +57,13 @@ fn layers_of(descriptor: impl AsFd) -> Vec<PathBuf> {
     line.and_then(|line| line.rsplit(' ').next()).map(layers_in).unwrap_or_default()
 }
 
-/// The lower layers that the options of an overlay file system name.
+/// The layers that the options of an overlay file system name.
 fn layers_in(options: &str) -> Vec<PathBuf> {
     let mut layers = Vec::new();
     for option in split_unescaped(options, b',') {
         match option.split_once('=') {
             Some(("lowerdir", list)) => layers.extend(split_unescaped(list, b':')),
-            Some(("lowerdir+" | "datadir+", layer)) => layers.push(layer),
+            Some(("upperdir" | "lowerdir+" | "datadir+", layer)) => layers.push(layer),
             _ => {}
         }
     }
@@ -120,7 +120,7 @@ mod tests {
         let layers = |options| {
             layers_in(options).into_iter().map(|path| path.to_str().unwrap().to_owned()).collect::<Vec<_>>()
         };
-        assert_eq!(layers("rw,lowerdir=/a:/b,upperdir=/c"), ["/a", "/b"]);
+        assert_eq!(layers("rw,lowerdir=/a:/b,upperdir=/c"), ["/a", "/b", "/c"]);
         assert_eq!(layers("ro,lowerdir=/a::/data"), ["/a", "/data"]);
         assert_eq!(layers("rw,lowerdir+=/a,datadir+=/b c"), ["/a", "/b c"]);
         assert_eq!(layers(r"rw,lowerdir=/a\040b\,c\:d:/e,xino=off"), ["/a b,c:d", "/e"]);
