@@ -105,6 +105,11 @@ impl TargetDirectory {
         self.entry.is_none()
     }
 
+    /// Whether it is the target itself.
+    pub(super) fn is_root(&self) -> bool {
+        self.parent.is_none()
+    }
+
     fn at(
         place: Arc<Directory>,
         parent: Option<Arc<Self>>,

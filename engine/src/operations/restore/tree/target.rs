@@ -38,8 +38,8 @@ pub(super) struct Target {
     pub(super) forbidden: Vec<(u64, u64)>,
 }
 
-/// What stands in a new file system.
-const LOST_AND_FOUND: &[u8] = b"lost+found";
+/// What stands in the root of a file system.
+pub(super) const LOST_AND_FOUND: &[u8] = b"lost+found";
 
 /// A path whose last part is not followed.
 struct Place {
