@@ -52,7 +52,7 @@ pub(super) struct Context<'a> {
     pub(super) task: Task,
     pub(super) owners: &'a Owners<'a>,
     pub(super) problems: &'a Problems<'a>,
-    pub(super) links: HardLinks,
+    pub(super) links: Arc<HardLinks>,
     pub(super) counters: Counters,
     pub(super) monitor: &'a dyn Monitor,
     /// The path in the revision of what is put at the target.
@@ -81,7 +81,7 @@ impl<'a> Context<'a> {
             task,
             owners,
             problems,
-            links: HardLinks::default(),
+            links: Arc::default(),
             counters: Counters::default(),
             monitor,
             base: &options.path,
