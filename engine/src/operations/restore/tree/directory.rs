@@ -310,7 +310,7 @@ fn make(context: &Context<'_>, above: &OwnedFd, entry: &Entry, private: bool) ->
         forget_acls(Handle::Open(opened.descriptor.as_fd()));
     }
     opened.open_up(Work::Change);
-    let is_narrowed = !is_new && opened.narrow(entry.metadata.mode);
+    let is_narrowed = !is_new && opened.narrow(context.mode_meanwhile(entry, &opened.descriptor));
     // What a new one is short of was taken by the umask, and is not to come back.
     let mode_before = opened.mode_before.filter(|_| !is_new);
     let descriptor = Arc::new(opened.descriptor);
@@ -328,7 +328,7 @@ fn open_existing(context: &Context<'_>, above: &OwnedFd, entry: &Entry) -> Attem
         return Err(REPOSITORY);
     }
     opened.open_up(context.work());
-    let is_narrowed = !context.verifies() && opened.narrow(entry.metadata.mode);
+    let is_narrowed = !context.verifies() && opened.narrow(context.mode_meanwhile(entry, &opened.descriptor));
     let OpenDirectory { descriptor, mode_before } = opened;
     Ok(Opened { descriptor: Arc::new(descriptor), stat, mode_before, is_new: false, is_foreign, is_narrowed })
 }

@@ -178,7 +178,7 @@ impl Run<'_> {
     fn restore(&self, report: &mut TreeRestoreReport) -> Result<()> {
         self.monitor.begin("restoring", self.total_bytes());
         let context = self.context(Task::Restore);
-        walk::run(&context, self.target.directory(true)?, self.target.single.as_ref())?;
+        walk::run(&context, self.target.directory(&context, true)?, self.target.single.as_ref())?;
         // Nothing is synced by itself: that would take a disk's turn for each file.
         syncfs(&self.target.descriptor).map_err(|errno| Error::io("sync", "the target")(errno.into()))?;
         context.sync_others()?;
@@ -211,7 +211,7 @@ impl Run<'_> {
     fn verify(&self) -> Result<u64> {
         self.monitor.begin("verifying", self.total_bytes());
         let context = self.context(Task::Verify);
-        walk::run(&context, self.target.directory(false)?, self.target.single.as_ref())?;
+        walk::run(&context, self.target.directory(&context, false)?, self.target.single.as_ref())?;
         Ok(context.counters.bytes.load(Ordering::Relaxed))
     }
 }

@@ -10,7 +10,8 @@ use rustix::io::Errno;
 
 use super::super::place::{identities, identity, lies_in, refuse};
 use super::TreeRestoreOptions;
-use super::access::{OpenDirectory, Work};
+use super::access::{OpenDirectory, Work, open_file};
+use super::context::Context;
 use super::directory::{Root, TargetDirectory};
 use super::entry::type_of;
 use crate::error::{Error, Result};
@@ -98,7 +99,7 @@ impl Target {
     }
 
     /// The directory to begin in; the first time with what is known of its being new.
-    pub(super) fn directory(&self, is_first: bool) -> Result<Arc<TargetDirectory>> {
+    pub(super) fn directory(&self, context: &Context<'_>, is_first: bool) -> Result<Arc<TargetDirectory>> {
         let failed = |error| Error::io("open", self.path.display())(error);
         let descriptor = self.descriptor.try_clone().map_err(failed)?;
         let stat = EntryStat::of(&descriptor).map_err(|errno| failed(errno.into()))?;
@@ -107,7 +108,7 @@ impl Target {
         let mut is_narrowed = false;
         if let Some(entry) = &self.entry {
             opened.open_up(if is_first { Work::Change } else { Work::Look });
-            is_narrowed = is_first && opened.narrow(entry.metadata.mode);
+            is_narrowed = is_first && opened.narrow(context.mode_meanwhile(entry, &opened.descriptor));
         }
         let root = Root {
             path: self.path.as_os_str().as_bytes(),
