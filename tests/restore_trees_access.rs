@@ -381,3 +381,26 @@ fn a_group_does_not_get_the_rights_of_a_mask() {
         set_mode(&out.join("dir"), 0o670);
     }
 }
+
+/// Who may not list a directory may still have something put into it.
+#[test]
+fn a_single_entry_goes_into_a_directory_that_may_not_be_listed() {
+    if !can_use(&[Requirement::Root]) {
+        return;
+    }
+    let world = for_user();
+    let drop_box = world.path("his/box");
+    fs::create_dir(&drop_box).unwrap();
+    // Of root, so that it can't be opened up. What is made in it must not get the ACL that it passes on.
+    set_attribute(&drop_box, "system.posix_acl_default", &acl(4321));
+    set_mode(&drop_box, 0o733);
+    for path in ["closed/file", "hidden"] {
+        for options in [&["--verify"][..], &["--in-place"], &["--overwrite"]] {
+            let run = [&["restore", "home", "his/box/one", "--path", path], options].concat();
+            world.run_as_user(&run).expect_code(0);
+            assert_same(&world.path("home").join(path), &drop_box.join("one"), RESTORED);
+        }
+        fs::remove_file(drop_box.join("one")).unwrap();
+    }
+    assert_eq!(mode(&drop_box), 0o733);
+}

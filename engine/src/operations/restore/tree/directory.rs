@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, fgetxattr, mkdirat, openat2, removexattr, unlinkat};
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, getxattr, mkdirat, openat2, removexattr, unlinkat};
 use rustix::io::Errno;
 
 use super::access::{DIRECTORY, OTHERS, OpenDirectory, Work, give_back};
@@ -363,7 +363,8 @@ fn passes_acl(descriptor: &OwnedFd, stat: &EntryStat) -> bool {
 
 fn has_default_acl(descriptor: &OwnedFd) -> bool {
     let mut short = [0; 128];
-    match fgetxattr(descriptor, ACL_DEFAULT, &mut short[..]) {
+    // By a path, as it may be only held.
+    match getxattr(Handle::Held(descriptor.as_fd()).path(), ACL_DEFAULT, &mut short[..]) {
         Ok(length) => length > 0,
         Err(errno) => errno == Errno::RANGE,
     }
