@@ -9,7 +9,7 @@ use std::path::Path;
 
 use rustix::fs::{XattrFlags, setxattr};
 use support::oracle::{RESTORED, acl, assert_same, attributes};
-use support::system::{Requirement, can_use, system};
+use support::system::{Mounted, Requirement, can_use, system};
 use support::trees::{MIB, assert_names, give_to_user, leftovers, let_user_in, number, partial_name, small};
 use support::{World, noise, settle, write_at};
 
@@ -346,4 +346,61 @@ fn a_single_file_does_not_take_the_place_of_a_device() {
         world.ok(&["restore", "home", "device", "--path", "null", option]);
         assert!(fs::metadata(world.path("device")).unwrap().file_type().is_char_device());
     }
+}
+
+/// With an ACL the group's bits of a mode are the mask. A target without ACLs once gave them to the group.
+#[test]
+fn a_group_does_not_get_the_rights_of_a_mask() {
+    if !can_use(&[Requirement::Root]) {
+        return;
+    }
+    let world = World::new();
+    fs::create_dir_all(world.path("home/dir")).unwrap();
+    fs::write(world.path("home/file"), b"content").unwrap();
+    fs::write(world.path("home/plain"), b"content").unwrap();
+    for (name, whole, own) in [("home/file", 0o660, 0o640), ("home/dir", 0o670, 0o640)] {
+        // The group may read, a named user what the mask says.
+        set_attribute(&world.path(name), "system.posix_acl_access", &acl(4321));
+        set_mode(&world.path(name), whole);
+        assert_ne!(whole, own);
+    }
+    set_mode(&world.path("home/plain"), 0o660);
+    settle();
+    world.ok(&["backup", "home"]);
+    let without_acls = Mounted::mount_type("ramfs", world.path("ram"));
+    let out = without_acls.path().join("out");
+    for options in [&[][..], &["--in-place"], &["--overwrite"]] {
+        let arguments = [&["restore", "home", "ram/out"], options].concat();
+        world.fails(1, &arguments, &["(or ACLs) of 2 entries"]);
+        for (name, expected) in [("file", 0o640), ("dir", 0o640), ("plain", 0o660)] {
+            assert_eq!(mode(&out.join(name)), expected, "{name} {options:?}");
+        }
+        assert_eq!(fs::read(out.join("file")).unwrap(), b"content");
+        // What an earlier version left so.
+        set_mode(&out.join("file"), 0o660);
+        set_mode(&out.join("dir"), 0o670);
+    }
+}
+
+/// Who may not list a directory may still have something put into it.
+#[test]
+fn a_single_entry_goes_into_a_directory_that_may_not_be_listed() {
+    if !can_use(&[Requirement::Root]) {
+        return;
+    }
+    let world = for_user();
+    let drop_box = world.path("his/box");
+    fs::create_dir(&drop_box).unwrap();
+    // Of root, so that it can't be opened up. What is made in it must not get the ACL that it passes on.
+    set_attribute(&drop_box, "system.posix_acl_default", &acl(4321));
+    set_mode(&drop_box, 0o733);
+    for path in ["closed/file", "hidden"] {
+        for options in [&["--verify"][..], &["--in-place"], &["--overwrite"]] {
+            let run = [&["restore", "home", "his/box/one", "--path", path], options].concat();
+            world.run_as_user(&run).expect_code(0);
+            assert_same(&world.path("home").join(path), &drop_box.join("one"), RESTORED);
+        }
+        fs::remove_file(drop_box.join("one")).unwrap();
+    }
+    assert_eq!(mode(&drop_box), 0o733);
 }

@@ -182,3 +182,28 @@ fn delete_is_refused_where_it_would_do_nothing() {
     let missing = [&["restore", "home", "part", "--path", "nothing"][..], &options].concat();
     world.fails(1, &missing, &["has no entry 'nothing'"]);
 }
+
+/// e2fsck makes it anew, but without the blocks that it keeps ready.
+#[test]
+fn delete_leaves_what_stands_in_the_root_of_a_file_system() {
+    let world = small();
+    let out = world.path("out");
+    world.ok(&["restore", "home", "out"]);
+    fs::create_dir_all(out.join("lost+found/found")).unwrap();
+    fs::create_dir(out.join("dir/lost+found")).unwrap();
+    assert_eq!(world.json(&["restore", "home", "out", "--in-place", "--delete"])["removed"], 1);
+    assert_names(&out.join("lost+found"), &["found"]);
+    assert!(!out.join("dir/lost+found").exists());
+    // Anything else of that name is no such thing.
+    fs::remove_dir_all(out.join("lost+found")).unwrap();
+    fs::write(out.join("lost+found"), b"a file").unwrap();
+    assert_eq!(world.json(&["restore", "home", "out", "--in-place", "--delete"])["removed"], 1);
+    assert_same(&world.path("home"), &out, RESTORED);
+    // What the revision has is restored as anything else.
+    fs::create_dir(world.path("home/lost+found")).unwrap();
+    settle();
+    world.ok(&["backup", "home"]);
+    fs::create_dir_all(out.join("lost+found/extra")).unwrap();
+    assert_eq!(world.json(&["restore", "home", "out", "--in-place", "--delete"])["removed"], 1);
+    assert_same(&world.path("home"), &out, RESTORED);
+}

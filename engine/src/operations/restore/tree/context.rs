@@ -1,7 +1,7 @@
 //! What all threads of a restore share.
 
 use std::collections::HashMap;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,7 +11,7 @@ use super::TreeRestoreOptions;
 use super::access::Work;
 use super::directory::TargetDirectory;
 use super::hard_links::HardLinks;
-use super::metadata::{Changes, Handle, LeftOut, Wanted};
+use super::metadata::{Changes, GROUP, Handle, LeftOut, Wanted};
 use super::owners::Owners;
 use super::problems::{Attempt, Problems, Skipped, Trouble, shown};
 use crate::error::{Corrupt, Error, Result};
@@ -52,7 +52,7 @@ pub(super) struct Context<'a> {
     pub(super) task: Task,
     pub(super) owners: &'a Owners<'a>,
     pub(super) problems: &'a Problems<'a>,
-    pub(super) links: HardLinks,
+    pub(super) links: Arc<HardLinks>,
     pub(super) counters: Counters,
     pub(super) monitor: &'a dyn Monitor,
     /// The path in the revision of what is put at the target.
@@ -81,7 +81,7 @@ impl<'a> Context<'a> {
             task,
             owners,
             problems,
-            links: HardLinks::default(),
+            links: Arc::default(),
             counters: Counters::default(),
             monitor,
             base: &options.path,
@@ -163,6 +163,15 @@ impl<'a> Context<'a> {
         })
     }
 
+    /// The mode that keeps out of a directory, while it is worked in, whom the revision keeps out of it.
+    pub(super) fn mode_meanwhile(&self, entry: &Entry, descriptor: &OwnedFd) -> u16 {
+        match self.wanted(entry) {
+            Ok(wanted) => wanted.mode_meanwhile(descriptor.as_fd()),
+            // Why will be met again when it is finished.
+            Err(_) => entry.metadata.mode & !GROUP,
+        }
+    }
+
     /// Sets what an entry is to have, and tells what could not be set. Attributes that are lost are left alone.
     pub(super) fn set(
         &self,
@@ -173,7 +182,13 @@ impl<'a> Context<'a> {
         changes: &Changes,
     ) {
         if let Some(error) = &wanted.lost {
-            let detail = format!("its extended attributes are lost: {error}");
+            let acl = match kind {
+                EntryType::Symlink => "",
+                _ => {
+                    ", and with them its ACL if it had one, so its group gets no rights that it did not have"
+                }
+            };
+            let detail = format!("its extended attributes are lost{acl}: {error}");
             self.problems.tell_damage(self.path_in_revision(directory, name), Vec::new(), detail);
         }
         let left_out = changes.apply(handle, kind, wanted);

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, fgetxattr, mkdirat, openat2, removexattr, unlinkat};
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, getxattr, mkdirat, openat2, removexattr, unlinkat};
 use rustix::io::Errno;
 
 use super::access::{DIRECTORY, OTHERS, OpenDirectory, Work, give_back};
@@ -103,6 +103,11 @@ impl TargetDirectory {
     /// Whether it is only where a single entry is put.
     pub(super) fn is_outside(&self) -> bool {
         self.entry.is_none()
+    }
+
+    /// Whether it is the target itself.
+    pub(super) fn is_root(&self) -> bool {
+        self.parent.is_none()
     }
 
     fn at(
@@ -305,7 +310,7 @@ fn make(context: &Context<'_>, above: &OwnedFd, entry: &Entry, private: bool) ->
         forget_acls(Handle::Open(opened.descriptor.as_fd()));
     }
     opened.open_up(Work::Change);
-    let is_narrowed = !is_new && opened.narrow(entry.metadata.mode);
+    let is_narrowed = !is_new && opened.narrow(context.mode_meanwhile(entry, &opened.descriptor));
     // What a new one is short of was taken by the umask, and is not to come back.
     let mode_before = opened.mode_before.filter(|_| !is_new);
     let descriptor = Arc::new(opened.descriptor);
@@ -323,7 +328,7 @@ fn open_existing(context: &Context<'_>, above: &OwnedFd, entry: &Entry) -> Attem
         return Err(REPOSITORY);
     }
     opened.open_up(context.work());
-    let is_narrowed = !context.verifies() && opened.narrow(entry.metadata.mode);
+    let is_narrowed = !context.verifies() && opened.narrow(context.mode_meanwhile(entry, &opened.descriptor));
     let OpenDirectory { descriptor, mode_before } = opened;
     Ok(Opened { descriptor: Arc::new(descriptor), stat, mode_before, is_new: false, is_foreign, is_narrowed })
 }
@@ -358,7 +363,8 @@ fn passes_acl(descriptor: &OwnedFd, stat: &EntryStat) -> bool {
 
 fn has_default_acl(descriptor: &OwnedFd) -> bool {
     let mut short = [0; 128];
-    match fgetxattr(descriptor, ACL_DEFAULT, &mut short[..]) {
+    // By a path, as it may be only held.
+    match getxattr(Handle::Held(descriptor.as_fd()).path(), ACL_DEFAULT, &mut short[..]) {
         Ok(length) => length > 0,
         Err(errno) => errno == Errno::RANGE,
     }

@@ -70,12 +70,12 @@ fn restore_entry(
 ) -> Attempt<Ended> {
     match meet(context, directory, above, entry) {
         First::Done(ended) => ended,
-        First::Make(key) => {
+        First::Make(unsettled) => {
             let ended = match &entry.content {
                 EntryContent::File(data) => restore_small(context, directory, above, entry, data),
                 _ => restore_special(context, directory, above, entry),
             };
-            settle(context, directory, entry, key, &ended);
+            settle(directory, entry, unsettled, &ended);
             ended
         }
     }

@@ -9,10 +9,11 @@ use super::large::is_large;
 use super::names::is_partial;
 use super::problems::{Attempt, Trouble, shown};
 use super::remove::{list, remove};
+use super::target::LOST_AND_FOUND;
 use crate::error::Result;
 use crate::format::DirectoryTop;
 use crate::revision::TreeReader;
-use crate::source::tree::Names;
+use crate::source::tree::{EntryStat, EntryType, Names};
 
 /// Removes all names of a directory that the revision's does not have. Where that can't be read in full, or is known not
 /// to have all that was there, nothing.
@@ -20,7 +21,10 @@ pub(super) fn remove_extras(context: &Context<'_>, directory: &TargetDirectory) 
     let listed = directory.open().and_then(|descriptor| list(&descriptor).map(|names| (descriptor, names)));
     let found = listed.and_then(|(descriptor, names)| {
         let extras = extras(context.tree, directory.top(), &names)?;
-        let kept = unfinished(context, directory, &names, &extras)?;
+        let mut kept = unfinished(context, directory, &names, &extras)?;
+        if directory.is_root() && is_directory(&descriptor, LOST_AND_FOUND) {
+            kept.insert(LOST_AND_FOUND);
+        }
         let extras: Vec<Vec<u8>> =
             extras.into_iter().filter(|name| !kept.contains(name)).map(<[u8]>::to_vec).collect();
         Ok((descriptor, extras))
@@ -47,6 +51,10 @@ pub(super) fn remove_extras(context: &Context<'_>, directory: &TargetDirectory) 
             Ok(())
         }
     }
+}
+
+fn is_directory(above: &OwnedFd, name: &[u8]) -> bool {
+    EntryStat::at(above, name).is_ok_and(|stat| stat.kind == EntryType::Directory)
 }
 
 fn remove_all(

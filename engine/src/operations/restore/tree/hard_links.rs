@@ -20,8 +20,8 @@ pub(super) struct Made {
 
 /// How a name is met.
 pub(super) enum Meeting {
-    /// It is the first: whoever met it makes it, and must [settle](HardLinks::settle) it.
-    First(Key),
+    /// It is the first: whoever met it makes it, and [settles](Unsettled::settle) it.
+    First(Unsettled),
     /// An earlier name was made.
     Later(Key, Arc<Made>),
     /// The earlier name has no intact copy.
@@ -30,6 +30,13 @@ pub(super) enum Meeting {
     LeftOut,
     /// There is no room to remember it.
     Untracked,
+}
+
+/// A first name that is being made, and that others wait for. Dropped, as by a panic, it counts as failed.
+pub(super) struct Unsettled {
+    links: Arc<HardLinks>,
+    /// `None` once it is settled.
+    key: Option<Key>,
 }
 
 /// What became of the first name.
@@ -65,7 +72,7 @@ pub(super) struct HardLinks {
 impl HardLinks {
     /// Meets a name; waits while the first one is being made. Names must be met in an order in which whoever makes the
     /// first one does not wait for who meets a later one.
-    pub(super) fn meet(&self, entry: &Entry) -> Meeting {
+    pub(super) fn meet(self: &Arc<Self>, entry: &Entry) -> Meeting {
         let key = key_of(entry);
         let mut known = self.known();
         if !known.contains_key(&key) {
@@ -74,7 +81,7 @@ impl HardLinks {
             }
             let left = entry.metadata.links.max(2) - 1;
             known.insert(key, Known { first: None, left });
-            return Meeting::First(key);
+            return Meeting::First(self.unsettled(key));
         }
         while let Some(Known { first: None, .. }) = known.get(&key) {
             known = self.settled.wait(known).unwrap_or_else(PoisonError::into_inner);
@@ -89,7 +96,7 @@ impl HardLinks {
             Some(First::LeftOut) => Meeting::LeftOut,
             Some(First::Failed) | None => {
                 found.first = None;
-                Meeting::First(key)
+                Meeting::First(self.unsettled(key))
             }
         };
         if is_last {
@@ -99,14 +106,18 @@ impl HardLinks {
     }
 
     /// Makes what was met [later](Meeting::Later) a first name: no link to what was made can be made there.
-    pub(super) fn begin_again(&self, key: Key) {
+    pub(super) fn begin_again(self: &Arc<Self>, key: Key) -> Unsettled {
         if let Some(found) = self.known().get_mut(&key) {
             found.first = None;
         }
+        self.unsettled(key)
     }
 
-    /// Tells what became of the first name.
-    pub(super) fn settle(&self, key: Key, first: First) {
+    fn unsettled(self: &Arc<Self>, key: Key) -> Unsettled {
+        Unsettled { links: Arc::clone(self), key: Some(key) }
+    }
+
+    fn settle(&self, key: Key, first: First) {
         if let Some(found) = self.known().get_mut(&key) {
             found.first = Some(first);
         }
@@ -121,6 +132,25 @@ impl HardLinks {
 
     fn known(&self) -> MutexGuard<'_, HashMap<Key, Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Unsettled {
+    /// Tells those who wait what became of the first name.
+    pub(super) fn settle(mut self, first: First) {
+        self.end(first);
+    }
+
+    fn end(&mut self, first: First) {
+        if let Some(key) = self.key.take() {
+            self.links.settle(key, first);
+        }
+    }
+}
+
+impl Drop for Unsettled {
+    fn drop(&mut self) {
+        self.end(First::Failed);
     }
 }
 
@@ -208,9 +238,9 @@ mod tests {
 
     #[test]
     fn the_first_name_is_made_and_the_others_link_to_it_until_all_were_met() {
-        let links = HardLinks::default();
+        let links = Arc::new(HardLinks::default());
         let Meeting::First(key) = links.meet(&name("a", 3)) else { panic!("not the first") };
-        links.settle(key, made());
+        key.settle(made());
         for other in ["b", "c"] {
             let Meeting::Later(_, found) = links.meet(&name(other, 3)) else { panic!("{other}") };
             assert_eq!((&*found.name, found.identity.inode), (&b"a"[..], 2));
@@ -220,36 +250,36 @@ mod tests {
 
     #[test]
     fn what_failed_under_the_first_name_is_tried_under_the_next() {
-        let links = HardLinks::default();
+        let links = Arc::new(HardLinks::default());
         for name_of_one in ["a", "b"] {
             let Meeting::First(key) = links.meet(&name(name_of_one, 4)) else { panic!("{name_of_one}") };
-            links.settle(key, First::Failed);
+            key.settle(First::Failed);
         }
         let Meeting::First(key) = links.meet(&name("c", 4)) else { panic!("not the first") };
-        links.settle(key, made());
+        key.settle(made());
         assert!(matches!(links.meet(&name("d", 4)), Meeting::Later(..)));
         assert!(links.known().is_empty(), "nothing is left to remember");
     }
 
     #[test]
     fn what_holds_for_all_names_is_not_tried_again() {
-        let links = HardLinks::default();
+        let links = Arc::new(HardLinks::default());
         let Meeting::First(key) = links.meet(&name("a", 3)) else { panic!("not the first") };
-        links.settle(key, First::Damaged);
+        key.settle(First::Damaged);
         assert!(matches!(links.meet(&name("b", 3)), Meeting::Damaged));
-        let links = HardLinks::default();
+        let links = Arc::new(HardLinks::default());
         let Meeting::First(key) = links.meet(&name("a", 3)) else { panic!("not the first") };
-        links.settle(key, First::LeftOut);
+        key.settle(First::LeftOut);
         assert!(matches!(links.meet(&name("b", 3)), Meeting::LeftOut));
     }
 
     #[test]
     fn where_no_link_can_be_made_others_wait_for_what_is_made_instead() {
-        let links = HardLinks::default();
+        let links = Arc::new(HardLinks::default());
         let Meeting::First(key) = links.meet(&name("a", 9)) else { panic!("not the first") };
-        links.settle(key, made());
+        key.settle(made());
         let Meeting::Later(key, _) = links.meet(&name("b", 9)) else { panic!("no later one") };
-        links.begin_again(key);
+        let key = links.begin_again(key);
         let First::Made(other) = made() else { panic!("not made") };
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| match links.meet(&name("c", 9)) {
@@ -258,27 +288,45 @@ mod tests {
             });
             std::thread::sleep(std::time::Duration::from_millis(20));
             assert!(!waiting.is_finished());
-            links.settle(key, First::Made(Arc::clone(&other)));
+            key.settle(First::Made(Arc::clone(&other)));
             assert!(Arc::ptr_eq(&waiting.join().unwrap(), &other));
         });
     }
 
     #[test]
     fn a_later_name_waits_for_the_first() {
-        let links = HardLinks::default();
+        let links = Arc::new(HardLinks::default());
         let Meeting::First(key) = links.meet(&name("a", 2)) else { panic!("not the first") };
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| matches!(links.meet(&name("b", 2)), Meeting::Later(..)));
             std::thread::sleep(std::time::Duration::from_millis(20));
             assert!(!waiting.is_finished());
-            links.settle(key, made());
+            key.settle(made());
+            assert!(waiting.join().unwrap());
+        });
+    }
+
+    /// A thread that panicked once left those waiting for ever who met a later name.
+    #[test]
+    fn a_first_name_that_is_never_settled_counts_as_failed() {
+        let links = Arc::new(HardLinks::default());
+        let Meeting::First(first) = links.meet(&name("a", 3)) else { panic!("not the first") };
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| matches!(links.meet(&name("b", 3)), Meeting::First(_)));
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            assert!(!waiting.is_finished());
+            let panicked = std::thread::Builder::new().spawn_scoped(scope, move || {
+                let _first = first;
+                std::panic::resume_unwind(Box::new("on purpose"));
+            });
+            assert!(panicked.unwrap().join().is_err());
             assert!(waiting.join().unwrap());
         });
     }
 
     #[test]
     fn what_differs_in_anything_is_not_the_same() {
-        let links = HardLinks::default();
+        let links = Arc::new(HardLinks::default());
         let first = name("a", 9);
         let with = |metadata: Metadata| Entry { metadata, ..first.clone() };
         let metadata = first.metadata;
@@ -307,7 +355,7 @@ mod tests {
 
     #[test]
     fn what_is_there_is_claimed_once() {
-        let links = HardLinks::default();
+        let links = Arc::new(HardLinks::default());
         let identity = Identity { device: 1, inode: 2 };
         assert!(links.claim(identity) && !links.claim(identity));
     }

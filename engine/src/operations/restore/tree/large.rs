@@ -15,7 +15,7 @@ use super::context::Context;
 use super::directory::TargetDirectory;
 use super::entry::{Ended, conclude, stat_at};
 use super::file::{NewFile, keep_or_clear, tell_lost};
-use super::hard_links::Key;
+use super::hard_links::Unsettled;
 use super::linking::{First, meet, settle};
 use super::metadata::{Before, Changes, Handle};
 use super::partial;
@@ -49,7 +49,8 @@ pub(super) struct Large {
     way: Way,
     allocation: Allocation,
     arms: Option<Arms>,
-    key: Option<Key>,
+    /// Those who wait for it.
+    unsettled: Mutex<Option<Unsettled>>,
     /// Pieces under way, and the walk through them.
     pending: AtomicUsize,
     has_failed: AtomicBool,
@@ -64,7 +65,7 @@ impl Large {
         entry: &Entry,
         data: &FileData,
     ) -> Option<Arc<Self>> {
-        let (key, begun) = match directory.open() {
+        let (unsettled, begun) = match directory.open() {
             Ok(above) => Self::open(context, directory, &above, entry, data),
             Err(trouble) => (None, Err(trouble)),
         };
@@ -73,13 +74,13 @@ impl Large {
             Ok(Begun::Ended(ended)) => {
                 context.monitor.advance(data.size());
                 let ended = Ok(ended);
-                settle(context, directory, entry, key, &ended);
+                settle(directory, entry, unsettled, &ended);
                 conclude(context, directory, entry, ended);
                 None
             }
             Err(trouble) => {
                 let ended = Err(trouble);
-                settle(context, directory, entry, key, &ended);
+                settle(directory, entry, unsettled, &ended);
                 conclude(context, directory, entry, ended);
                 None
             }
@@ -92,20 +93,19 @@ impl Large {
         above: &OwnedFd,
         entry: &Entry,
         data: &FileData,
-    ) -> (Option<Key>, Attempt<Begun>) {
+    ) -> (Option<Unsettled>, Attempt<Begun>) {
         if context.verifies() {
             return (None, Self::open_to_verify(context, directory, above, entry, data));
         }
         match meet(context, directory, above, entry) {
             First::Done(ended) => (None, ended.map(Begun::Ended)),
-            First::Make(key) => {
-                let begun = Self::open_to_write(context, directory, above, entry, data);
-                let keyed = |begun| match begun {
-                    Begun::Large(large) => Begun::Large(Box::new(Self { key, ..*large })),
-                    ended @ Begun::Ended(_) => ended,
-                };
-                (key, begun.map(keyed))
-            }
+            First::Make(unsettled) => match Self::open_to_write(context, directory, above, entry, data) {
+                Ok(Begun::Large(large)) => {
+                    let unsettled = Mutex::new(unsettled);
+                    (None, Ok(Begun::Large(Box::new(Self { unsettled, ..*large }))))
+                }
+                ended => (unsettled, ended),
+            },
         }
     }
 
@@ -125,7 +125,7 @@ impl Large {
             way,
             allocation: Allocation::default(),
             arms: None,
-            key: None,
+            unsettled: Mutex::default(),
             pending: AtomicUsize::new(1),
             has_failed: AtomicBool::new(false),
             result: Mutex::new(Ok(Outcome::default())),
@@ -272,7 +272,8 @@ impl Large {
         if let Err(trouble) = &ended {
             self.remove_unfinished(trouble);
         }
-        settle(context, &self.directory, &self.entry, self.key, &ended);
+        let unsettled = self.unsettled.lock().unwrap_or_else(PoisonError::into_inner).take();
+        settle(&self.directory, &self.entry, unsettled, &ended);
         conclude(context, &self.directory, &self.entry, ended);
         self.directory.done(context);
     }

@@ -13,15 +13,15 @@ use rustix::io::Errno;
 use super::context::Context;
 use super::directory::TargetDirectory;
 use super::entry::{Ended, leave_out, make_anew, stat_at};
-use super::hard_links::{First as FirstName, Key, Made, Meeting};
+use super::hard_links::{First as FirstName, Made, Meeting, Unsettled};
 use super::problems::{Attempt, Trouble};
 use crate::format::Entry;
 use crate::source::tree::{EntryStat, EntryType};
 
 /// How an entry is met that may have other names.
 pub(super) enum First {
-    /// It must be made; with a key, what became of it must be [settled](settle).
-    Make(Option<Key>),
+    /// It must be made; where others wait for it, what became of it is [settled](settle).
+    Make(Option<Unsettled>),
     /// It is a link now, or can't be one.
     Done(Attempt<Ended>),
 }
@@ -36,19 +36,16 @@ pub(super) fn meet(
     if !entry.has_other_names {
         return First::Make(None);
     }
-    let untracked = |key| {
+    let untracked = |unsettled| {
         context.counters.untracked.fetch_add(1, Ordering::Relaxed);
-        First::Make(key)
+        First::Make(unsettled)
     };
     let name = entry.name.as_bytes();
     match context.links.meet(entry) {
-        Meeting::First(key) => First::Make(Some(key)),
+        Meeting::First(unsettled) => First::Make(Some(unsettled)),
         Meeting::Later(key, made) => match link(context, directory, above, entry, &made) {
             Ok(Some(ended)) => First::Done(Ok(ended)),
-            Ok(None) => {
-                context.links.begin_again(key);
-                untracked(Some(key))
-            }
+            Ok(None) => untracked(Some(context.links.begin_again(key))),
             Err(trouble) => First::Done(Err(trouble)),
         },
         Meeting::Damaged => First::Done(Ok(tell_damaged(context, directory, name))),
@@ -65,13 +62,12 @@ fn tell_damaged(context: &Context<'_>, directory: &TargetDirectory, name: &[u8])
 
 /// Tells those who wait for it what became of the first name.
 pub(super) fn settle(
-    context: &Context<'_>,
     directory: &TargetDirectory,
     entry: &Entry,
-    key: Option<Key>,
+    unsettled: Option<Unsettled>,
     ended: &Attempt<Ended>,
 ) {
-    let Some(key) = key else { return };
+    let Some(unsettled) = unsettled else { return };
     let first = match ended {
         Ok(Ended::Done { identity, .. }) => FirstName::Made(Arc::new(Made {
             place: Arc::clone(&directory.place),
@@ -82,7 +78,7 @@ pub(super) fn settle(
         Ok(Ended::LeftOut) => FirstName::LeftOut,
         Err(_) => FirstName::Failed,
     };
-    context.links.settle(key, first);
+    unsettled.settle(first);
 }
 
 /// Makes an entry a further name of what was made; `None` if there can be no such link.

@@ -7,11 +7,11 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use rustix::fs::{
     AtFlags, Gid, Mode, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags, chmod, chownat, fchmod, fchown,
-    fremovexattr, fsetxattr, futimens, removexattr, setxattr, utimensat,
+    fgetxattr, fremovexattr, fsetxattr, futimens, removexattr, setxattr, utimensat,
 };
 use rustix::io::{self, Errno};
 
-use super::owners::{ACL_ACCESS, ACL_DEFAULT};
+use super::owners::{ACL_ACCESS, ACL_DEFAULT, group_bits};
 use super::problems::{Attempt, Trouble};
 use crate::format::Timestamp;
 use crate::source::tree::{Attribute, EntryStat, EntryType, of_held, of_open};
@@ -23,6 +23,9 @@ const SETGID: u16 = 0o2000;
 pub(super) const PRIVILEGED: u16 = SETUID | SETGID;
 
 const OWNER_WRITES: u16 = 0o200;
+
+/// What the group may do; where there is an ACL, its mask.
+pub(super) const GROUP: u16 = 0o070;
 
 const CAPABILITY: &[u8] = b"security.capability";
 
@@ -63,7 +66,7 @@ pub(super) enum Before<'a> {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Changes {
     owner: bool,
-    mode: bool,
+    mode: Option<u16>,
     mtime: bool,
     set: Vec<Attribute>,
     removed: Vec<Vec<u8>>,
@@ -82,8 +85,51 @@ pub(super) struct LeftOut {
     pub(super) attributes: bool,
     /// The file system does not have such attributes.
     pub(super) unsupported: bool,
+    /// It does not have its ACL, so the group's bits of its mode are no mask.
+    acl: bool,
     /// The first thing that failed for another reason.
     pub(super) trouble: Option<Trouble>,
+}
+
+impl Wanted {
+    /// What the owning group may do, whatever an ACL lets others do.
+    fn own_group_bits(&self) -> u16 {
+        let acl = self.acl();
+        acl.map_or(GROUP, group_bits) & self.mode
+    }
+
+    fn acl(&self) -> Option<&[u8]> {
+        let mut attributes = self.attributes.iter().flatten();
+        attributes.find(|attribute| attribute.name == ACL_ACCESS).map(|attribute| &*attribute.value)
+    }
+
+    /// The mode to be set. Where it is not known whether there was an ACL, the group's bits may have been its mask, and
+    /// the group gets none that it did not have.
+    fn mode_there(&self, before: Before<'_>) -> u16 {
+        let group_before = match before {
+            Before::There(stat) => stat.mode & GROUP,
+            Before::New | Before::Touched => 0,
+        };
+        match self.attributes {
+            Some(_) => self.mode,
+            None => self.mode & (!GROUP | group_before),
+        }
+    }
+
+    /// The mode that keeps out of a directory, while it is worked in, whom the revision keeps out of it.
+    pub(super) fn mode_meanwhile(&self, descriptor: BorrowedFd<'_>) -> u16 {
+        if self.attributes.is_none() {
+            return self.mode;
+        }
+        let mut there = vec![0; self.acl().map_or(0, <[u8]>::len) + 1];
+        let found = fgetxattr(descriptor, ACL_ACCESS, &mut there[..]);
+        match found.map(|length| there.get(..length)) {
+            Err(Errno::NODATA | Errno::OPNOTSUPP) => self.mode & !GROUP | self.own_group_bits(),
+            Ok(found) if found == self.acl() => self.mode,
+            // The mask of another ACL.
+            _ => self.mode & !GROUP,
+        }
+    }
 }
 
 impl Changes {
@@ -94,7 +140,8 @@ impl Changes {
             (None, _) => difference(handle, &[], before)?,
             (Some(attributes), _) => difference(handle, attributes, before)?,
         };
-        let all = Self { owner: true, mode: true, mtime: true, set, removed, ..Self::default() };
+        let mode = Some(wanted.mode_there(before));
+        let all = Self { owner: true, mode, mtime: true, set, removed, ..Self::default() };
         let changes = match before {
             Before::There(stat) => all.unless_there(stat, wanted),
             Before::New | Before::Touched => all,
@@ -106,8 +153,8 @@ impl Changes {
     fn unless_there(self, stat: &EntryStat, wanted: &Wanted) -> Self {
         let owner = (stat.uid, stat.gid) != (wanted.uid, wanted.gid);
         let unlocked = self.unlocked_mode(stat);
-        let differs = owner || self.has_acl() || unlocked.is_some() || stat.mode != wanted.mode;
-        let mode = stat.kind != EntryType::Symlink && differs;
+        let differs = owner || self.has_acl() || unlocked.is_some() || Some(stat.mode) != self.mode;
+        let mode = self.mode.filter(|_| stat.kind != EntryType::Symlink && differs);
         Self { owner, mode, mtime: stat.mtime != wanted.mtime, unlocked, ..self }
     }
 
@@ -142,16 +189,24 @@ impl Changes {
     /// Sets what differs, and all that can be set though something can't.
     pub(super) fn apply(&self, handle: Handle<'_>, kind: EntryType, wanted: &Wanted) -> LeftOut {
         let mut left_out = LeftOut::default();
-        let mut mode = wanted.mode;
+        let mode = self.mode.filter(|_| kind != EntryType::Symlink);
+        let mut withheld = 0;
         if let Some(unlocked) = self.unlocked {
             // Where that is forbidden, the attributes say so.
             let _ = handle.set_mode(unlocked);
         }
         if self.owner {
-            mode &= !left_out.set_owner(handle, wanted);
+            withheld |= left_out.set_owner(handle, wanted);
         }
         if let Some(capability) = self.after_owner.as_ref().filter(|attribute| !handle.has(attribute)) {
             left_out.set_attribute(handle, capability);
+        }
+        if let Some(mode) = mode.filter(|_| self.removed.iter().any(|name| name == ACL_ACCESS)) {
+            // Its mask would become what the group may do.
+            left_out.note(
+                "set the mode of",
+                handle.stat_errno().and_then(|stat| handle.set_mode(stat.mode & (mode | !GROUP))),
+            );
         }
         for name in &self.removed {
             left_out.note("remove extended attributes of", handle.remove(name).or_else(unless_gone));
@@ -159,8 +214,11 @@ impl Changes {
         for attribute in &self.set {
             left_out.set_attribute(handle, attribute);
         }
-        if self.mode && kind != EntryType::Symlink {
-            left_out.note("set the mode of", handle.set_mode(mode));
+        if let Some(mode) = mode {
+            if left_out.acl {
+                withheld |= GROUP & !wanted.own_group_bits();
+            }
+            left_out.note("set the mode of", handle.set_mode(mode & !withheld));
         }
         if self.mtime {
             left_out.note("set the time of", handle.set_mtime(wanted.mtime));
@@ -222,7 +280,9 @@ impl LeftOut {
     fn set_attribute(&mut self, handle: Handle<'_>, attribute: &Attribute) {
         let is_privileged =
             [&b"trusted."[..], b"security."].iter().any(|space| attribute.name.starts_with(space));
-        match handle.set(&attribute.name, &attribute.value) {
+        let outcome = handle.set(&attribute.name, &attribute.value);
+        self.acl |= outcome.is_err() && attribute.name == ACL_ACCESS;
+        match outcome {
             Err(Errno::PERM | Errno::ACCESS) if is_privileged => self.attributes = true,
             Err(Errno::OPNOTSUPP) => self.unsupported = true,
             // That there is no room is said of the room for attributes, and not of the disk.
@@ -251,7 +311,11 @@ impl Handle<'_> {
     }
 
     pub(super) fn stat(&self) -> Attempt<EntryStat> {
-        EntryStat::of(self.descriptor()).map_err(Trouble::of("look at"))
+        self.stat_errno().map_err(Trouble::of("look at"))
+    }
+
+    fn stat_errno(&self) -> io::Result<EntryStat> {
+        EntryStat::of(self.descriptor())
     }
 
     fn attributes(&self) -> Attempt<Vec<Attribute>> {

@@ -35,8 +35,6 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use rustix::fs::syncfs;
-
 use context::{Context, Counters, Task};
 use owners::Owners;
 use problems::{Problems, shown};
@@ -178,9 +176,9 @@ impl Run<'_> {
     fn restore(&self, report: &mut TreeRestoreReport) -> Result<()> {
         self.monitor.begin("restoring", self.total_bytes());
         let context = self.context(Task::Restore);
-        walk::run(&context, self.target.directory(true)?, self.target.single.as_ref())?;
+        walk::run(&context, self.target.directory(&context, true)?, self.target.single.as_ref())?;
         // Nothing is synced by itself: that would take a disk's turn for each file.
-        syncfs(&self.target.descriptor).map_err(|errno| Error::io("sync", "the target")(errno.into()))?;
+        self.target.sync()?;
         context.sync_others()?;
         self.owners.tell_failures(self.problems);
         let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
@@ -211,7 +209,7 @@ impl Run<'_> {
     fn verify(&self) -> Result<u64> {
         self.monitor.begin("verifying", self.total_bytes());
         let context = self.context(Task::Verify);
-        walk::run(&context, self.target.directory(false)?, self.target.single.as_ref())?;
+        walk::run(&context, self.target.directory(&context, false)?, self.target.single.as_ref())?;
         Ok(context.counters.bytes.load(Ordering::Relaxed))
     }
 }

@@ -17,6 +17,9 @@ const ACL_VERSION: [u8; 4] = [2, 0, 0, 0];
 /// Tags of its entries that name a user or a group.
 const ACL_USER: u16 = 2;
 const ACL_GROUP: u16 = 8;
+/// Tags of the owning group, and of the mask.
+const ACL_GROUP_OBJ: u16 = 4;
+const ACL_MASK: u16 = 16;
 
 /// The attributes that are ACLs.
 pub(super) const ACL_ACCESS: &[u8] = b"system.posix_acl_access";
@@ -114,6 +117,19 @@ impl<'a> Owners<'a> {
     }
 }
 
+/// What an ACL lets the owning group do, as bits of a mode. Of one that can't be understood: nothing.
+pub(super) fn group_bits(acl: &[u8]) -> u16 {
+    let entries = acl.strip_prefix(&ACL_VERSION).unwrap_or_default();
+    let (entries, _) = entries.as_chunks::<8>();
+    let permissions = |wanted: u16| {
+        entries.iter().find_map(|[tag_low, tag_high, low, high, ..]| {
+            let is_it = u16::from_le_bytes([*tag_low, *tag_high]) == wanted;
+            is_it.then(|| u16::from_le_bytes([*low, *high]) & 0o7)
+        })
+    };
+    (permissions(ACL_GROUP_OBJ).unwrap_or(0) & permissions(ACL_MASK).unwrap_or(0o7)) << 3
+}
+
 /// An error that means that nobody has the name (getpwnam(3)).
 fn or_nobody(found: Found) -> Found {
     match found {
@@ -174,6 +190,23 @@ mod tests {
         assert_eq!(warnings.len(), 1, "{warnings:?}");
         assert!(warnings[0].starts_with("2 users") && warnings[0].contains("somebody"), "{warnings:?}");
         assert_eq!(or_nobody(Err(Errno::ESRCH)), Ok(None));
+    }
+
+    #[test]
+    fn a_group_may_do_what_its_entry_and_the_mask_say() {
+        let entry = |(tag, permissions): (u16, u16)| {
+            [&tag.to_le_bytes()[..], &permissions.to_le_bytes(), &[0xff; 4]].concat()
+        };
+        let acl = |entries: &[(u16, u16)]| {
+            [&ACL_VERSION[..], &entries.iter().copied().flat_map(entry).collect::<Vec<u8>>()].concat()
+        };
+        assert_eq!(group_bits(&acl(&[(1, 6), (2, 7), (4, 5), (16, 6), (32, 7)])), 0o040);
+        assert_eq!(group_bits(&acl(&[(1, 6), (4, 5), (32, 7)])), 0o050);
+        for odd in
+            [acl(&[(1, 7), (16, 7)]), vec![], vec![3, 0, 0, 0, 4, 0, 7, 0, 0, 0, 0, 0], vec![2, 0, 0, 0, 4]]
+        {
+            assert_eq!(group_bits(&odd), 0, "{odd:?}");
+        }
     }
 
     #[test]

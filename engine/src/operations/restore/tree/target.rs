@@ -5,12 +5,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, mkdirat, openat};
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, mkdirat, openat, sync, syncfs};
 use rustix::io::Errno;
 
 use super::super::place::{identities, identity, lies_in, refuse};
 use super::TreeRestoreOptions;
-use super::access::{OpenDirectory, Work};
+use super::access::{OpenDirectory, Work, open_file};
+use super::context::Context;
 use super::directory::{Root, TargetDirectory};
 use super::entry::type_of;
 use crate::error::{Error, Result};
@@ -22,7 +23,7 @@ use crate::source::tree::{EntryStat, EntryType};
 pub(super) struct Target {
     /// What users call the directory that the tree's is, or that a single entry is put into.
     path: PathBuf,
-    /// The same, open.
+    /// The same, open; only held, if a single entry is put into a directory that this user may not list.
     pub(super) descriptor: OwnedFd,
     /// The mode that it had before it was opened up, if it was.
     mode_before: Option<u16>,
@@ -38,8 +39,8 @@ pub(super) struct Target {
     pub(super) forbidden: Vec<(u64, u64)>,
 }
 
-/// What stands in a new file system.
-const LOST_AND_FOUND: &[u8] = b"lost+found";
+/// What stands in the root of a file system.
+pub(super) const LOST_AND_FOUND: &[u8] = b"lost+found";
 
 /// A path whose last part is not followed.
 struct Place {
@@ -98,7 +99,7 @@ impl Target {
     }
 
     /// The directory to begin in; the first time with what is known of its being new.
-    pub(super) fn directory(&self, is_first: bool) -> Result<Arc<TargetDirectory>> {
+    pub(super) fn directory(&self, context: &Context<'_>, is_first: bool) -> Result<Arc<TargetDirectory>> {
         let failed = |error| Error::io("open", self.path.display())(error);
         let descriptor = self.descriptor.try_clone().map_err(failed)?;
         let stat = EntryStat::of(&descriptor).map_err(|errno| failed(errno.into()))?;
@@ -107,7 +108,7 @@ impl Target {
         let mut is_narrowed = false;
         if let Some(entry) = &self.entry {
             opened.open_up(if is_first { Work::Change } else { Work::Look });
-            is_narrowed = is_first && opened.narrow(entry.metadata.mode);
+            is_narrowed = is_first && opened.narrow(context.mode_meanwhile(entry, &opened.descriptor));
         }
         let root = Root {
             path: self.path.as_os_str().as_bytes(),
@@ -118,6 +119,27 @@ impl Target {
             is_narrowed,
         };
         Ok(TargetDirectory::root(root, self.entry.clone()))
+    }
+
+    /// Makes durable what was written to its file system.
+    pub(super) fn sync(&self) -> Result<()> {
+        let outcome = match (syncfs(&self.descriptor), &self.single) {
+            (Err(Errno::BADF), Some(entry)) => self.sync_by(entry),
+            (outcome, _) => outcome,
+        };
+        outcome.map_err(|errno| Error::io("sync", "the target")(errno.into()))
+    }
+
+    /// The same by what was put into it. If that can't be opened, all file systems are synced, and none tells how that went.
+    fn sync_by(&self, entry: &Entry) -> rustix::io::Result<()> {
+        let is_file = type_of(&entry.content) == EntryType::File;
+        match is_file.then(|| open_file(&self.descriptor, entry.name.as_bytes())) {
+            Some(Ok(file)) => syncfs(file),
+            _ => {
+                sync();
+                Ok(())
+            }
+        }
     }
 
     /// Something that is no directory is put under the target's name.
@@ -151,8 +173,12 @@ impl Target {
         let (Some(parent), Some(name)) = (&place.parent, EntryName::new(&place.name)) else {
             return Err(place.refuse("it has no name", "choose another target"));
         };
-        let descriptor =
-            openat(parent, ".", DIRECTORY, Mode::empty()).map_err(place.failed("open the directory of"))?;
+        let descriptor = match openat(parent, ".", DIRECTORY, Mode::empty()) {
+            // To put something into it is allowed all the same.
+            Err(Errno::ACCESS) => openat(parent, ".", DIRECTORY | OFlags::PATH, Mode::empty()),
+            opened => opened,
+        };
+        let descriptor = descriptor.map_err(place.failed("open the directory of"))?;
         let single = Some(Entry { name, has_other_names: false, ..entry.clone() });
         let (path, entry) = (parent_of(&place.path), None);
         let mode_before = None;

@@ -4,14 +4,13 @@
 //! whom the revision keeps out is replaced. Of the mode the group's bits count for all whom an ACL names: they are its mask.
 
 use super::context::Context;
-use super::metadata::{Changes, Wanted};
+use super::metadata::{Changes, GROUP, Wanted};
 use crate::format::Entry;
 use crate::source::tree::{EntryStat, EntryType};
 
-/// What others than the owner may do, and what of it the group may.
+/// What others than the owner may do.
 const WRITE: u16 = 0o022;
 const READ_OR_WRITE: u16 = 0o066;
-const GROUP: u16 = 0o070;
 
 /// Whether what is there may stay, if its content is right.
 ///

@@ -58,9 +58,9 @@ pub(super) fn verify_links(
         return Ok(());
     }
     match context.links.meet(entry) {
-        Meeting::First(key) => {
+        Meeting::First(unsettled) => {
             let ended = Ok(Ended::Done { is_unchanged: true, identity: stat.identity });
-            settle(context, directory, entry, Some(key), &ended);
+            settle(directory, entry, Some(unsettled), &ended);
             Ok(())
         }
         Meeting::Later(_, made) if made.identity != stat.identity => {

@@ -105,3 +105,34 @@ fn every_name_of_a_damaged_file_is_told_and_what_could_be_read_is_kept_once() {
     assert_eq!((report.files, report.damaged_count, report.problem_count), (0, 3, 0));
     assert_eq!(names(&scene.target()).len(), 1, "{:?}", names(&scene.target()));
 }
+
+/// The group's bits of its mode may be the mask of an ACL that was in what is lost.
+#[test]
+fn damage_gives_a_group_no_rights() {
+    let scene = Scene::new();
+    let without_list = |name: &str, content| Entry {
+        attributes: crate::format::Attributes::Chunk(crate::id::ObjectId::from_bytes([9; 32])),
+        metadata: crate::format::Metadata { mode: 0o674, ..entry(name, EntryContent::Fifo).metadata },
+        ..entry(name, content)
+    };
+    let there = put(&scene, "there", b"", 0o640);
+    let entries = [
+        without_list("directory", EntryContent::Directory(None)),
+        without_list("file", EntryContent::File(FileData::Empty)),
+        without_list("pipe", EntryContent::Fifo),
+        without_list("there", EntryContent::File(FileData::Empty)),
+    ];
+    for _ in 0..2 {
+        let report = scene.restore(&entries);
+        assert_eq!(report.damaged_count, 4);
+        assert!(
+            report.damaged.iter().all(|damaged| damaged.detail.contains("group")),
+            "{:?}",
+            report.damaged
+        );
+        for name in ["directory", "file", "pipe"] {
+            assert_eq!(fs::metadata(scene.target().join(name)).unwrap().mode() & 0o777, 0o604, "{name}");
+        }
+        assert_eq!(fs::metadata(&there).unwrap().mode() & 0o777, 0o644, "it had that");
+    }
+}

@@ -51,6 +51,44 @@ fn whom_the_revision_keeps_out_is_out_before_anything_is_restored() {
     }
 }
 
+/// Of a directory without an ACL the group's bits are the group's own, in a revision with one they are the mask.
+#[test]
+fn a_mask_lets_no_group_in_while_a_directory_is_worked_in() {
+    let scene = Scene::new();
+    // The group may read; a named user may do what the mask says.
+    let acl = |named_user: u32| {
+        let entries =
+            [(1, 7, u32::MAX), (2, 7, named_user), (4, 4, u32::MAX), (16, 7, u32::MAX), (32, 0, u32::MAX)];
+        let entry = |(tag, permissions, id): (u16, u16, u32)| {
+            [&tag.to_le_bytes()[..], &permissions.to_le_bytes(), &id.to_le_bytes()].concat()
+        };
+        [&[2, 0, 0, 0][..], &entries.into_iter().flat_map(entry).collect::<Vec<u8>>()].concat()
+    };
+    let wanted = acl(4321);
+    let name = "system.posix_acl_access";
+    let list = crate::format::AttributeList::new(vec![(name.as_bytes(), &wanted)]).unwrap();
+    let mut shared = directory("shared", scene.trees.directory(&[empty_file("file")]));
+    shared.attributes = crate::format::Attributes::Inline(list);
+    shared.metadata.mode = 0o770;
+    let tree = scene.open(scene.trees.directory(&[shared]));
+    let path = scene.target().join("shared");
+    for (there, meanwhile) in [(None, 0o740), (Some(acl(99)), 0o700), (Some(wanted.clone()), 0o770)] {
+        fs::create_dir_all(&path).unwrap();
+        fs::write(path.join("file"), b"to be replaced").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o770)).unwrap();
+        let flags = rustix::fs::XattrFlags::empty();
+        match there.map(|acl| rustix::fs::setxattr(&path, name, &acl, flags)) {
+            Some(Err(rustix::io::Errno::OPNOTSUPP)) => return,
+            set => set.unwrap_or(Ok(())).unwrap(),
+        }
+        let watch = Watch { directories: vec![path.clone()], seen: Mutex::default() };
+        scene.restore_with(&tree, &in_place(false), &watch).unwrap();
+        assert_eq!(*watch.seen.lock().unwrap(), [meanwhile]);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o770);
+        fs::remove_dir_all(scene.target()).unwrap();
+    }
+}
+
 /// What the backup did not store may have its only copy here.
 #[test]
 fn nothing_is_removed_where_something_was_left_out() {
