@@ -448,6 +448,11 @@ fn holes_and_preallocated_space_come_back_as_they_were() {
     sparse.write_all_at(&noise(1, 8192), 1 << 40).unwrap();
     // As a swap file must be.
     fs::write(home.join("swap"), vec![0; 20 * MIB]).unwrap();
+    // Zeros among data, and alone, too few to be told from data.
+    fs::write(home.join("zeros-within"), [noise(2, 4096), vec![0; 20_000], noise(3, 90_000)].concat())
+        .unwrap();
+    fs::write(home.join("zeros"), vec![0; 35_357]).unwrap();
+    fs::write(home.join("few-zeros"), vec![0; 8192]).unwrap();
     settle();
     world.ok(&["backup", "home"]);
     world.ok(&["restore", "home", "out", "--verify"]);
@@ -459,11 +464,20 @@ fn holes_and_preallocated_space_come_back_as_they_were() {
     write_at(&out.join("sparse"), 2 << 40, b"stale");
     fs::remove_file(out.join("swap")).unwrap();
     File::create(out.join("swap")).unwrap().set_len(20 << 20).unwrap();
+    let punched = ["zeros-within", "zeros", "few-zeros"];
+    for name in punched {
+        let file = out.join(name);
+        system("fallocate", &["--punch-hole", "-o", "4096", "-l", "4096", file.to_str().unwrap()]);
+        assert!(allocated(&file) < fs::metadata(&file).unwrap().len(), "{name}");
+    }
     world.ok(&["restore", "home", "out", "--in-place", "--verify"]);
     assert!(allocated(&out.join("sparse")) <= 64 << 10);
     assert!(allocated(&out.join("swap")) >= 20 << 20);
+    for name in punched {
+        assert!(allocated(&out.join(name)) >= fs::metadata(out.join(name)).unwrap().len(), "{name}");
+    }
     let said = world.json(&["restore", "home", "out", "--in-place"]);
-    assert_eq!(number(&said, "unchanged"), 3, "{said:#}");
+    assert_eq!(number(&said, "unchanged"), 6, "{said:#}");
 }
 
 #[test]

@@ -212,15 +212,15 @@ impl Content<'_> {
     }
 
     /// Compares a piece with what is there, and with `write` writes what differs. Without, it stops at the first
-    /// difference. With `holes`, what should be a hole must be one.
+    /// difference. With `holes`, what should be a hole must be one, and what should take space must do so.
     pub(super) fn compare(&self, piece: &Piece, write: bool, holes: bool) -> Attempt<Outcome> {
         let mut outcome = Outcome::default();
         for (range, part) in &piece.parts {
             let before = outcome.differs;
             outcome.differs = false;
             match part {
-                Part::Chunk(id) => self.compare_chunk(range, id, write, &mut outcome)?,
-                Part::Slice => self.compare_slice(range, write, &mut outcome)?,
+                Part::Chunk(id) => self.compare_chunk(range, id, write, holes, &mut outcome)?,
+                Part::Slice => self.compare_slice(range, write, holes, &mut outcome)?,
                 Part::Zeros => self.compare_zeros(range, write, holes, &mut outcome)?,
                 Part::Hole => self.compare_hole(range, write, holes, &mut outcome)?,
                 Part::Lost(error) => outcome.lose(range.clone(), error),
@@ -238,12 +238,14 @@ impl Content<'_> {
         range: &Range<u64>,
         id: &ObjectId,
         write: bool,
+        allocated: bool,
         outcome: &mut Outcome,
     ) -> Attempt<()> {
         // The hash tells whether it is there: nothing is read from the repository.
         if let Some(bytes) = self.there(range)? {
             outcome.compared += bytes.len() as u64;
-            if self.reader.hasher().id(ObjectType::Chunk, &bytes) == *id {
+            let is_same = self.reader.hasher().id(ObjectType::Chunk, &bytes) == *id;
+            if is_same && !(allocated && self.lacks_space(range)) {
                 return Ok(());
             }
         }
@@ -251,11 +253,18 @@ impl Content<'_> {
         if write { self.replace(range, outcome) } else { Ok(()) }
     }
 
-    fn compare_slice(&self, range: &Range<u64>, write: bool, outcome: &mut Outcome) -> Attempt<()> {
+    fn compare_slice(
+        &self,
+        range: &Range<u64>,
+        write: bool,
+        allocated: bool,
+        outcome: &mut Outcome,
+    ) -> Attempt<()> {
         let there = self.there(range)?;
         outcome.compared += there.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        let lacks_space = allocated && self.lacks_space(range);
         match self.stored(range) {
-            Ok(bytes) if there.as_ref() == Some(&bytes) => {}
+            Ok(bytes) if there.as_ref() == Some(&bytes) && !lacks_space => {}
             Ok(bytes) => {
                 outcome.differs = true;
                 outcome.written += if write { self.put(range.start, &bytes)? } else { 0 };
@@ -300,6 +309,11 @@ impl Content<'_> {
         }
         outcome.differs = true;
         if write { self.punch(range) } else { Ok(()) }
+    }
+
+    /// Whether there are holes in a range of data: zeros among that read the same.
+    fn lacks_space(&self, range: &Range<u64>) -> bool {
+        self.allocation.fill && next_data(self.file, range).as_ref() != Some(range)
     }
 
     /// Writes what is stored of a range over what is there.
