@@ -103,7 +103,15 @@ impl LoopDevice {
 
 impl Drop for LoopDevice {
     fn drop(&mut self) {
+        // Who has the device open at this moment, as another losetup that looks for a free one,
+        // keeps it attached until it closes it.
+        let attached = || fs::read(self.path.replace("/dev/", "/sys/block/") + "/loop/backing_file").ok();
+        let before = attached();
         quietly("losetup", &["--detach", &self.path]);
+        let start = Instant::now();
+        while before.is_some() && attached() == before && start.elapsed() < Duration::from_secs(10) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 
