@@ -87,11 +87,9 @@ impl ImageSource for FileSource {
         let _ = fadvise(&self.file, range.start, length, Advice::WillNeed);
     }
 
-    fn write_back(&self) {
-        if !self.is_device {
-            // A file system that can't, or a disk that fails, is told of by others.
-            let _ = rustix::fs::fsync(&self.file);
-        }
+    fn write_back(&self) -> bool {
+        // Why a disk fails is told to those who wrote. A device has no times to be believed.
+        self.is_device || rustix::fs::fsync(&self.file).is_ok()
     }
 
     fn evidence(&self) -> Result<Option<FileEvidence>> {

@@ -40,8 +40,8 @@ pub trait ImageSource: Send + Sync {
 
     /// Has the system write back what it holds of the source. Linux sets the time of a file that is written through a mapping
     /// when a page becomes dirty, and not again while it is: what is written to such a page after it was read would show
-    /// no other time.
-    fn write_back(&self);
+    /// no other time. Says whether that is so now; if not, the times prove nothing.
+    fn write_back(&self) -> bool;
 
     /// What tells later whether the source is unchanged; `None` where nothing does.
     fn evidence(&self) -> Result<Option<FileEvidence>>;

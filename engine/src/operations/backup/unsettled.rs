@@ -6,15 +6,18 @@
 
 use crate::format::{FileEvidence, Timestamp};
 
-/// How long a `write(2)` may take, in seconds. It covers the clocks of all file systems, too: most count in some milliseconds,
-/// some in whole seconds.
+/// How long a `write(2)` may take, in seconds. It covers the clocks of most file systems, too, which count in some milliseconds.
 const MARGIN: f64 = 2.0;
+/// What is added where the clock may count in whole seconds.
+const WHOLE_SECOND: f64 = 1.0;
 
-/// The evidence to record of a file that looked like `before` and was read from `read_at` on.
-pub(super) fn judge(before: FileEvidence, after: Option<&FileEvidence>, read_at: Timestamp) -> FileEvidence {
+/// The evidence to record of a file that looked like `before` at `begin` and was read after that. What is written back first
+/// is written back after `begin`, too: it may take long, and so may the calls that write meanwhile.
+pub(super) fn judge(before: FileEvidence, after: Option<&FileEvidence>, begin: Timestamp) -> FileEvidence {
     let changed = after != Some(&before);
+    let margin = if before.ctime.nanoseconds == 0 { MARGIN + WHOLE_SECOND } else { MARGIN };
     // A time in the future, from a clock that was set back, is never far enough in the past either.
-    let too_young = read_at.seconds_since(before.ctime) < MARGIN;
+    let too_young = begin.seconds_since(before.ctime) < margin;
     FileEvidence { unsettled: before.unsettled || changed || too_young, ..before }
 }
 
@@ -41,6 +44,9 @@ mod tests {
         assert!(unsettled(at(100, 500), at(102, 499)));
         assert!(!unsettled(at(100, 500), at(102, 501)));
         assert!(!unsettled(at(100, 500), at(200, 0)));
+        // Any time from 100.0 to 101.0 may be meant.
+        assert!(unsettled(at(100, 0), at(102, 999)));
+        assert!(!unsettled(at(100, 0), at(103, 1)));
     }
 
     #[test]

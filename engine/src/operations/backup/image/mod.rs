@@ -62,9 +62,10 @@ impl<'r, 'a> ImageBackup<'r, 'a> {
         if let Some(made) = self.take_over_unchanged(evidence.as_ref())? {
             return Ok(made);
         }
-        // After the evidence was taken: what is written from now on has a later time.
-        source.write_back();
-        let read_at = Timestamp::now();
+        // After the evidence was taken: what is written from now on has a later time. It may take long, and so may the
+        // calls that write meanwhile.
+        let begin = Timestamp::now();
+        let clean_at = source.write_back().then_some(begin);
         let mut made = match self.hints.take().filter(|_| !self.run.options.force_read) {
             Some(hints) => self.read_hinted(source, &hints)?,
             None => self.read_all(source, None)?,
@@ -72,7 +73,7 @@ impl<'r, 'a> ImageBackup<'r, 'a> {
         let after = source.evidence()?;
         // What was cut off while it was read would pass for holes.
         refuse_other_size(source, after.as_ref().filter(|after| after.size < source.size()))?;
-        made.evidence = self.settle(evidence, after, read_at);
+        made.evidence = self.settle(evidence, after, clean_at);
         if let Some(evidence) = made.evidence.as_mut().filter(|_| made.method == Method::Hints) {
             // Only what the hints named was read: times that stay the same prove nothing about the rest.
             evidence.unsettled = true;
@@ -364,7 +365,7 @@ impl<'r, 'a> ImageBackup<'r, 'a> {
         &mut self,
         before: Option<FileEvidence>,
         after: Option<FileEvidence>,
-        read_at: Timestamp,
+        clean_at: Option<Timestamp>,
     ) -> Option<FileEvidence> {
         let before = before?;
         if after.as_ref() != Some(&before) {
@@ -373,7 +374,10 @@ impl<'r, 'a> ImageBackup<'r, 'a> {
                 "the file changed while it was read: the revision may hold parts of two states".to_owned(),
             );
         }
-        Some(unsettled::judge(before, after.as_ref(), read_at))
+        Some(match clean_at {
+            Some(clean_at) => unsettled::judge(before, after.as_ref(), clean_at),
+            None => FileEvidence { unsettled: true, ..before },
+        })
     }
 }
 

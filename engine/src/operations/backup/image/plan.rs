@@ -179,7 +179,9 @@ mod tests {
 
         fn will_read(&self, _range: Range<u64>) {}
 
-        fn write_back(&self) {}
+        fn write_back(&self) -> bool {
+            true
+        }
 
         fn evidence(&self) -> Result<Option<FileEvidence>> {
             Ok(None)

@@ -2,19 +2,21 @@
 
 use std::fs;
 use std::io::Cursor;
+use std::ops::Range;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::changed_bytes;
 use crate::backend::Key;
 use crate::error::{Error, Result};
-use crate::format::{ObjectType, Root, Subtree};
+use crate::format::{FileEvidence, ObjectType, Root, Subtree};
 use crate::id::ObjectId;
 use crate::monitor::CollectingMonitor;
 use crate::operations::backup::{BackupOptions, BackupReport, backup};
 use crate::repository::{CreateOptions, Repository};
 use crate::revision::MapReader;
 use crate::revision::test_maps::{Maps, absent, chunk as map_chunk};
-use crate::source::{FileSource, Source};
+use crate::source::{FileSource, ImageSource, Source};
 
 const CHUNK: usize = 4096;
 
@@ -122,7 +124,7 @@ impl World {
     fn back_up_file(&self, stream: &str, content: &[u8]) -> Result<BackupReport> {
         fs::write(self.directory.path().join("image"), content).unwrap();
         // Long enough ago to be believed the next time.
-        std::thread::sleep(std::time::Duration::from_millis(2_100));
+        std::thread::sleep(Duration::from_millis(2_100));
         self.back_up(stream, self.file(), None).0
     }
 
@@ -133,6 +135,61 @@ impl World {
         repository.open_image(&newest).unwrap().read_at(0, &mut bytes).unwrap();
         assert!(bytes == self.content);
     }
+}
+
+/// A file whose system takes its time to write back what it holds of it, or fails to.
+struct SlowToSync {
+    file: FileSource,
+    takes: Duration,
+    works: bool,
+}
+
+impl ImageSource for SlowToSync {
+    fn name(&self) -> String {
+        self.file.name()
+    }
+
+    fn size(&self) -> u64 {
+        self.file.size()
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        self.file.read_at(offset, buffer)
+    }
+
+    fn next_data(&self, offset: u64) -> Result<Option<Range<u64>>> {
+        self.file.next_data(offset)
+    }
+
+    fn will_read(&self, range: Range<u64>) {
+        self.file.will_read(range);
+    }
+
+    fn write_back(&self) -> bool {
+        std::thread::sleep(self.takes);
+        self.file.write_back() && self.works
+    }
+
+    fn evidence(&self) -> Result<Option<FileEvidence>> {
+        self.file.evidence()
+    }
+}
+
+/// A `write(2)` that began before may end after the file was read.
+#[test]
+fn a_file_that_is_written_back_for_long_is_no_older_for_it() {
+    let world = World::whole();
+    let image = world.directory.path().join("image");
+    let is_believed = |takes, works| {
+        let file = FileSource::open(&image).unwrap();
+        let source = Source::Image(Box::new(SlowToSync { file, takes, works }));
+        let made = world.back_up("vm", source, None).0.unwrap();
+        made.record.evidence.is_some_and(|evidence| !evidence.unsettled)
+    };
+    fs::write(&image, chunk(1)).unwrap();
+    assert!(!is_believed(Duration::from_millis(2_500), true));
+    assert!(!is_believed(Duration::ZERO, false));
+    assert!(is_believed(Duration::ZERO, true));
 }
 
 /// They counted as nothing where the parent could be read in part only.
