@@ -60,11 +60,14 @@ fn a_source_on_a_file_system_whose_times_say_nothing_is_read() {
         let arguments =
             [source.to_str().unwrap(), medium.to_str().unwrap(), "-noappend", "-quiet", "-no-progress"];
         system("mksquashfs", &[&arguments[..], &times].concat());
-        let mounted = Mounted::mount(&medium, world.path("mounted"), "loop,ro");
+        let mounted = Mounted::mount(&medium, world.path("a name:b"), "loop,ro");
         assert_backed_up(&world, mounted.path(), "direct");
-        // As live systems and routers have it.
-        let over = overlay(&world, &mounted);
+        // As live systems have it.
+        let over = overlay(&world, &mounted, "over");
         assert_backed_up(&world, over.path(), "over");
+        let over_over = overlay(&world, &over, "over-over");
+        assert_backed_up(&world, over_over.path(), "over-over");
+        drop(over_over);
         drop(over);
     }
 }
@@ -80,11 +83,11 @@ fn assert_backed_up(world: &World, directory: &Path, name: &str) {
 }
 
 /// Mounts what was mounted once more, as the lower layer of an overlay file system.
-fn overlay(world: &World, lower: &Mounted) -> Mounted {
-    let (over, upper, work) = (world.path("over"), world.path("upper"), world.path("work"));
+fn overlay(world: &World, lower: &Mounted, name: &str) -> Mounted {
+    let [over, upper, work] = ["", "-upper", "-work"].map(|end| world.path(&format!("{name}{end}")));
     [&over, &upper, &work].into_iter().for_each(|directory| fs::create_dir_all(directory).unwrap());
     let [lower, upper, work] = [lower.path(), &upper, &work].map(|path| path.to_str().unwrap());
-    let options = format!("lowerdir={lower},upperdir={upper},workdir={work}");
+    let options = format!("lowerdir={},upperdir={upper},workdir={work}", lower.replace(':', "\\:"));
     system("mount", &["-t", "overlay", "overlay", "-o", &options, over.to_str().unwrap()]);
     Mounted::take_over(over)
 }

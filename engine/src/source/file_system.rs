@@ -33,14 +33,19 @@ const OVERLAYFS: u64 = 0x794C_7630;
 pub(crate) fn tells_changes(descriptor: impl AsFd) -> bool {
     let Ok(system) = fstatfs(&descriptor) else { return false };
     match kind_of(&system) {
-        // What was not written to since it was mounted is that of a layer below.
-        OVERLAYFS => layers_of(descriptor).iter().all(|layer| {
-            let system = statfs(layer);
-            // Mounted in another place, as in a container, nothing is known of it.
-            system.map_or(true, |system| !TIMES_SAY_NOTHING.contains(&kind_of(&system)))
-        }),
+        OVERLAYFS => {
+            let layers = layers_of(descriptor);
+            !layers.is_empty() && layers.iter().all(is_layer_to_be_believed)
+        }
         kind => !TIMES_SAY_NOTHING.contains(&kind),
     }
+}
+
+/// What was not written to since it was mounted is that of a layer below. Nothing is known of one that is mounted elsewhere,
+/// as outside of a container, nor of what lies below another overlay file system, which may be this one itself.
+fn is_layer_to_be_believed(layer: &PathBuf) -> bool {
+    let kind = statfs(layer).map(|system| kind_of(&system));
+    kind.is_ok_and(|kind| kind != OVERLAYFS && !TIMES_SAY_NOTHING.contains(&kind))
 }
 
 fn kind_of(system: &StatFs) -> u64 {
@@ -50,55 +55,63 @@ fn kind_of(system: &StatFs) -> u64 {
 /// The layers of the overlay file system that something lies on, as far as they are told.
 fn layers_of(descriptor: impl AsFd) -> Vec<PathBuf> {
     let mount = statx(descriptor, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).map(|found| found.stx_mnt_id);
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo");
+    let mounts = std::fs::read("/proc/self/mountinfo");
     let (Ok(mount), Ok(mounts)) = (mount, mounts) else { return Vec::new() };
-    let mount = mount.to_string();
-    let line = mounts.lines().find(|line| line.split(' ').next() == Some(mount.as_str()));
-    line.and_then(|line| line.rsplit(' ').next()).map(layers_in).unwrap_or_default()
+    let begin = format!("{mount} ");
+    let line = mounts.split(|&byte| byte == b'\n').find(|line| line.starts_with(begin.as_bytes()));
+    let options = line.and_then(|line| line.rsplit(|&byte| byte == b' ').next());
+    options.map(layers_in).unwrap_or_default()
 }
 
-/// The layers that the options of an overlay file system name.
-fn layers_in(options: &str) -> Vec<PathBuf> {
-    let mut layers = Vec::new();
-    for option in split_unescaped(options, b',') {
-        match option.split_once('=') {
-            Some(("lowerdir", list)) => layers.extend(split_unescaped(list, b':')),
-            Some(("upperdir" | "lowerdir+" | "datadir+", layer)) => layers.push(layer),
+/// The layers that the options of an overlay file system name in `/proc/self/mountinfo`.
+fn layers_in(options: &[u8]) -> Vec<PathBuf> {
+    let mut layers: Vec<Vec<u8>> = Vec::new();
+    for option in options.split(|&byte| byte == b',') {
+        let Some(end) = option.iter().position(|&byte| byte == b'=') else { continue };
+        let (name, value) = (&option[..end], without_octal(&option[end + 1..]));
+        match name {
+            b"lowerdir" => layers.extend(split_at_colons(&value)),
+            b"upperdir" | b"lowerdir+" | b"datadir+" => layers.push(value),
             _ => {}
         }
     }
-    layers.into_iter().filter(|layer| !layer.is_empty()).map(unescaped).collect()
+    layers.retain(|layer| !layer.is_empty());
+    layers.into_iter().map(|layer| OsString::from_vec(layer).into()).collect()
 }
 
-/// Splits where a backslash does not stand before the separator.
-fn split_unescaped(text: &str, separator: u8) -> Vec<&str> {
-    let (mut parts, mut start, mut escaped) = (Vec::new(), 0, false);
-    for (index, byte) in text.bytes().enumerate() {
-        if byte == separator && !escaped {
-            parts.push(&text[start..index]);
-            start = index + 1;
-        }
-        escaped = byte == b'\\' && !escaped;
-    }
-    parts.push(&text[start..]);
-    parts
-}
-
-/// The path that stands with `\,`, `\:` and `\040` in a list of mounts.
-fn unescaped(text: &str) -> PathBuf {
-    let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
+/// What stands with `\040` in a list of mounts.
+fn without_octal(text: &[u8]) -> Vec<u8> {
+    let (mut bytes, mut rest) = (Vec::new(), text);
     while let Some((&first, behind)) = rest.split_first() {
-        let octal = behind.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
-        let octal = octal.and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        let (byte, behind) = match (first, octal) {
-            (b'\\', Some(byte)) => (byte, &behind[3..]),
-            (b'\\', None) => behind.split_first().map_or((first, behind), |(&next, behind)| (next, behind)),
-            _ => (first, behind),
-        };
-        bytes.push(byte);
-        rest = behind;
+        let digits =
+            behind.get(..3).filter(|_| first == b'\\').and_then(|digits| str::from_utf8(digits).ok());
+        match digits.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &behind[3..];
+            }
+            None => {
+                bytes.push(first);
+                rest = behind;
+            }
+        }
     }
-    OsString::from_vec(bytes).into()
+    bytes
+}
+
+/// The paths of a list as they were given to `mount(8)`: what follows a backslash stands for itself.
+fn split_at_colons(list: &[u8]) -> Vec<Vec<u8>> {
+    let mut paths = vec![Vec::new()];
+    let mut bytes = list.iter();
+    while let Some(&byte) = bytes.next() {
+        match (byte, paths.last_mut()) {
+            (b':', _) => paths.push(Vec::new()),
+            (b'\\', Some(path)) => path.extend(bytes.next()),
+            (_, Some(path)) => path.push(byte),
+            (_, None) => {}
+        }
+    }
+    paths
 }
 
 #[cfg(test)]
@@ -118,12 +131,15 @@ mod tests {
     #[test]
     fn layers_are_read_from_the_options_of_a_mount() {
         let layers = |options| {
-            layers_in(options).into_iter().map(|path| path.to_str().unwrap().to_owned()).collect::<Vec<_>>()
+            let layers = layers_in(str::as_bytes(options)).into_iter();
+            layers.map(|path| path.to_str().unwrap().to_owned()).collect::<Vec<_>>()
         };
         assert_eq!(layers("rw,lowerdir=/a:/b,upperdir=/c"), ["/a", "/b", "/c"]);
         assert_eq!(layers("ro,lowerdir=/a::/data"), ["/a", "/data"]);
         assert_eq!(layers("rw,lowerdir+=/a,datadir+=/b c"), ["/a", "/b c"]);
-        assert_eq!(layers(r"rw,lowerdir=/a\040b\,c\:d:/e,xino=off"), ["/a b,c:d", "/e"]);
+        // As Linux 6.18 shows `lowerdir=/c\:d:/a b\,c` and `/back\\slash`.
+        assert_eq!(layers(r"rw,lowerdir=/c\134:d:/a\040b\134\054c,uuid=on"), ["/c:d", "/a b,c"]);
+        assert_eq!(layers(r"ro,lowerdir=/back\134\134slash:/e"), [r"/back\slash", "/e"]);
         assert!(layers("rw,relatime").is_empty());
     }
 }
