@@ -10,14 +10,14 @@ use serde_json::Value;
 use support::system::{Mounted, Requirement, can_use};
 use support::{CHUNK, Run, World, flip_bit, settle, wait_until, write_chunk};
 
-/// Two revisions of vm1, the older one tagged, and one of web.
+/// Two revisions of vm1 with a tag each, and one of web.
 fn world() -> World {
     let world = World::new();
     let image = world.small_image("vm1.img");
     world.json(&["backup", "vm1.img", "vm1", "--tag", "first"]);
     write_chunk(&image, 0, 1000);
     settle();
-    world.backup("vm1.img", "vm1");
+    world.json(&["backup", "vm1.img", "vm1", "--tag", "nightly"]);
     world.image("web.img", 5 * CHUNK, &[1, 2]);
     world.backup("web.img", "web");
     world
@@ -279,7 +279,7 @@ fn a_mount_tells_of_lost_files_once_and_serves_what_there_is() {
         assert!(
             fs::read(mount.join(&id).join("latest.img")).unwrap() == fs::read(world.path("vm1.img")).unwrap()
         );
-        assert_eq!(fs::read_dir(mount.join(&id).join("by-tag")).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(mount.join(&id).join("by-tag")).unwrap().count(), 1);
     });
     assert_eq!(lines.len(), 2, "{lines:#?}");
 }
@@ -303,6 +303,26 @@ fn a_mount_whose_repository_goes_away_fails_and_does_not_look_empty() {
         wait_until("the root fails", || lists().is_err_and(|error| error.raw_os_error() == Some(5)));
     });
     assert_eq!(lines.len(), 1, "{lines:#?}");
+}
+
+#[test]
+fn what_looks_through_all_revisions_of_a_tree_tells_that_the_newest_is_lost() {
+    let world = World::new();
+    fs::create_dir(world.path("home")).unwrap();
+    fs::write(world.path("home/old"), "text").unwrap();
+    world.backup("home", "home");
+    let first = world.stored_files("revisions");
+    fs::write(world.path("home/new"), "text").unwrap();
+    world.backup("home", "home");
+    let newest = world.stored_files("revisions").into_iter().find(|file| !first.contains(file)).unwrap();
+    fs::remove_file(newest).unwrap();
+    let words = ["home@latest: the newest revision of stream 'home', number 2, is lost"];
+    for of in ["home", "home@all"] {
+        assert!(world.fails(4, &["find", of, "*"], &words).text().contains("old"));
+        assert!(world.fails(4, &["history", of, "old"], &words).text().contains("-rw"));
+    }
+    let said = world.run(&["find", "home", "new", "--json"]).expect_code(4).json();
+    assert_eq!(said["damaged"][0]["revisions"], "home@latest");
 }
 
 /// The newest record was once lost without a word: hints relative to it were applied to the one before, and its number was
@@ -332,6 +352,9 @@ fn the_loss_of_the_newest_record_is_told_and_hints_are_not_applied_to_an_older_o
         assert!(said.contains(words[0]), "{arguments:?}: {said}");
     }
     assert!(!world.path("older").exists());
+    for (spec, code) in [("tag:nightly", 4), ("tag:first", 0)] {
+        world.run(&["dump", &format!("vm1@{spec}")]).expect_code(code);
+    }
     let oldest = world.revisions("vm1").remove(0)["id"].as_str().unwrap().to_owned();
     world.ok(&["restore", &format!("vm1@{oldest}"), "named"]);
     // What changed since the lost one says nothing of what changed since the one before: chunk 0 did.

@@ -3,6 +3,7 @@
 use super::labels::StreamLabels;
 use crate::error::{Corrupt, Error, Result};
 use crate::format::{Labels, RecordKey};
+use crate::id::RevisionId;
 use crate::repository::{Repository, Stream};
 
 /// A revision, or several, as a user names them.
@@ -75,8 +76,9 @@ impl Repository {
     pub fn find_revision(&self, stream: &Stream, spec: &str) -> Result<RecordKey> {
         let keys = self.revisions(stream)?;
         let meant = self.meant(stream, &keys, spec)?;
-        if let Spec::Latest | Spec::Nth(_) = meant
+        if matches!(meant, Spec::Latest | Spec::Nth(_) | Spec::Tag(_))
             && let Some((file, reason)) = self.lost_newest(stream)?
+            && self.may_mean_lost(stream, &keys, &meant)?
         {
             let reason = format!("{reason}, and '{spec}' counts from it: name a revision by its id or time");
             return Err(Corrupt::new(file, reason).into());
@@ -115,6 +117,16 @@ impl Repository {
             return Ok(Spec::Tag(tag.to_owned()));
         }
         Ok(Spec::parse(spec))
+    }
+
+    /// Whether a SPEC that looks for the newest of some revisions may mean one whose record is lost.
+    fn may_mean_lost(&self, stream: &Stream, keys: &[RecordKey], spec: &Spec) -> Result<bool> {
+        let Spec::Tag(tag) = spec else { return Ok(true) };
+        let labels = self.all_labels(stream)?;
+        let is_there = |id: &RevisionId| keys.iter().any(|key| key.id == *id);
+        let has_tag = |labels: &Labels| labels.tags.iter().any(|own| own == tag);
+        let has_lost = labels.readable.iter().any(|(id, labels)| has_tag(labels) && !is_there(id));
+        Ok(has_lost || !labels.damaged.is_empty())
     }
 
     fn matches(&self, stream: &Stream, keys: &[RecordKey], spec: &Spec) -> Result<Vec<RecordKey>> {
