@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{major, minor};
 
-/// Loop devices lie on each other so deep at most.
-const DEPTH_MAX: usize = 16;
+/// So many devices below one are looked at.
+const BELOW_MAX: usize = 64;
 
 /// The part of a file or device that a loop device lies on.
 pub(super) struct Backing {
@@ -54,15 +54,28 @@ impl Backing {
     }
 }
 
-/// What a device lies on, if it is a loop device or a partition of one, and what that lies on, the nearest first.
+/// What a device lies on, if it is a loop device, a partition of one, or made of such ones (by device-mapper), and what that
+/// lies on, the nearest first.
 pub(super) fn below(device: u64) -> Vec<Backing> {
-    let mut found = Vec::new();
-    let mut next = backing_of(device);
-    while let Some(backing) = next.take().filter(|_| found.len() < DEPTH_MAX) {
-        next = fs::metadata(&backing.path).ok().filter(is_device).and_then(|there| backing_of(there.rdev()));
-        found.push(backing);
+    let (mut found, mut devices) = (Vec::new(), vec![device]);
+    let mut looked_at = 0;
+    while let Some(&device) = devices.get(looked_at).filter(|_| looked_at < BELOW_MAX) {
+        looked_at += 1;
+        let place = in_sys(whole(device));
+        devices.extend(made_of(&place));
+        if let Some(backing) = Backing::of(&place) {
+            let there = fs::metadata(&backing.path).ok().filter(is_device);
+            devices.extend(there.map(|there| there.rdev()));
+            found.push(backing);
+        }
     }
     found
+}
+
+/// The devices that the one with this directory in sysfs is made of. It holds them, but not what they lie on.
+fn made_of(place: &Path) -> impl Iterator<Item = u64> {
+    let parts = fs::read_dir(place.join("slaves")).into_iter().flatten().flatten();
+    parts.filter_map(|part| number_in(&part.path()))
 }
 
 /// Another loop device that lies on a part of the same.
@@ -90,11 +103,6 @@ pub(super) fn is_device(what: &Metadata) -> bool {
     what.file_type().is_block_device()
 }
 
-/// What the loop device with this number, or of which it is a partition, lies on.
-fn backing_of(device: u64) -> Option<Backing> {
-    Backing::of(&in_sys(whole(device)))
-}
-
 /// The device that one is a partition of, or else itself.
 fn whole(device: u64) -> u64 {
     let place = in_sys(device);
@@ -102,12 +110,14 @@ fn whole(device: u64) -> u64 {
         return device;
     }
     // The directory of a partition lies in that of its device.
-    let above = place.canonicalize().ok().and_then(|place| read_line(&place.parent()?.join("dev")));
-    let parsed = above.and_then(|above| {
-        let (major, minor) = above.to_str()?.split_once(':')?;
-        Some(rustix::fs::makedev(major.parse().ok()?, minor.parse().ok()?))
-    });
-    parsed.unwrap_or(device)
+    place.canonicalize().ok().and_then(|place| number_in(place.parent()?)).unwrap_or(device)
+}
+
+/// The number of the device with this directory in sysfs.
+fn number_in(place: &Path) -> Option<u64> {
+    let numbers = read_line(&place.join("dev"))?;
+    let (major, minor) = numbers.to_str()?.split_once(':')?;
+    Some(rustix::fs::makedev(major.parse().ok()?, minor.parse().ok()?))
 }
 
 fn is_same(a: &Metadata, b: &Metadata) -> bool {

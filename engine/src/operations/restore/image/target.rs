@@ -346,11 +346,16 @@ fn hold_below(path: &Path, device: &fs::Metadata, repository: Option<&Path>) -> 
     for backing in below(device.rdev()) {
         refuse_backing(path, &backing, repository)?;
         if fs::metadata(&backing.path).is_ok_and(|there| is_device(&there)) {
-            let file = open_exclusive(&backing.path, OpenOptions::new().read(true))?;
-            held.push(file.ok_or_else(|| {
-                let shown = backing.path.display();
-                refuse(path, &format!("{shown}, which it is a loop device on, is in use"), END_USE)
-            })?);
+            let shown = backing.path.display();
+            let cannot_hold = |error: Error| {
+                let reason =
+                    format!("{shown}, which it is a loop device on, can't be held meanwhile ({error})");
+                refuse(path, &reason, "run it as a user who may open that, or as root")
+            };
+            let opened = open_exclusive(&backing.path, OpenOptions::new().read(true)).map_err(cannot_hold)?;
+            let in_use =
+                || refuse(path, &format!("{shown}, which it is a loop device on, is in use"), END_USE);
+            held.push(opened.ok_or_else(in_use)?);
         }
     }
     Ok(held)
