@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 
 use rustix::fs::XattrFlags;
 use support::system::{Mounted, Requirement, can_use, system};
-use support::{Run, USER, World, settle};
+use support::{Run, USER, World, long_names, settle};
 
 /// A world with a directory `home`.
 fn world() -> World {
@@ -38,6 +38,20 @@ fn a_directory_is_a_tree_and_its_name_the_streams() {
     assert_eq!((&second["bytes_read"], &second["chunks_new"]), (&0.into(), &0.into()));
     let text = world.ok(&["backup", "home"]).text();
     assert!(text.contains("in 8 entries"), "{text}");
+}
+
+#[test]
+fn a_name_that_is_too_long_is_told_and_left_out_alone() {
+    if !can_use(&[Requirement::Root, Requirement::Fuse]) {
+        return;
+    }
+    let world = world();
+    let _long_names = long_names::mount(&world.path("stick"));
+    let told = ["stick/longxxx", "its name has more than 255 bytes"];
+    world.fails(3, &["backup", "stick"], &told);
+    assert_eq!(world.ok(&["ls", "stick"]).text(), "before\nthen\n");
+    assert_eq!(world.ok(&["dump", "stick", "then"]).text(), "text");
+    world.ok(&["backup", "stick", "--exclude", "long*"]);
 }
 
 #[test]

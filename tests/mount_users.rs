@@ -84,6 +84,26 @@ fn a_user_lets_others_in_only_if_the_system_allows_it() {
     alone.expect_code(0);
 }
 
+/// Root may not even look at it.
+#[test]
+fn another_users_mount_is_left_out_of_a_backup() {
+    if !can_be_a_user() {
+        return;
+    }
+    let run = in_own_namespace(
+        "mkdir home
+        echo text >home/file
+        mv mnt home/
+        user ./treering mount home/mnt
+        trap 'umount -l home/mnt' EXIT
+        if ls home/mnt >/dev/null 2>&1; then exit 99; fi
+        ./treering backup home tree
+        test \"$(./treering ls tree)\" = file",
+    );
+    let errors = run.expect_code(0).stderr;
+    assert!(!errors.contains("mnt"), "{errors}");
+}
+
 #[test]
 fn a_missing_fusermount3_is_named_with_the_package_that_has_it() {
     if !can_be_a_user() {

@@ -228,14 +228,22 @@ fn read_hints(file: &std::ffi::OsStr) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
-/// The repository, and what shows one: mounts below the source. Each backup would hold all earlier ones.
-fn never(repository: &Repository, source: &Path) -> Vec<(u64, u64)> {
+/// The options with what is never stored: the repository, and what shows one, mounts below the source. Each backup would
+/// hold all earlier ones.
+fn without_repositories(options: TreeOptions, repository: &Repository, source: &Path) -> TreeOptions {
     let source = source.canonicalize().unwrap_or_default();
     let is_below = |mountpoint: &PathBuf| mountpoint.starts_with(&source) && *mountpoint != source;
     let mountpoints = mountpoints().unwrap_or_default().into_iter().filter(is_below);
-    let places = repository.directory().into_iter().chain(mountpoints);
-    let identity = |path: PathBuf| std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
-    places.filter_map(identity).collect()
+    let (mut never, mut never_paths) = (Vec::new(), Vec::new());
+    for place in repository.directory().into_iter().chain(mountpoints) {
+        match (std::fs::metadata(&place), place.strip_prefix(&source)) {
+            (Ok(found), _) => never.push((found.dev(), found.ino())),
+            // Another user's mount, or one whose server is dead.
+            (Err(_), Ok(path)) => never_paths.push(path.to_owned()),
+            (Err(_), Err(_)) => {}
+        }
+    }
+    TreeOptions { never, never_paths, ..options }
 }
 
 /// Never walks into the repository.
@@ -260,9 +268,10 @@ fn open_tree(args: &BackupArgs, repository: &Repository) -> Result<Source, Failu
         excludes,
         one_file_system: args.one_file_system,
         exclude_caches: args.exclude_caches,
-        never: never(repository, Path::new(&args.source)),
+        ..TreeOptions::default()
     };
-    let tree = TreeSource::open(Path::new(&args.source), options)?;
+    let source = Path::new(&args.source);
+    let tree = TreeSource::open(source, without_repositories(options, repository, source))?;
     Ok(Source::Tree(Box::new(tree)))
 }
 

@@ -6,6 +6,7 @@
 pub(crate) mod actors;
 pub(crate) mod blobs;
 pub(crate) mod failing_source;
+pub(crate) mod long_names;
 pub(crate) mod manifest;
 pub(crate) mod oracle;
 pub(crate) mod random;

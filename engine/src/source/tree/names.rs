@@ -13,7 +13,7 @@ const REQUEST_BYTES: usize = 64 << 10;
 /// The names in a directory, each once, in the order of their bytes.
 #[derive(Default)]
 pub(crate) struct Names {
-    /// The names as they came, each behind its length.
+    /// The names as they came, each behind its length in two bytes: some file systems have longer ones than are stored.
     bytes: Vec<u8>,
     /// Where each begins in `bytes`.
     starts: Vec<u32>,
@@ -56,9 +56,9 @@ impl Names {
         if name.is_empty() || name == b"." || name == b".." {
             return Ok(());
         }
-        let length = u8::try_from(name.len()).map_err(|_| Errno::NAMETOOLONG)?;
+        let length = u16::try_from(name.len()).map_err(|_| Errno::NAMETOOLONG)?;
         self.starts.push(u32::try_from(self.bytes.len()).map_err(|_| Errno::OVERFLOW)?);
-        self.bytes.push(length);
+        self.bytes.extend_from_slice(&length.to_le_bytes());
         self.bytes.extend_from_slice(name);
         Ok(())
     }
@@ -87,9 +87,9 @@ impl Names {
 }
 
 fn name_at(bytes: &[u8], start: u32) -> &[u8] {
-    let rest = bytes.get(start as usize..).unwrap_or_default();
-    let length = rest.first().map_or(0, |&length| usize::from(length));
-    rest.get(1..=length).unwrap_or_default()
+    let rest = bytes.get(start as usize..).and_then(<[u8]>::split_first_chunk);
+    let name = rest.and_then(|(&length, rest)| rest.get(..usize::from(u16::from_le_bytes(length))));
+    name.unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -98,12 +98,13 @@ mod tests {
 
     #[test]
     fn names_come_once_and_in_the_order_of_their_bytes() {
+        let long = [b'z'; 1000];
         let names =
-            Names::new([&b"b"[..], b"a/", b".", b"\xff", b"a", b"b", b"..", b"A", b"a!", b"\xc3\xa4"]);
+            Names::new([&b"b"[..], b"a/", b".", b"\xff", b"a", &long, b"b", b"..", b"A", b"a!", b"\xc3\xa4"]);
         let sorted: Vec<&[u8]> = names.part(0, usize::MAX).collect();
-        assert_eq!(sorted, [&b"A"[..], b"a", b"a!", b"a/", b"b", b"\xc3\xa4", b"\xff"]);
+        assert_eq!(sorted, [&b"A"[..], b"a", b"a!", b"a/", b"b", &long, b"\xc3\xa4", b"\xff"]);
         assert_eq!(names.part(2, 2).collect::<Vec<_>>(), [b"a!", b"a/"]);
-        assert_eq!(names.len(), 7);
+        assert_eq!(names.len(), 8);
         assert!(names.contains(b"b") && !names.contains(b"c"));
     }
 }

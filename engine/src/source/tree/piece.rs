@@ -8,7 +8,7 @@ use super::names::Names;
 use super::problem::{Cause, EntryError};
 use super::selection::Selection;
 use super::stat::{EntryStat, EntryType};
-use crate::format::Timestamp;
+use crate::format::{EntryName, Timestamp};
 
 /// How many entries of a directory are looked at in one go.
 const PIECE_ENTRIES: usize = 1024;
@@ -100,7 +100,11 @@ impl Task {
         let descriptor = match self.directory.open() {
             Ok(descriptor) => descriptor,
             // Without its directory none of them can be looked at, nor can those that follow.
-            Err(cause) => return Piece::failed(self.directory.error(b"", "open", cause)),
+            Err(cause) => {
+                let problem = self.directory.error(b"", "open", cause);
+                // What it had is not all known to be gone, if this is not the first that is looked at.
+                return Piece { left_out: first > 0, ..Piece::failed(problem) };
+            }
         };
         let end = names.len().min(first + PIECE_ENTRIES);
         let next = (end < names.len()).then(|| Self { rest: Some((Arc::clone(names), end)), ..self.clone() });
@@ -142,13 +146,16 @@ impl<'a> Look<'a> {
     }
 
     fn at(&mut self, descriptor: &std::os::fd::OwnedFd, name: &[u8], index: u64) -> Option<Found> {
-        let stat = match EntryStat::at(descriptor, name) {
+        let stat = match look_at(descriptor, name) {
             Ok(stat) => stat,
             // What is left out may vanish without a word.
-            Err(_) if self.is_excluded(name, false) => return None,
-            Err(error) => {
+            Err(cause) if self.is_left_out_unseen(name) => {
+                self.left_out |= !cause.is_gone();
+                return None;
+            }
+            Err(cause) => {
                 let directory = Arc::clone(&self.task.directory);
-                return Some(Found::Failed(Failed { directory, name: name.into(), cause: error.into() }));
+                return Some(Found::Failed(Failed { directory, name: name.into(), cause }));
             }
         };
         let is_directory = stat.kind == EntryType::Directory;
@@ -171,6 +178,10 @@ impl<'a> Look<'a> {
         Task { directory, place, rest: None }
     }
 
+    fn is_left_out_unseen(&mut self, name: &[u8]) -> bool {
+        self.is_excluded(name, false) || self.selection.is_never_at(&self.task.directory, name)
+    }
+
     fn is_excluded(&mut self, name: &[u8], is_directory: bool) -> bool {
         if !self.selection.knows_paths() {
             return false;
@@ -181,6 +192,13 @@ impl<'a> Look<'a> {
         self.path.truncate(length);
         excluded
     }
+}
+
+fn look_at(descriptor: &std::os::fd::OwnedFd, name: &[u8]) -> Result<EntryStat, Cause> {
+    if name.len() > EntryName::MAX_LEN {
+        return Err(Cause::NameTooLong(EntryName::MAX_LEN));
+    }
+    Ok(EntryStat::at(descriptor, name)?)
 }
 
 impl Piece {

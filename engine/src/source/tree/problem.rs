@@ -28,6 +28,9 @@ pub(crate) enum Cause {
     /// More than can be kept.
     #[error("it has more than {0} bytes of extended attributes")]
     TooManyAttributes(usize),
+    /// Longer than what can be kept.
+    #[error("its name has more than {0} bytes")]
+    NameTooLong(usize),
     /// The way to them leads through `/proc`.
     #[error("/proc is not mounted")]
     NoProc,

@@ -1,10 +1,12 @@
 //! What of a tree is left out.
 
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
 use rustix::fs::OFlags;
 
-use super::directory::open_quietly;
+use super::directory::{Directory, open_quietly};
 use super::excludes::Excludes;
 use super::names::Names;
 use super::stat::{EntryStat, EntryType, Identity};
@@ -27,6 +29,8 @@ pub struct TreeOptions {
     pub exclude_caches: bool,
     /// Directories that are left out whatever else is said, by device and inode: the repository.
     pub never: Vec<(u64, u64)>,
+    /// The same by their paths below the root, for those that may not even be looked at: mounts of other users.
+    pub never_paths: Vec<PathBuf>,
 }
 
 /// The same, ready for questions.
@@ -35,6 +39,7 @@ pub(super) struct Selection {
     only_device: Option<u64>,
     exclude_caches: bool,
     never: Vec<Identity>,
+    never_paths: Vec<PathBuf>,
 }
 
 impl Selection {
@@ -46,6 +51,7 @@ impl Selection {
             only_device: options.one_file_system.then_some(root.identity.device),
             exclude_caches: options.exclude_caches,
             never: options.never.iter().map(|&(device, inode)| Identity { device, inode }).collect(),
+            never_paths: options.never_paths.clone(),
         })
     }
 
@@ -62,6 +68,14 @@ impl Selection {
     /// Whether this directory is never backed up.
     pub(super) fn is_never(&self, identity: Identity) -> bool {
         self.never.contains(&identity)
+    }
+
+    /// Whether what can't be looked at is known to be a directory that is never backed up.
+    pub(super) fn is_never_at(&self, directory: &Directory, name: &[u8]) -> bool {
+        !self.never_paths.is_empty() && {
+            let path = directory.relative_path(name);
+            self.never_paths.iter().any(|never| never.as_os_str().as_bytes() == path)
+        }
     }
 
     /// Whether a directory is kept without its content, because it lies on another file system.

@@ -146,6 +146,7 @@ impl TargetDirectory {
             Ok(stat) if context.is_forbidden(&stat) => Err(REPOSITORY),
             Ok(stat) if stat.kind == EntryType::Directory => open_existing(context, above, entry),
             Ok(_) if context.verifies() => Err(Trouble::Refused("it is no directory")),
+            Ok(_) if !context.replaces() => Err(Trouble::Refused("it exists")),
             Ok(_) => {
                 unlinkat(above, name, AtFlags::empty()).map_err(Trouble::of("remove"))?;
                 make(context, above, entry, false)

@@ -21,7 +21,7 @@ use super::metadata::{Before, Changes, Handle};
 use super::partial;
 use super::problems::{Attempt, Trouble};
 use super::trust::{is_plain, may_mend};
-use super::verify::{open_uncached, verify_links};
+use super::verify::{DIFFERS, NOT_COMPARED, open_uncached, verify_links};
 use crate::format::{Entry, EntryContent, FileData};
 use crate::revision::FileReader;
 use crate::source::tree::{EntryStat, EntryType};
@@ -142,7 +142,7 @@ impl Large {
         let file = open_uncached(above, entry.name.as_bytes())?;
         let stat = EntryStat::of(&file).map_err(Trouble::of("read back"))?;
         if stat.kind != EntryType::File || stat.size != data.size() {
-            return Err(Trouble::Refused("it is not what was written to it"));
+            return Err(DIFFERS);
         }
         verify_links(context, directory, entry, &stat)?;
         let target = NewFile { file, partial: None, is_continued: false };
@@ -283,8 +283,12 @@ impl Large {
         context.go_on()?;
         let above = self.directory.open()?;
         match (self.way, &self.target.partial) {
-            (Way::Verify, _) if outcome.differs => Err(Trouble::Refused("it is not what was written to it")),
-            (Way::Verify, _) => self.ended(true),
+            (Way::Verify, _) if outcome.differs => Err(DIFFERS),
+            (Way::Verify, _) if outcome.lost.is_empty() => self.ended(true),
+            (Way::Verify, _) => {
+                tell_lost(context, &self.directory, self.entry.name.as_bytes(), outcome, NOT_COMPARED);
+                Ok(Ended::Damaged)
+            }
             (Way::Mend, None) if outcome.lost.is_empty() => self.finish_in_place(context, &outcome),
             (Way::Mend, None) => {
                 let rest = "in place all else was restored, and there it has what was there before";

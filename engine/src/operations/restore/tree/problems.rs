@@ -139,6 +139,11 @@ impl<'a> Problems<'a> {
         }
     }
 
+    /// Whether such things were left out.
+    pub(super) fn has_skipped(&self, what: Skipped) -> bool {
+        self.kept().skipped[what as usize].0 > 0
+    }
+
     /// Tells once what was left out of many, and hands all of it to the report.
     pub(super) fn finish(self, report: &mut TreeRestoreReport) {
         self.tell_unsupported();

@@ -172,7 +172,13 @@ impl Level {
             return Err(REPOSITORY);
         }
         opened.open_up(Work::Change);
-        let names = list(&opened.descriptor)?;
+        let names = match list(&opened.descriptor) {
+            Ok(names) => names,
+            Err(trouble) => {
+                opened.give_back();
+                return Err(trouble);
+            }
+        };
         let OpenDirectory { descriptor, mode_before } = opened;
         let place = place.open_child(name, stat.identity, &Arc::new(descriptor));
         Ok(Some(Self { place, name: name.to_vec(), names, next: 0, mode_before }))

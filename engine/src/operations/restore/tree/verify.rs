@@ -9,14 +9,17 @@ use super::access::open_file;
 use super::context::Context;
 use super::directory::TargetDirectory;
 use super::entry::{Ended, is_device, is_same};
-use super::file::compare_all;
+use super::file::{compare_all, tell_lost};
 use super::hard_links::Meeting;
 use super::linking::settle;
-use super::problems::{Attempt, Trouble};
+use super::problems::{Attempt, Skipped, Trouble};
 use crate::format::{Entry, EntryContent};
 use crate::source::tree::EntryStat;
 
-const DIFFERS: Trouble = Trouble::Refused("it is not what was written to it");
+pub(super) const DIFFERS: Trouble = Trouble::Refused("it is not what was written to it");
+
+/// What is told of parts that could be read when they were restored, and no more.
+pub(super) const NOT_COMPARED: &str = "what was restored there could not be compared";
 
 /// Reads an entry back that is no directory, and no large file.
 pub(super) fn verify_entry(
@@ -33,15 +36,25 @@ pub(super) fn verify_entry(
         Err(errno) => return Err(Trouble::of("read back")(errno)),
     };
     if !is_same(above, name, &stat, &entry.content) {
-        return Err(DIFFERS);
+        // What stands in the place of a device that could not be made was told with it.
+        let is_left_out = is_device(&entry.content) && context.problems.has_skipped(Skipped::Device);
+        return if is_left_out { Ok(Ended::LeftOut) } else { Err(DIFFERS) };
     }
     verify_links(context, directory, entry, &stat)?;
     if let EntryContent::File(data) = &entry.content {
         let reader = context.tree.open_file(data);
         let file = open_uncached(above, name)?;
         let stat = EntryStat::of(&file).map_err(Trouble::of("read back"))?;
-        if stat.size != reader.size() || compare_all(context, &file, &reader, &stat, false)?.differs {
+        if stat.size != reader.size() {
             return Err(DIFFERS);
+        }
+        let outcome = compare_all(context, &file, &reader, &stat, false)?;
+        if outcome.differs {
+            return Err(DIFFERS);
+        }
+        if !outcome.lost.is_empty() {
+            tell_lost(context, directory, name, outcome, NOT_COMPARED);
+            return Ok(Ended::Damaged);
         }
     }
     Ok(Ended::Done { is_unchanged: true, identity: stat.identity })

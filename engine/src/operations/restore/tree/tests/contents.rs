@@ -203,3 +203,24 @@ fn verifying_finds_what_is_not_as_it_was_written() {
     fs::remove_file(path("fifo")).unwrap();
     assert_eq!(verify().differing_count, 4);
 }
+
+/// The medium may fail between the two readings.
+#[test]
+fn what_could_not_be_compared_is_not_verified() {
+    let scene = Scene::new();
+    let lost = FileData::Slice { chunk: absent(1), offset: 0, length: 5 };
+    let mut large = scene.trees.file(&[data(absent(2), 5_000_000), hole(9)]);
+    let FileData::Map { subtree, .. } = &mut large else { panic!("{large:?}") };
+    subtree.id = absent(3);
+    let entries = [entry("large", EntryContent::File(large)), entry("small", EntryContent::File(lost))];
+    let tree = scene.open(scene.trees.directory(&entries));
+    fs::create_dir_all(scene.target()).unwrap();
+    fs::write(scene.target().join("large"), vec![3; 5_000_009]).unwrap();
+    fs::write(scene.target().join("small"), b"small").unwrap();
+    let options = TreeRestoreOptions { in_place: true, verify: true, ..TreeRestoreOptions::default() };
+    let report =
+        super::super::verify_alone(&tree, &scene.trees.repository, &scene.target(), &options).unwrap();
+    let mut damaged: Vec<&[u8]> = report.damaged.iter().map(|one| &one.path[..]).collect();
+    damaged.sort_unstable();
+    assert_eq!((damaged, report.differing_count), (vec![&b"large"[..], b"small"], 0));
+}
