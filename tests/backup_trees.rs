@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 
 use rustix::fs::XattrFlags;
 use support::system::{Mounted, Requirement, can_use, system};
+use support::trees::{give_to_user, let_user_in};
 use support::{Run, USER, World, long_names, settle};
 
 /// A world with a directory `home`.
@@ -52,6 +53,31 @@ fn a_name_that_is_too_long_is_told_and_left_out_alone() {
     assert_eq!(world.ok(&["ls", "stick"]).text(), "before\nthen\n");
     assert_eq!(world.ok(&["dump", "stick", "then"]).text(), "text");
     world.ok(&["backup", "stick", "--exclude", "long*"]);
+}
+
+/// Where names are listed that may not be looked at.
+#[test]
+fn what_is_excluded_unseen_is_left_out_and_not_removed_by_a_restore() {
+    if !can_use(&[Requirement::Root]) {
+        return;
+    }
+    let world = World::new();
+    let his = let_user_in(&world);
+    fs::create_dir_all(his.join("home/closed")).unwrap();
+    fs::write(his.join("home/closed/kept"), b"text").unwrap();
+    give_to_user(&his);
+    fs::set_permissions(his.join("home/closed"), Permissions::from_mode(0o444)).unwrap();
+    let repository = his.join("repository");
+    let as_user = |arguments: &[&str]| {
+        let all = [&["-r", repository.to_str().unwrap()], arguments].concat();
+        world.run_as_user(&all).expect_code(0)
+    };
+    as_user(&["init"]);
+    as_user(&["backup", "his/home", "home", "--exclude", "kept"]);
+    let restore =
+        ["-r", repository.to_str().unwrap(), "restore", "home", "his/home", "--in-place", "--delete"];
+    world.fails(1, &restore, &["1 name that the revision does not have is kept in his/home/closed"]);
+    assert_eq!(fs::read(his.join("home/closed/kept")).unwrap(), b"text");
 }
 
 #[test]

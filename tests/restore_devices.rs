@@ -87,11 +87,7 @@ fn a_file_system_that_is_mounted_through_another_loop_device_is_not_written() {
     {
         let _mounted = Mounted::mount(one.path(), world.path("mounted"), "noatime");
         refused(&world, one.path(), &["it is mounted on", "unmount it first"]);
-        refused(
-            &world,
-            other.path(),
-            &["disk, which it is a loop device on, is in use by", one.name(), "losetup -d"],
-        );
+        refused(&world, other.path(), &["disk, which it lies on, is in use by", one.name(), "losetup -d"]);
     }
     system("e2fsck", &["-n", "-f", one.name()]);
     drop(one);
@@ -127,7 +123,7 @@ fn a_loop_device_on_a_disk_is_not_written_while_a_partition_of_the_disk_is_mount
     let above = LoopDevice::attach(disk.path(), &[]);
     {
         let _mounted = Mounted::mount(Path::new(&first.name()), world.path("mounted"), "noatime");
-        let reason = format!("{}, which it is a loop device on, is in use", disk.name());
+        let reason = format!("{}, which it lies on, is in use", disk.name());
         refused(&world, above.path(), &[&reason, "unmount its partitions"]);
     }
     system("e2fsck", &["-n", "-f", &first.name()]);
@@ -148,7 +144,7 @@ fn a_loop_device_is_not_written_while_swap_is_on_what_it_lies_on() {
     let above = LoopDevice::attach(disk.path(), &[]);
     system("mkswap", &[disk.name()]);
     let _swap = Swap::on(&disk);
-    refused(&world, above.path(), &[disk.name(), "which it is a loop device on, is in use", "lsblk"]);
+    refused(&world, above.path(), &[disk.name(), "which it lies on, is in use", "lsblk"]);
 }
 
 /// Partitions of an image are often reached so.

@@ -101,6 +101,10 @@ fn devices_with_several_names_are_left_out_as_others_are() {
     let run = world.run_as_user(&["restore", "home", "his/out", "--verify", "--json"]).expect_code(0);
     let said = run.json();
     assert_eq!((number(&said, "devices_skipped"), number(&said, "problems")), (2, 0), "{said:#}");
+    // What has a device's name stays.
+    fs::write(world.path("his/out/a"), "a file").unwrap();
+    world.run_as_user(&["restore", "home", "his/out", "--in-place", "--verify"]).expect_code(0);
+    assert_eq!(fs::read(world.path("his/out/a")).unwrap(), b"a file");
 }
 
 #[test]

@@ -45,7 +45,8 @@ pub(crate) fn tells_changes(descriptor: impl AsFd) -> bool {
 /// as outside of a container, nor of what lies below another overlay file system, which may be this one itself.
 fn is_layer_to_be_believed(layer: &PathBuf) -> bool {
     let kind = statfs(layer).map(|system| kind_of(&system));
-    kind.is_ok_and(|kind| kind != OVERLAYFS && !TIMES_SAY_NOTHING.contains(&kind))
+    // The paths of a mount are shown as they were typed.
+    layer.is_absolute() && kind.is_ok_and(|kind| kind != OVERLAYFS && !TIMES_SAY_NOTHING.contains(&kind))
 }
 
 fn kind_of(system: &StatFs) -> u64 {

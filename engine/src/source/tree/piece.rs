@@ -146,22 +146,22 @@ impl<'a> Look<'a> {
     }
 
     fn at(&mut self, descriptor: &std::os::fd::OwnedFd, name: &[u8], index: u64) -> Option<Found> {
-        let stat = match look_at(descriptor, name) {
+        let stat = match EntryStat::at(descriptor, name).map_err(Cause::from) {
             Ok(stat) => stat,
             // What is left out may vanish without a word.
             Err(cause) if self.is_left_out_unseen(name) => {
                 self.left_out |= !cause.is_gone();
                 return None;
             }
-            Err(cause) => {
-                let directory = Arc::clone(&self.task.directory);
-                return Some(Found::Failed(Failed { directory, name: name.into(), cause }));
-            }
+            Err(cause) => return Some(self.failed(name, cause)),
         };
         let is_directory = stat.kind == EntryType::Directory;
         if is_directory && self.selection.is_never(stat.identity) || self.is_excluded(name, is_directory) {
             self.left_out = true;
             return None;
+        }
+        if name.len() > EntryName::MAX_LEN {
+            return Some(self.failed(name, Cause::NameTooLong(EntryName::MAX_LEN)));
         }
         let entry = Entry::new(&self.task.directory, name, stat, self.seen);
         if !is_directory {
@@ -169,6 +169,11 @@ impl<'a> Look<'a> {
         }
         let below = (!self.selection.is_boundary(&entry.stat)).then(|| self.below(&entry, index));
         Some(Found::Directory(entry, below))
+    }
+
+    fn failed(&self, name: &[u8], cause: Cause) -> Found {
+        let directory = Arc::clone(&self.task.directory);
+        Found::Failed(Failed { directory, name: name.into(), cause })
     }
 
     fn below(&self, directory: &Entry, index: u64) -> Task {
@@ -192,13 +197,6 @@ impl<'a> Look<'a> {
         self.path.truncate(length);
         excluded
     }
-}
-
-fn look_at(descriptor: &std::os::fd::OwnedFd, name: &[u8]) -> Result<EntryStat, Cause> {
-    if name.len() > EntryName::MAX_LEN {
-        return Err(Cause::NameTooLong(EntryName::MAX_LEN));
-    }
-    Ok(EntryStat::at(descriptor, name)?)
 }
 
 impl Piece {

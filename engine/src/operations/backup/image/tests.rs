@@ -36,7 +36,7 @@ impl World {
     /// Two revisions that share all chunks but the last, which are lost with their table. The first one passes the filter
     /// of another table by chance.
     fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir_in("/var/tmp").unwrap();
         let options = CreateOptions { chunk_size: CHUNK as u32, ..CreateOptions::default() };
         Repository::create(&directory.path().join("r"), &options).unwrap();
         let mut world = Self { directory, content: Vec::new() };
@@ -58,7 +58,7 @@ impl World {
 
     /// One revision, of which nothing is lost.
     fn whole() -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir_in("/var/tmp").unwrap();
         let options = CreateOptions { chunk_size: CHUNK as u32, ..CreateOptions::default() };
         Repository::create(&directory.path().join("r"), &options).unwrap();
         let world = Self { directory, content: (0..300).flat_map(chunk).collect() };

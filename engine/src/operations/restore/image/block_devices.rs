@@ -10,23 +10,28 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{major, minor};
 
-/// So many devices below one are looked at.
-const BELOW_MAX: usize = 64;
-
-/// The part of a file or device that a loop device lies on.
+/// What a device lies on: a part of a file or device.
 pub(super) struct Backing {
     /// As the kernel has it: behind the name of a file that was deleted stands ` (deleted)`.
     pub(super) path: PathBuf,
     /// In bytes; it may reach past the end.
     range: Range<u64>,
-    /// Name of the loop device; none where all of a file or device is meant, whoever uses it.
+    /// Name of the loop device that lies on it; none where all of a file or device is meant, whoever uses it.
     user: Option<String>,
+    /// The kernel keeps others from it, as loop devices don't.
+    pub(super) is_held: bool,
 }
 
 impl Backing {
     /// All of a file or device.
     pub(super) fn whole(path: &Path) -> Self {
-        Self { path: path.to_owned(), range: 0..u64::MAX, user: None }
+        Self { path: path.to_owned(), range: 0..u64::MAX, user: None, is_held: false }
+    }
+
+    /// The device with this directory in sysfs, of which another one is made.
+    fn part(place: &Path) -> Option<Self> {
+        let name = place.file_name()?.to_str()?.replace('!', "/");
+        Some(Self { is_held: true, ..Self::whole(&Path::new("/dev").join(name)) })
     }
 
     /// What the loop device with this directory in sysfs lies on.
@@ -38,7 +43,7 @@ impl Backing {
             size => start.saturating_add(size),
         };
         let user = device.canonicalize().ok()?.file_name()?.to_string_lossy().into_owned();
-        Some(Self { path, range: start..end, user: Some(user) })
+        Some(Self { path, range: start..end, user: Some(user), is_held: false })
     }
 
     fn meets(&self, other: &Self) -> bool {
@@ -54,34 +59,39 @@ impl Backing {
     }
 }
 
-/// What a device lies on, if it is a loop device, a partition of one, or made of such ones (by device-mapper), and what that
-/// lies on, the nearest first.
+/// What a device lies on, if it is a loop device, a partition of one, or made of other devices (by device-mapper), and what
+/// these lie on, the nearest first.
 pub(super) fn below(device: u64) -> Vec<Backing> {
-    let (mut found, mut devices) = (Vec::new(), vec![device]);
+    let (mut found, mut devices) = (Vec::new(), vec![whole(device)]);
     let mut looked_at = 0;
-    while let Some(&device) = devices.get(looked_at).filter(|_| looked_at < BELOW_MAX) {
+    while let Some(&device) = devices.get(looked_at) {
         looked_at += 1;
-        let place = in_sys(whole(device));
-        devices.extend(made_of(&place));
+        let place = in_sys(device);
+        let mut next = Vec::new();
+        for part in entries(&place.join("slaves")) {
+            next.extend(number_in(&part));
+            found.extend(Backing::part(&part));
+        }
         if let Some(backing) = Backing::of(&place) {
-            let there = fs::metadata(&backing.path).ok().filter(is_device);
-            devices.extend(there.map(|there| there.rdev()));
+            next.extend(fs::metadata(&backing.path).ok().filter(is_device).map(|there| there.rdev()));
             found.push(backing);
+        }
+        for device in next.into_iter().map(whole) {
+            if !devices.contains(&device) {
+                devices.push(device);
+            }
         }
     }
     found
 }
 
-/// The devices that the one with this directory in sysfs is made of. It holds them, but not what they lie on.
-fn made_of(place: &Path) -> impl Iterator<Item = u64> {
-    let parts = fs::read_dir(place.join("slaves")).into_iter().flatten().flatten();
-    parts.filter_map(|part| number_in(&part.path()))
+fn entries(directory: &Path) -> impl Iterator<Item = PathBuf> {
+    fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path())
 }
 
 /// Another loop device that lies on a part of the same.
 pub(super) fn other_user(backing: &Backing) -> Option<String> {
-    let devices = fs::read_dir("/sys/block").ok()?.flatten();
-    let mut others = devices.filter_map(|device| Backing::of(&device.path()));
+    let mut others = entries(Path::new("/sys/block")).filter_map(|device| Backing::of(&device));
     let user = others.find(|other| other.user != backing.user && other.meets(backing))?.user?;
     Some(format!("/dev/{user}"))
 }
@@ -89,7 +99,8 @@ pub(super) fn other_user(backing: &Backing) -> Option<String> {
 /// Where a device is mounted.
 pub(super) fn mountpoint_of(device: u64) -> Option<String> {
     let wanted = numbers(device);
-    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let mounts = fs::read("/proc/self/mountinfo").ok()?;
+    let mounts = String::from_utf8_lossy(&mounts);
     let line = mounts.lines().find(|line| line.split(' ').nth(2) == Some(wanted.as_str()))?;
     line.split(' ').nth(4).map(str::to_owned)
 }

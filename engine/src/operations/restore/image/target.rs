@@ -339,52 +339,50 @@ fn refuse_device(path: &Path, device: &fs::Metadata) -> Result<()> {
     }
 }
 
-/// Opens the devices that a loop device lies on, so that nobody else takes them; refuses it if somebody has, or if what
+/// Opens the devices that one lies on through loop devices, so that nobody else takes them; refuses it if somebody has, or if what
 /// it lies on is the repository's.
 fn hold_below(path: &Path, device: &fs::Metadata, repository: Option<&Path>) -> Result<Vec<File>> {
-    let mut held = Vec::new();
+    let (mut held, mut numbers) = (Vec::new(), Vec::new());
     for backing in below(device.rdev()) {
         refuse_backing(path, &backing, repository)?;
-        if fs::metadata(&backing.path).is_ok_and(|there| is_device(&there)) {
-            let shown = backing.path.display();
-            let cannot_hold = |error: Error| {
-                let reason =
-                    format!("{shown}, which it is a loop device on, can't be held meanwhile ({error})");
-                refuse(path, &reason, "run it as a user who may open that, or as root")
-            };
-            let opened = open_exclusive(&backing.path, OpenOptions::new().read(true)).map_err(cannot_hold)?;
-            let in_use =
-                || refuse(path, &format!("{shown}, which it is a loop device on, is in use"), END_USE);
-            held.push(opened.ok_or_else(in_use)?);
-        }
+        let there = fs::metadata(&backing.path).ok().filter(|there| is_device(there) && !backing.is_held);
+        // Several loop devices may lie on one.
+        let Some(number) = there.map(|there| there.rdev()).filter(|number| !numbers.contains(number)) else {
+            continue;
+        };
+        let shown = backing.path.display();
+        let cannot_hold = |error: Error| {
+            let reason = format!("{shown}, which it lies on, can't be held meanwhile ({error})");
+            refuse(path, &reason, "see that it can be opened for reading, as root if need be")
+        };
+        let opened = open_exclusive(&backing.path, OpenOptions::new().read(true)).map_err(cannot_hold)?;
+        let in_use = || refuse(path, &format!("{shown}, which it lies on, is in use"), END_USE);
+        held.push(opened.ok_or_else(in_use)?);
+        numbers.push(number);
     }
     Ok(held)
 }
 
-/// Refuses a loop device if what it lies on is the repository's, or visibly in use.
+/// Refuses a device if what it lies on is the repository's, or visibly in use.
 fn refuse_backing(path: &Path, backing: &Backing, repository: Option<&Path>) -> Result<()> {
     const CHOOSE: &str = "choose another target";
     let shown = backing.path.display();
     let there = fs::metadata(&backing.path).ok();
     let refuse = |reason: String, hint| Err(refuse(path, &reason, hint));
     if repository.is_some_and(|repository| lies_in(&backing.path, repository)) {
-        return refuse(format!("it is a loop device on {shown}, which lies in the repository"), CHOOSE);
+        return refuse(format!("it lies on {shown}, which lies in the repository"), CHOOSE);
     }
     let is_linked = |repository| there.as_ref().is_some_and(|there| is_linked_from(there, repository));
     if repository.is_some_and(is_linked) {
-        return refuse(
-            format!("it is a loop device on {shown}, a hard link to a file of the repository"),
-            CHOOSE,
-        );
+        return refuse(format!("it lies on {shown}, a hard link to a file of the repository"), CHOOSE);
     }
     if let Some(user) = other_user(backing) {
-        return refuse(format!("{shown}, which it is a loop device on, is in use by {user} as well"), DETACH);
+        return refuse(format!("{shown}, which it lies on, is in use by {user} as well"), DETACH);
     }
     match there.filter(is_device).and_then(|there| mountpoint_of(there.rdev())) {
-        Some(mountpoint) => refuse(
-            format!("{shown}, which it is a loop device on, is mounted on {mountpoint}"),
-            "unmount that first",
-        ),
+        Some(mountpoint) => {
+            refuse(format!("{shown}, which it lies on, is mounted on {mountpoint}"), "unmount that first")
+        }
         None => Ok(()),
     }
 }

@@ -29,15 +29,14 @@ pub(super) fn verify_entry(
     entry: &Entry,
 ) -> Attempt<Ended> {
     let name = entry.name.as_bytes();
+    // It could not be made, which was told, and whatever was in its place is.
+    let is_left_out = is_device(&entry.content) && context.problems.has_skipped(Skipped::Device);
     let stat = match EntryStat::at(above, name) {
         Ok(stat) => stat,
-        // Left out, which was told.
-        Err(rustix::io::Errno::NOENT) if is_device(&entry.content) => return Ok(Ended::LeftOut),
+        Err(rustix::io::Errno::NOENT) if is_left_out => return Ok(Ended::LeftOut),
         Err(errno) => return Err(Trouble::of("read back")(errno)),
     };
     if !is_same(above, name, &stat, &entry.content) {
-        // What stands in the place of a device that could not be made was told with it.
-        let is_left_out = is_device(&entry.content) && context.problems.has_skipped(Skipped::Device);
         return if is_left_out { Ok(Ended::LeftOut) } else { Err(DIFFERS) };
     }
     verify_links(context, directory, entry, &stat)?;
