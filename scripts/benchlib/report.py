@@ -81,7 +81,8 @@ def machine(known):
         f"{known['file system']}, {known['rustc']}; load at the start {known['load at start']:.2f}.",
         f"Data: {data['image']}; the next day: {data['changes']}; the wide image: {data['wide']}. "
         f"Trees: {known.get('trees', 'not measured')}.",
-        f"Medians of {known['runs']} runs, tools in alternation (of walks through small files that take more than a minute, one run). Cold: the kernel's caches dropped, free "
+        f"Medians of {known['runs']} runs, tools in alternation (of walks through small files that take more than a minute, "
+        "one run). Cold: the kernel's caches dropped, free "
         "memory touched (a virtual machine's host may have taken it back), and a mount of its own for every reading "
         "row. Reading rows of images count the bytes of data alone.",
         "", f"Programs: {versions}. How they are called:", ""]
