@@ -53,24 +53,29 @@ struct Image {
 
 impl Image {
     fn attributes(&self, ino: INodeNo) -> FileAttr {
-        let is_root = ino == INodeNo::ROOT;
-        FileAttr {
-            ino,
-            size: if is_root { 0 } else { self.size },
-            blocks: self.size.div_ceil(512),
-            atime: UNIX_EPOCH,
-            mtime: UNIX_EPOCH,
-            ctime: UNIX_EPOCH,
-            crtime: UNIX_EPOCH,
-            kind: if is_root { FileType::Directory } else { FileType::RegularFile },
-            perm: if is_root { 0o755 } else { 0o644 },
-            nlink: 1,
-            uid: 0,
-            gid: 0,
-            rdev: 0,
-            blksize: 4096,
-            flags: 0,
-        }
+        attributes(ino, self.size)
+    }
+}
+
+/// Those of a file of this size, or of the root.
+pub(super) fn attributes(ino: INodeNo, size: u64) -> FileAttr {
+    let is_root = ino == INodeNo::ROOT;
+    FileAttr {
+        ino,
+        size: if is_root { 0 } else { size },
+        blocks: size.div_ceil(512),
+        atime: UNIX_EPOCH,
+        mtime: UNIX_EPOCH,
+        ctime: UNIX_EPOCH,
+        crtime: UNIX_EPOCH,
+        kind: if is_root { FileType::Directory } else { FileType::RegularFile },
+        perm: if is_root { 0o755 } else { 0o644 },
+        nlink: 1,
+        uid: 0,
+        gid: 0,
+        rdev: 0,
+        blksize: 4096,
+        flags: 0,
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::ffi::OsStr;
 use std::path::Path;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use fuser::{
     BackgroundSession, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, Generation, INodeNo,
@@ -28,24 +28,7 @@ pub(crate) fn mount(directory: &Path) -> BackgroundSession {
 struct LongNames;
 
 fn attributes(ino: INodeNo) -> FileAttr {
-    let is_root = ino == INodeNo::ROOT;
-    FileAttr {
-        ino,
-        size: if is_root { 0 } else { CONTENT.len() as u64 },
-        blocks: 1,
-        atime: UNIX_EPOCH,
-        mtime: UNIX_EPOCH,
-        ctime: UNIX_EPOCH,
-        crtime: UNIX_EPOCH,
-        kind: if is_root { FileType::Directory } else { FileType::RegularFile },
-        perm: 0o755,
-        nlink: 1,
-        uid: 0,
-        gid: 0,
-        rdev: 0,
-        blksize: 4096,
-        flags: 0,
-    }
+    super::failing_source::attributes(ino, CONTENT.len() as u64)
 }
 
 impl Filesystem for LongNames {
