@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{FallocateFlags, SeekFrom, fallocate, seek};
 use rustix::io::Errno;
@@ -28,6 +29,26 @@ pub(super) fn next_data(file: &File, range: &Range<u64>) -> Option<Range<u64>> {
     };
     let end = seek(file, SeekFrom::Hole(start)).unwrap_or(range.end).min(range.end);
     (start < range.end).then(|| start..end.max(start + 1))
+}
+
+/// The stretch of data that was last found in a file, of which no part becomes a hole.
+///
+/// To find the end of a stretch the system walks through all extents of it, which is not to be done for every chunk.
+#[derive(Debug, Default)]
+pub(super) struct Stretch(Mutex<Range<u64>>);
+
+impl Stretch {
+    /// Whether a range of the file is data, as the system tells it.
+    pub(super) fn covers(&self, file: &File, range: &Range<u64>) -> bool {
+        let covers = |stretch: &Range<u64>| stretch.start <= range.start && range.end <= stretch.end;
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !covers(&known)
+            && let Some(found) = next_data(file, &(range.start..u64::MAX))
+        {
+            *known = found;
+        }
+        covers(&known)
+    }
 }
 
 /// Allocates, zeroes or frees a range as the flags say; `false` where that is not supported.

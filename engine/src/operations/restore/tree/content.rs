@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 
 use rustix::fs::FallocateFlags;
 
-use super::super::ranges::{STEP, allocate, next_data, punch, write_zeros};
+use super::super::ranges::{STEP, Stretch, allocate, next_data, punch, write_zeros};
 use super::metadata::disarm;
 use super::problems::{Attempt, Trouble};
 use crate::error::{Error, Result};
@@ -67,6 +67,8 @@ pub(super) struct Content<'a> {
     pub(super) file: &'a File,
     pub(super) allocation: Allocation,
     pub(super) monitor: &'a dyn Monitor,
+    /// Where the file is known to have data.
+    pub(super) stretch: &'a Stretch,
     /// What is to be taken from it before it is changed.
     pub(super) arms: Option<&'a Arms>,
 }
@@ -80,13 +82,16 @@ pub(super) struct Arms {
     taken: OnceLock<rustix::io::Result<()>>,
 }
 
-/// Whether the allocation of a file that is there has to be mended beside its bytes: the system does not tell everywhere
-/// what is allocated.
+/// Whether the allocation of a file that is there may have to be mended beside its bytes: the system does not tell
+/// everywhere what is allocated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Allocation {
     /// Less is allocated than there should be.
     fill: bool,
-    /// More is.
+    /// There should be holes. So the blocks of the file may lie in the wrong places, and data are what was data to the
+    /// system when it was backed up.
+    has_holes: bool,
+    /// More is allocated.
     punch: bool,
 }
 
@@ -109,9 +114,9 @@ impl Allocation {
         /// What the file system may take for itself.
         const SLACK: u64 = 128 << 10;
         let (there, wanted) = (stat.blocks.saturating_mul(512), reader.data_bytes());
-        let punch =
-            wanted < reader.size() && there > wanted.saturating_add(wanted / 64).saturating_add(SLACK);
-        Self { fill: there < wanted, punch }
+        let has_holes = wanted < reader.size();
+        let punch = has_holes && there > wanted.saturating_add(wanted / 64).saturating_add(SLACK);
+        Self { fill: there < wanted, has_holes, punch }
     }
 }
 
@@ -283,7 +288,11 @@ impl Content<'_> {
         outcome: &mut Outcome,
     ) -> Attempt<()> {
         let is_zero = self.is_zero(range, outcome)?;
-        if is_zero && !(allocated && self.allocation.fill) {
+        let is_allocated = || match range.end - range.start < WRITTEN_ZEROS {
+            true => !self.lacks_space(range),
+            false => !self.allocation.fill,
+        };
+        if is_zero && (!allocated || is_allocated()) {
             return Ok(());
         }
         outcome.differs = true;
@@ -313,7 +322,8 @@ impl Content<'_> {
 
     /// Whether there are holes in a range of data: zeros among that read the same.
     fn lacks_space(&self, range: &Range<u64>) -> bool {
-        self.allocation.fill && next_data(self.file, range).as_ref() != Some(range)
+        let Allocation { fill, has_holes, .. } = self.allocation;
+        (fill || has_holes) && !self.stretch.covers(self.file, range)
     }
 
     /// Writes what is stored of a range over what is there.

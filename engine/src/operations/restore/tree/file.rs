@@ -4,6 +4,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering;
 
+use super::super::ranges::Stretch;
 use super::access::open_file;
 use super::content::{Allocation, Content, Outcome, pieces};
 use super::context::Context;
@@ -108,7 +109,8 @@ pub(super) fn compare_all(
     holes: bool,
 ) -> Attempt<Outcome> {
     let allocation = Allocation::of(stat, reader);
-    let content = Content { reader, file, allocation, monitor: context.monitor, arms: None };
+    let stretch = &Stretch::default();
+    let content = Content { reader, file, allocation, stretch, monitor: context.monitor, arms: None };
     let mut outcome = Outcome::default();
     for piece in pieces(reader) {
         context.go_on()?;
@@ -123,7 +125,8 @@ pub(super) fn compare_all(
 
 fn write_all(context: &Context<'_>, file: &File, reader: &FileReader) -> Attempt<Outcome> {
     let allocation = Allocation::default();
-    let content = Content { reader, file, allocation, monitor: context.monitor, arms: None };
+    let stretch = &Stretch::default();
+    let content = Content { reader, file, allocation, stretch, monitor: context.monitor, arms: None };
     if !reader.is_slice() && reader.size() > 0 {
         file.set_len(reader.size()).map_err(Trouble::of("set the size of"))?;
     }

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{Mode, OFlags, openat};
 
+use super::super::ranges::Stretch;
 use super::content::{Allocation, Arms, Content, Outcome, Piece};
 use super::context::Context;
 use super::directory::TargetDirectory;
@@ -48,6 +49,7 @@ pub(super) struct Large {
     target: NewFile,
     way: Way,
     allocation: Allocation,
+    stretch: Stretch,
     arms: Option<Arms>,
     /// Those who wait for it.
     unsettled: Mutex<Option<Unsettled>>,
@@ -124,6 +126,7 @@ impl Large {
             target,
             way,
             allocation: Allocation::default(),
+            stretch: Stretch::default(),
             arms: None,
             unsettled: Mutex::default(),
             pending: AtomicUsize::new(1),
@@ -238,6 +241,7 @@ impl Large {
             reader: &self.reader,
             file: &self.target.file,
             allocation: self.allocation,
+            stretch: &self.stretch,
             monitor: context.monitor,
             arms: self.arms.as_ref(),
         }

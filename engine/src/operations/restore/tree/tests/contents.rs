@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::{FileExt, MetadataExt};
 
+use super::super::super::ranges::next_data;
 use super::*;
 use crate::format::{FileSlot, Slot};
 use crate::revision::test_maps::{absent, numbers};
@@ -91,6 +92,39 @@ fn files_of_any_slots_are_written_and_mended_in_place() {
             assert_allocated(&path, &file);
         }
         assert_eq!(names(&scene.target()), ["file"]);
+    }
+}
+
+/// As many blocks as the file should have, but not where it should have them: what is a hole there reads as the zeros that
+/// were stored.
+#[test]
+fn blocks_in_wrong_places_do_not_count_for_those_that_are_missing() {
+    for blocks in [20, 2000] {
+        let scene = Scene::new();
+        let partly_zero = [vec![1; 4096], vec![0; 4096]].concat();
+        let ids = scene.trees.chunks(&[partly_zero.clone(), vec![2; 4096]]);
+        let length = blocks * BLOCK;
+        let slots = [hole(length), zeros(2 * BLOCK), data(ids[0], 2 * BLOCK), data(ids[1], BLOCK)];
+        let entry = entry("file", EntryContent::File(scene.trees.file(&slots)));
+        fs::create_dir(scene.target()).unwrap();
+        let path = scene.target().join("file");
+        let target = fs::File::create(&path).unwrap();
+        target.set_len(length + 5 * BLOCK).unwrap();
+        target.write_all_at(&[9; 5 * BLOCK as usize], BLOCK).unwrap();
+        target.write_all_at(&[1; BLOCK as usize], length + 2 * BLOCK).unwrap();
+        target.write_all_at(&[2; BLOCK as usize], length + 4 * BLOCK).unwrap();
+        let report = scene.restore(std::slice::from_ref(&entry));
+        assert_eq!((report.files, report.problem_count), (1, 0), "{:?}", report.problems);
+        let data = length..length + 5 * BLOCK;
+        assert_eq!(
+            next_data(&fs::File::open(&path).unwrap(), &(0..length + 5 * BLOCK)),
+            Some(data),
+            "{blocks}"
+        );
+        let content = [&vec![0; 2 * BLOCK as usize], &partly_zero, &vec![2; BLOCK as usize]];
+        assert!(fs::read(&path).unwrap()[length as usize..] == content.map(Vec::as_slice).concat());
+        let report = scene.restore(std::slice::from_ref(&entry));
+        assert_eq!((report.bytes_written, report.unchanged), (0, 2), "{blocks}");
     }
 }
 
