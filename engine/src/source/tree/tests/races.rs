@@ -88,6 +88,30 @@ fn a_directory_that_vanishes_is_told_and_not_entered() {
     }
 }
 
+/// Of what it had nobody knows any more whether it is gone: a restore must not remove that.
+#[test]
+fn a_directory_that_is_swapped_while_it_is_looked_at_counts_as_one_of_which_something_is_left_out() {
+    let names: Vec<String> = (0..1500).map(|number| format!("d/{number}")).collect();
+    let others: Vec<String> = (0..200).map(|number| format!("other{number}/")).collect();
+    let all: Vec<&str> = names.iter().chain(&others).map(String::as_str).collect();
+    let tree = Tree::new().with(&all);
+    let source = tree.source();
+    let selection = Selection::new(&TreeOptions::default(), &source.root.stat).unwrap();
+    let mut found = Task::root(&source.directory).run(&selection).found.into_iter();
+    let Some(piece::Found::Directory(_, Some(below))) = found.next() else { panic!() };
+    let first = below.run(&selection);
+    assert_eq!((first.problem.is_none(), first.left_out), (true, false));
+    // So many others are open that this one is not kept so.
+    let others: Vec<_> = found.collect();
+    for other in &others {
+        let piece::Found::Directory(_, Some(below)) = other else { panic!() };
+        assert!(below.run(&selection).problem.is_none());
+    }
+    exchange(&tree.at("d"), &tree.at("other0"));
+    let second = first.next.unwrap().run(&selection);
+    assert_eq!((second.problem.unwrap().cause, second.left_out), (Cause::Replaced, true));
+}
+
 /// Says that it is over, also when a test fails.
 struct Over<'a>(&'a AtomicBool);
 
