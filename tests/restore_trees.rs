@@ -9,8 +9,9 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
+use rustix::fs::{XattrFlags, lgetxattr, setxattr};
 use support::oracle::{Leniency, RESTORED, acl, assert_same, attributes, make_nasty_tree, set_mtime};
-use support::system::{Mounted, Requirement, SmallDisk, can_use, system};
+use support::system::{LoopDevice, Mounted, Requirement, SmallDisk, can_use, system};
 use support::trees::{MIB, assert_names, leftovers, let_user_in, number, partial_name, small};
 use support::{Run, World, allocated, assert_keys, noise, random_seed, settle, write_at};
 
@@ -480,6 +481,65 @@ fn holes_and_preallocated_space_come_back_as_they_were() {
     assert_eq!(number(&said, "unchanged"), 6, "{said:#}");
 }
 
+/// Runs the program on another system, where daemon has the numbers 4444 and 5555.
+#[track_caller]
+fn run_elsewhere(world: &World, arguments: &str) {
+    let passwd = fs::read_to_string("/etc/passwd").unwrap().replace("daemon:x:1:1:", "daemon:x:4444:4444:");
+    let group = fs::read_to_string("/etc/group").unwrap().replace("daemon:x:1:", "daemon:x:5555:");
+    fs::write(world.path("passwd"), passwd).unwrap();
+    fs::write(world.path("group"), group).unwrap();
+    let line = format!(
+        "mount --bind passwd /etc/passwd && mount --bind group /etc/group && exec {} {arguments}",
+        env!("CARGO_BIN_EXE_treering")
+    );
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", &line]).current_dir(world.directory());
+    command.env("TREERING_REPOSITORY", world.repository());
+    Run::of(&[arguments], command.output().unwrap()).expect_code(0);
+}
+
+/// XFS shows ACLs to root under names of its own as well. They are neither extra attributes nor ones to be set.
+#[test]
+fn acls_stay_and_follow_their_users_on_xfs() {
+    let programs = ["unshare", "mkfs.xfs"].map(Requirement::Program);
+    if !can_use(&[Requirement::Root, Requirement::Loop, programs[0], programs[1]]) {
+        return;
+    }
+    let world = nasty();
+    // Longer than XFS lets a target be.
+    fs::remove_file(world.path("home/links/long")).unwrap();
+    world.ok(&["backup", "home"]);
+    let file = world.image("disk", 512 << 20, &[]);
+    system("mkfs.xfs", &["-q", "-f", file.to_str().unwrap()]);
+    let device = LoopDevice::attach(&file, &[]);
+    let xfs = Mounted::mount(device.path(), world.path("xfs"), "noatime");
+    let leniency = Leniency { holes: true, ..RESTORED };
+    for options in [&[][..], &["--in-place"], &["--in-place"], &["--overwrite"], &["--in-place"]] {
+        let said = world.json(&[&["restore", "home", "xfs/out", "--verify"], options].concat());
+        assert_eq!(number(&said, "problems"), 0, "{said:#}");
+        assert_same(&world.path("home"), &xfs.path().join("out"), leniency);
+    }
+    let home = xfs.path().join("home");
+    fs::create_dir_all(home.join("directory")).unwrap();
+    fs::write(home.join("file"), b"x").unwrap();
+    let set = |name: &str, attribute: &str| {
+        setxattr(home.join(name), attribute, &acl(1), XattrFlags::empty()).unwrap();
+    };
+    set("file", "system.posix_acl_access");
+    set("directory", "system.posix_acl_default");
+    assert!(lgetxattr(home.join("file"), "trusted.SGI_ACL_FILE", &mut [0; 100][..]).is_ok());
+    settle();
+    world.ok(&["backup", "xfs/home", "acls"]);
+    for target in ["xfs/elsewhere", "elsewhere"] {
+        run_elsewhere(&world, &format!("restore acls {target}"));
+        let found = |name: &str| attributes(&world.path(target).join(name)).into_iter().collect::<Vec<_>>();
+        assert_eq!(found("file"), [("system.posix_acl_access".to_owned(), acl(4444))], "{target}");
+        assert_eq!(found("directory"), [("system.posix_acl_default".to_owned(), acl(4444))], "{target}");
+    }
+    let alias = lgetxattr(world.path("elsewhere/file"), "trusted.SGI_ACL_FILE", &mut [0; 100][..]);
+    assert_eq!(alias, Err(rustix::io::Errno::NODATA));
+}
+
 #[test]
 fn owners_are_found_by_name_or_keep_their_number() {
     if !can_use(&[Requirement::Root, Requirement::Program("unshare")]) {
@@ -491,23 +551,8 @@ fn owners_are_found_by_name_or_keep_their_number() {
     std::os::unix::fs::chown(world.path("home/file"), Some(1), Some(1)).unwrap();
     settle();
     world.ok(&["backup", "home"]);
-    // Another system, where daemon is somebody else.
-    let passwd = fs::read_to_string("/etc/passwd").unwrap().replace("daemon:x:1:1:", "daemon:x:4444:4444:");
-    let group = fs::read_to_string("/etc/group").unwrap().replace("daemon:x:1:", "daemon:x:5555:");
-    fs::write(world.path("passwd"), passwd).unwrap();
-    fs::write(world.path("group"), group).unwrap();
-    let elsewhere = |arguments: &str| {
-        let line = format!(
-            "mount --bind passwd /etc/passwd && mount --bind group /etc/group && exec {} {arguments}",
-            env!("CARGO_BIN_EXE_treering")
-        );
-        let mut command = Command::new("unshare");
-        command.args(["--mount", "sh", "-c", &line]).current_dir(world.directory());
-        command.env("TREERING_REPOSITORY", world.repository());
-        Run::of(&[arguments], command.output().unwrap()).expect_code(0);
-    };
-    elsewhere("restore home by-name");
-    elsewhere("restore home by-number --numeric-owner");
+    run_elsewhere(&world, "restore home by-name");
+    run_elsewhere(&world, "restore home by-number --numeric-owner");
     let owner = |path: &str| {
         let metadata = fs::metadata(world.path(path)).unwrap();
         (metadata.uid(), metadata.gid())

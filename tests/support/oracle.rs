@@ -378,12 +378,13 @@ fn time(metadata: &Metadata) -> (i64, i64) {
     (metadata.mtime(), metadata.mtime_nsec())
 }
 
-/// The extended attributes of an entry, whatever it is.
+/// The extended attributes of an entry, whatever it is, but for the second names that XFS gives to ACLs.
 pub(crate) fn attributes(path: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut list = vec![0; 64 << 10];
     let length = llistxattr(path, &mut list[..]).unwrap_or(0);
     list.truncate(length);
-    let names = list.split(|&byte| byte == 0).filter(|name| !name.is_empty());
+    let names = list.split(|&byte| byte == 0);
+    let names = names.filter(|name| !name.is_empty() && !name.starts_with(b"trusted.SGI_ACL_"));
     let value = |name: &[u8]| {
         let mut value = vec![0; 64 << 10];
         let length = lgetxattr(path, OsString::from_vec(name.to_vec()), &mut value[..]).unwrap();

@@ -12,7 +12,7 @@ use super::access::Work;
 use super::directory::TargetDirectory;
 use super::hard_links::HardLinks;
 use super::metadata::{Changes, GROUP, Handle, LeftOut, Wanted};
-use super::owners::Owners;
+use super::owners::{Owners, is_acl_alias};
 use super::problems::{Attempt, Problems, Skipped, Trouble, shown};
 use crate::error::{Corrupt, Error, Result};
 use crate::format::{Entry, EntryContent};
@@ -158,7 +158,10 @@ impl<'a> Context<'a> {
             gid: self.owners.group(metadata.gid),
             mode: metadata.mode,
             mtime: metadata.mtime,
-            attributes: list.map(|list| list.iter().flat_map(|list| list.iter()).map(attribute).collect()),
+            attributes: list.map(|list| {
+                let stored = list.iter().flat_map(|list| list.iter());
+                stored.filter(|(name, _)| !is_acl_alias(name)).map(attribute).collect()
+            }),
             lost,
         })
     }

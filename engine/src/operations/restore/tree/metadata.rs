@@ -11,7 +11,7 @@ use rustix::fs::{
 };
 use rustix::io::{self, Errno};
 
-use super::owners::{ACL_ACCESS, ACL_DEFAULT, group_bits};
+use super::owners::{ACL_ACCESS, ACL_DEFAULT, group_bits, is_acl_alias};
 use super::problems::{Attempt, Trouble};
 use crate::format::Timestamp;
 use crate::source::tree::{Attribute, EntryStat, EntryType, of_held, of_open};
@@ -247,7 +247,7 @@ fn difference(
 /// Whether an attribute that the revision does not have is to go. Others, such as the labels of a security module, belong
 /// to the system that the target lies in.
 fn is_ours(name: &[u8]) -> bool {
-    [&b"user."[..], b"trusted."].iter().any(|space| name.starts_with(space))
+    [&b"user."[..], b"trusted."].iter().any(|space| name.starts_with(space)) && !is_acl_alias(name)
         || [ACL_ACCESS, ACL_DEFAULT, CAPABILITY].contains(&name)
 }
 
@@ -449,7 +449,7 @@ mod tests {
         for name in ["user.x", "trusted.x", "security.capability", "system.posix_acl_default"] {
             assert!(is_ours(name.as_bytes()), "{name}");
         }
-        for name in ["security.selinux", "security.ima", "system.nfs4_acl", "btrfs.compression"] {
+        for name in ["security.selinux", "security.ima", "system.nfs4_acl", "trusted.SGI_ACL_FILE"] {
             assert!(!is_ours(name.as_bytes()), "{name}");
         }
     }

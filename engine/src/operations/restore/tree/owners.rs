@@ -24,6 +24,14 @@ const ACL_MASK: u16 = 16;
 /// The attributes that are ACLs.
 pub(super) const ACL_ACCESS: &[u8] = b"system.posix_acl_access";
 pub(super) const ACL_DEFAULT: &[u8] = b"system.posix_acl_default";
+/// XFS shows root a second name of each ACL, through which it is set and removed as well. The numbers of users in it are
+/// not looked at.
+const ACL_ALIASES: [&[u8]; 2] = [b"trusted.SGI_ACL_FILE", b"trusted.SGI_ACL_DEFAULT"];
+
+/// Whether an attribute is nothing but a file system's own view of an ACL, which is set by its standard name.
+pub(super) fn is_acl_alias(name: &[u8]) -> bool {
+    ACL_ALIASES.contains(&name)
+}
 
 /// Numbers of the source and what they are here.
 pub(super) struct Owners<'a> {
