@@ -90,6 +90,10 @@ fn what_is_excluded_is_left_out() {
     assert_eq!(size(&["--exclude", "sub", "--exclude", "/b.*"]), 4);
     assert_eq!(size(&["--exclude-from", "patterns", "--exclude-caches"]), 4 + 44);
     assert_eq!(size(&["--exclude-from", "patterns", "--exclude", "!*.log", "--exclude", "cache"]), 4 + 3);
+    // In the order in which they are given.
+    fs::write(world.path("again"), "!a.txt\n").unwrap();
+    assert_eq!(size(&["--exclude", "*.t*", "--exclude-from", "again", "--exclude", "sub"]), 4);
+    assert_eq!(size(&["--exclude-from", "again", "--exclude", "*.t*", "--exclude", "sub"]), 0);
     // Some editors begin a text with a mark for the order of its bytes.
     fs::write(world.path("marked"), "\u{feff}sub\n").unwrap();
     assert_eq!(size(&["--exclude-from", "marked"]), 4 + 9);
@@ -108,6 +112,44 @@ fn the_repository_is_never_walked_into() {
     assert_eq!(said["size"], again["size"], "what was stored is not in it");
     let inside = world.repository().join("packs");
     world.fails(1, &["backup", inside.to_str().unwrap(), "packs"], &["the repository"]);
+    if can_use(&[Requirement::Root]) {
+        let home = world.path("home");
+        let size = world.backup("home", "home")["size"].clone();
+        let _part = Mounted::mount(&inside, home.join("part"), "bind");
+        assert_eq!(world.backup("home", "home")["size"], size, "nor is a part of it");
+        assert!(!world.ok(&["ls", "home"]).text().contains("part"));
+    }
+}
+
+#[test]
+fn other_file_systems_are_left_out_where_that_is_wanted() {
+    if !can_use(&[Requirement::Root]) {
+        return;
+    }
+    let world = world();
+    let other = Mounted::mount_type("tmpfs", world.path("home/other"));
+    fs::write(other.path().join("file"), b"of another one").unwrap();
+    fs::write(world.path("home/mounted"), b"below it").unwrap();
+    fs::write(world.path("home/own"), b"own").unwrap();
+    let bind = |from: &Path, name: &str| {
+        let at = world.path("home").join(name);
+        system("mount", &["--bind", from.to_str().unwrap(), at.to_str().unwrap()]);
+        Mounted::take_over(at)
+    };
+    let _mounted = bind(&other.path().join("file"), "mounted");
+    let _own = bind(&world.path("home/a.txt"), "own");
+    let listed = |options: &[&str]| {
+        world.ok(&[&["backup", "home"][..], options].concat());
+        world
+            .ok(&["ls", "home"])
+            .text()
+            .lines()
+            .map(|line| line.split(' ').next_back().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(listed(&[]), ["a.txt", "b.tmp", "mounted", "other", "own", "sub"]);
+    assert_eq!(listed(&["--one-file-system"]), ["a.txt", "b.tmp", "other", "own", "sub"]);
+    assert_eq!(world.json(&["ls", "home", "other"])["entries"], serde_json::json!([]));
 }
 
 #[test]

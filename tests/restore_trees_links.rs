@@ -125,7 +125,8 @@ fn hard_links_are_one_file_again_also_in_a_part() {
     world.ok(&["restore", "home", "part", "--path", "one"]);
     assert_eq!(inode("part/a"), inode("part/b"));
     assert_eq!(fs::metadata(world.path("part/a")).unwrap().nlink(), 2);
-    world.ok(&["restore", "home", "out", "--verify"]);
+    let said = world.json(&["restore", "home", "out", "--verify"]);
+    assert_eq!(number(&said, "bytes_verified"), number(&said, "size"), "{said:#}");
     assert_same(&home, &world.path("out"), RESTORED);
     // Names that were torn apart become one again, those of others' files are left alone.
     fs::remove_file(world.path("out/two/c")).unwrap();

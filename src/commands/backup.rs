@@ -17,6 +17,7 @@ use treering_engine::{
 use treering_fuse::mountpoints;
 
 use super::Context;
+use super::excludes::ExcludeArgs;
 use super::inventory::HintsJson;
 use crate::exit::{Code, CommandOutcome, Failure, is_disk_full};
 use crate::ui::{duration, rate, size};
@@ -62,13 +63,8 @@ pub(crate) struct BackupArgs {
     #[arg(long = "tag", value_name = "TAG")]
     tags: Vec<String>,
 
-    /// Leave out what matches a pattern, as in .gitignore; may be given several times
-    #[arg(long = "exclude", value_name = "GLOB")]
-    excludes: Vec<String>,
-
-    /// Leave out what matches the patterns in a file, one a line; may be given several times
-    #[arg(long = "exclude-from", value_name = "FILE")]
-    exclude_files: Vec<PathBuf>,
+    #[command(flatten)]
+    excludes: ExcludeArgs,
 
     /// Of directories with a valid CACHEDIR.TAG keep only the tag
     #[arg(long)]
@@ -157,16 +153,13 @@ fn kind_of(args: &BackupArgs) -> BackupKind {
 /// An option that would do nothing is a mistake.
 fn refuse_tree_options(args: &BackupArgs, kind: BackupKind) -> Result<(), Failure> {
     let given = [
-        ("--exclude", !args.excludes.is_empty()),
-        ("--exclude-from", !args.exclude_files.is_empty()),
-        ("--exclude-caches", args.exclude_caches),
-        ("--one-file-system", args.one_file_system),
+        args.excludes.first_option(),
+        args.exclude_caches.then_some("--exclude-caches"),
+        args.one_file_system.then_some("--one-file-system"),
     ];
-    match given.iter().find(|(_, is_given)| *is_given && kind == BackupKind::Image) {
-        Some((option, _)) => {
-            Err(Failure::usage(format!("{option} is for directories, and SOURCE is an image"))
-                .hint("leave it out, or give a directory as SOURCE"))
-        }
+    match given.into_iter().flatten().find(|_| kind == BackupKind::Image) {
+        Some(option) => Err(Failure::usage(format!("{option} is for directories, and SOURCE is an image"))
+            .hint("leave it out, or give a directory as SOURCE")),
         None => Ok(()),
     }
 }
@@ -235,7 +228,8 @@ fn without_repositories(options: TreeOptions, repository: &Repository, source: &
     let is_below = |mountpoint: &PathBuf| mountpoint.starts_with(&source) && *mountpoint != source;
     let mountpoints = mountpoints().unwrap_or_default().into_iter().filter(is_below);
     let (mut never, mut never_paths) = (Vec::new(), Vec::new());
-    for place in repository.directory().into_iter().chain(mountpoints) {
+    let stored = repository.directory().into_iter().flat_map(|root| directories_of(&root));
+    for place in stored.chain(mountpoints) {
         match (std::fs::metadata(&place), place.strip_prefix(&source)) {
             (Ok(found), _) => never.push((found.dev(), found.ino())),
             // Another user's mount, or one whose server is dead.
@@ -246,26 +240,22 @@ fn without_repositories(options: TreeOptions, repository: &Repository, source: &
     TreeOptions { never, never_paths, ..options }
 }
 
+/// A repository's directories that hold much: a part of it may be mounted elsewhere.
+fn directories_of(root: &Path) -> Vec<PathBuf> {
+    let below = |place: &Path| {
+        let entries = std::fs::read_dir(place).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect::<Vec<_>>()
+    };
+    [vec![root.to_owned()], below(root), below(&root.join("packs"))].concat()
+}
+
 /// Never walks into the repository.
 fn open_tree(args: &BackupArgs, repository: &Repository) -> Result<Source, Failure> {
     if args.source == STDIN {
         return Err(Failure::usage("stdin is an image, and no tree").hint("leave --kind out"));
     }
-    let mut excludes = Vec::new();
-    for file in &args.exclude_files {
-        let text = std::fs::read_to_string(file).map_err(|error| {
-            let failure = Failure::io(&format!("read exclude patterns from {}", file.display()), &error);
-            match error.kind() {
-                std::io::ErrorKind::InvalidData => failure.hint("patterns are UTF-8, one in a line"),
-                _ => failure,
-            }
-        })?;
-        // Some editors begin a text with a mark for the order of its bytes, which git passes by, too.
-        excludes.extend(text.trim_start_matches('\u{feff}').lines().map(str::to_owned));
-    }
-    excludes.extend(args.excludes.iter().cloned());
     let options = TreeOptions {
-        excludes,
+        excludes: args.excludes.read()?,
         one_file_system: args.one_file_system,
         exclude_caches: args.exclude_caches,
         ..TreeOptions::default()

@@ -34,7 +34,7 @@ pub(crate) struct FindArgs {
     #[arg(value_name = "STREAM[@SPEC]")]
     revisions: String,
 
-    /// What names or paths must be like
+    /// What names or paths must be like, in UTF-8; `*` and `?` stand for other bytes
     pattern: String,
 
     /// Take the pattern for a regular expression

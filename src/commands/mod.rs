@@ -4,6 +4,7 @@ pub(crate) mod backup;
 pub(crate) mod completions;
 pub(crate) mod diff;
 pub(crate) mod dump;
+mod excludes;
 pub(crate) mod find;
 pub(crate) mod history;
 pub(crate) mod init;

@@ -156,6 +156,10 @@ impl<'a> Look<'a> {
             Err(cause) => return Some(self.failed(name, cause)),
         };
         let is_directory = stat.kind == EntryType::Directory;
+        if !is_directory && self.selection.is_mounted_file(descriptor, name, &stat) {
+            self.left_out = true;
+            return None;
+        }
         if is_directory && self.selection.is_never(stat.identity) || self.is_excluded(name, is_directory) {
             self.left_out = true;
             return None;

@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use rustix::fs::OFlags;
+use rustix::fs::{AtFlags, OFlags, StatxFlags, statx};
 
 use super::directory::{Directory, open_quietly};
 use super::excludes::Excludes;
@@ -23,7 +23,8 @@ pub struct TreeOptions {
     /// Patterns in the syntax of gitignore, relative to the root of the tree; of those that match, the last decides.
     /// What lies in a directory that is left out can't be taken in again.
     pub excludes: Vec<String>,
-    /// Directories of other file systems than the root's are kept empty. A subvolume counts as one.
+    /// Directories of other file systems than the root's are kept empty, and files that are mounted from them left out. A
+    /// subvolume counts as one.
     pub one_file_system: bool,
     /// Of directories with a valid `CACHEDIR.TAG`, the root included, only the tag is kept.
     pub exclude_caches: bool,
@@ -81,6 +82,19 @@ impl Selection {
     /// Whether a directory is kept without its content, because it lies on another file system.
     pub(super) fn is_boundary(&self, directory: &EntryStat) -> bool {
         self.only_device.is_some_and(|device| device != directory.identity.device)
+    }
+
+    /// Whether a file is mounted there from another file system. Numbers of devices alone don't tell: on overlayfs those
+    /// of files may be others than those of directories.
+    pub(super) fn is_mounted_file(&self, directory: impl AsFd, name: &[u8], file: &EntryStat) -> bool {
+        self.is_boundary(file) && {
+            let mount = |name: &[u8], flags| {
+                let found =
+                    statx(&directory, name, flags | AtFlags::NO_AUTOMOUNT, StatxFlags::MNT_ID).ok()?;
+                (found.stx_mask & StatxFlags::MNT_ID.bits() != 0).then_some(found.stx_mnt_id)
+            };
+            mount(name, AtFlags::SYMLINK_NOFOLLOW) != mount(b"", AtFlags::EMPTY_PATH)
+        }
     }
 
     /// The names of an open directory that are to be looked at: all, or the tag of a cache.

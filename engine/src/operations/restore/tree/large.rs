@@ -22,7 +22,7 @@ use super::metadata::{Before, Changes, Handle};
 use super::partial;
 use super::problems::{Attempt, Trouble};
 use super::trust::{is_plain, may_mend};
-use super::verify::{DIFFERS, NOT_COMPARED, open_uncached, verify_links};
+use super::verify::{self, DIFFERS, NOT_COMPARED, open_uncached, verify_links};
 use crate::format::{Entry, EntryContent, FileData};
 use crate::revision::FileReader;
 use crate::source::tree::{EntryStat, EntryType};
@@ -147,7 +147,9 @@ impl Large {
         if stat.kind != EntryType::File || stat.size != data.size() {
             return Err(DIFFERS);
         }
-        verify_links(context, directory, entry, &stat)?;
+        if verify_links(context, directory, entry, &stat)? == verify::Content::MetBefore {
+            return Ok(Begun::Ended(Ended::Done { is_unchanged: true, identity: stat.identity }));
+        }
         let target = NewFile { file, partial: None, is_continued: false };
         Ok(Self::under_way(directory, entry, context.tree.open_file(data), target, Way::Verify))
     }

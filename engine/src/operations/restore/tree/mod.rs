@@ -100,7 +100,7 @@ pub struct TreeRestoreReport {
     pub bytes_written: u64,
     /// Bytes of the target that were read and compared, to write only what differs.
     pub bytes_compared: u64,
-    /// Bytes that were read back.
+    /// Bytes of what was verified, holes and each name of a file included.
     pub bytes_verified: u64,
     /// Entries that were removed, as the revision does not have them.
     pub removed: u64,
@@ -205,7 +205,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Reads all back. Returns how many bytes were compared.
+    /// Reads all back, files with several names once. Returns how many bytes that stands for.
     fn verify(&self) -> Result<u64> {
         self.monitor.begin("verifying", self.total_bytes());
         let context = self.context(Task::Verify);

@@ -39,7 +39,9 @@ pub(super) fn verify_entry(
     if !is_same(above, name, &stat, &entry.content) {
         return if is_left_out { Ok(Ended::LeftOut) } else { Err(DIFFERS) };
     }
-    verify_links(context, directory, entry, &stat)?;
+    if verify_links(context, directory, entry, &stat)? == Content::MetBefore {
+        return Ok(Ended::Done { is_unchanged: true, identity: stat.identity });
+    }
     if let EntryContent::File(data) = &entry.content {
         let reader = context.tree.open_file(data);
         let file = open_uncached(above, name)?;
@@ -59,26 +61,35 @@ pub(super) fn verify_entry(
     Ok(Ended::Done { is_unchanged: true, identity: stat.identity })
 }
 
+/// Whether the content of a file is to be read back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Content {
+    ToBeRead,
+    /// It is that of another name, under which it is read and told of.
+    MetBefore,
+}
+
 /// Whether all names of one lead to one.
 pub(super) fn verify_links(
     context: &Context<'_>,
     directory: &TargetDirectory,
     entry: &Entry,
     stat: &EntryStat,
-) -> Attempt<()> {
+) -> Attempt<Content> {
     if !entry.has_other_names {
-        return Ok(());
+        return Ok(Content::ToBeRead);
     }
     match context.links.meet(entry) {
         Meeting::First(unsettled) => {
             let ended = Ok(Ended::Done { is_unchanged: true, identity: stat.identity });
             settle(directory, entry, Some(unsettled), &ended);
-            Ok(())
+            Ok(Content::ToBeRead)
         }
         Meeting::Later(_, made) if made.identity != stat.identity => {
             Err(Trouble::Refused("it is no hard link of its other name"))
         }
-        Meeting::Later(..) | Meeting::Damaged | Meeting::LeftOut | Meeting::Untracked => Ok(()),
+        Meeting::Later(..) => Ok(Content::MetBefore),
+        Meeting::Damaged | Meeting::LeftOut | Meeting::Untracked => Ok(Content::ToBeRead),
     }
 }
 
