@@ -7,8 +7,8 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    backup, completions, diff, dump, find, history, init, list, ls, man, mount, restore, scrub, status,
-    unmount,
+    backup, completions, diff, dump, find, history, init, labels, list, ls, man, mount, restore, scrub,
+    status, unmount,
 };
 
 /// The first argument of a process that serves a mount in the background. Not for users, so clap does not know it.
@@ -130,6 +130,9 @@ pub(crate) enum Command {
     Find(find::FindArgs),
     History(history::HistoryArgs),
     Diff(diff::DiffArgs),
+    Tag(labels::TagArgs),
+    Protect(labels::ProtectArgs),
+    Unprotect(labels::UnprotectArgs),
     Mount(mount::MountArgs),
     Unmount(unmount::UnmountArgs),
     Scrub(scrub::ScrubArgs),

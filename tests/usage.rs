@@ -9,7 +9,7 @@ use std::os::unix::process::ExitStatusExt;
 use support::system::{Requirement, can_use, run_on_terminal};
 use support::{CHUNK, World, assert_keys};
 
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 18] = [
     "init",
     "backup",
     "list",
@@ -20,6 +20,9 @@ const COMMANDS: [&str; 15] = [
     "find",
     "history",
     "diff",
+    "tag",
+    "protect",
+    "unprotect",
     "mount",
     "unmount",
     "scrub",

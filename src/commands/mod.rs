@@ -9,6 +9,7 @@ pub(crate) mod find;
 pub(crate) mod history;
 pub(crate) mod init;
 mod inventory;
+pub(crate) mod labels;
 pub(crate) mod list;
 pub(crate) mod ls;
 pub(crate) mod man;
@@ -52,6 +53,9 @@ pub(crate) fn run(cli: &Cli, ui: &Ui) -> CommandOutcome {
         Command::Find(args) => find::run(&context, args),
         Command::History(args) => history::run(&context, args),
         Command::Diff(args) => diff::run(&context, args),
+        Command::Tag(args) => labels::tag(&context, args),
+        Command::Protect(args) => labels::protect(&context, args),
+        Command::Unprotect(args) => labels::unprotect(&context, args),
         Command::Mount(args) => mount::run(&context, args),
         Command::Unmount(args) => unmount::run(&context, args),
         Command::Scrub(args) => scrub::run(&context, args),

@@ -1,6 +1,6 @@
 //! From `STREAM@SPEC` to records.
 
-use treering_engine::{Record, Repository, Stream, split_revision};
+use treering_engine::{Record, RecordKey, Repository, Stream, split_revision};
 
 use super::Context;
 use crate::exit::Failure;
@@ -25,6 +25,14 @@ impl Named {
 pub(super) fn find_one(repository: &Repository, text: &str) -> Result<Named, Failure> {
     let (stream, spec) = split_revision(text);
     find_in(repository, stream, spec.unwrap_or(LATEST))
+}
+
+/// The revisions that `STREAM[@SPEC]` means, the oldest first: without a SPEC, the latest.
+pub(super) fn find_some(repository: &Repository, text: &str) -> Result<(Stream, Vec<RecordKey>), Failure> {
+    let (stream, spec) = split_revision(text);
+    let stream = repository.stream(stream)?;
+    let keys = repository.find_revisions(&stream, spec.unwrap_or(LATEST))?;
+    Ok((stream, keys))
 }
 
 /// A revision that a user named, in its repository.

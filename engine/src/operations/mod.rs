@@ -7,4 +7,5 @@ pub mod find;
 pub mod history;
 pub mod ls;
 pub mod restore;
+pub mod retention;
 pub mod scrub;

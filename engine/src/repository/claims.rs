@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use super::Repository;
+use super::{Repository, Stream};
 use crate::backend::{Area, ClaimGuard, ClaimState, Key, LockGuard};
 use crate::error::{Error, Result};
 use crate::format::{Claim, MAX_SEALED_SIZE, Timestamp, open, seal};
@@ -106,6 +106,12 @@ impl Repository {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Locks what is told of a stream: its own file, its labels, the list of its records. It is held for moments only, also
+    /// by a backup, whose own lock of the stream lasts as long as it runs.
+    pub(crate) fn lock_history(&self, stream: &Stream) -> Result<LockGuard> {
+        self.lock(&format!("history-{}", stream.id), &format!("stream '{}'", stream.name), || Ok(true))
     }
 
     /// Takes a lock of the repository.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::backend::{Area, Key};
 use crate::error::{Corrupt, Result};
-use crate::format::{Labels, MAX_SEALED_SIZE, open, seal};
+use crate::format::{Labels, MAX_SEALED_SIZE, RecordKey, open, seal};
 use crate::id::RevisionId;
 use crate::repository::{Repository, Stream};
 
@@ -49,6 +49,30 @@ impl Repository {
             }
         }
         Ok(all)
+    }
+
+    /// Changes the labels of a revision, and returns what they are then.
+    ///
+    /// # Errors
+    /// [`NoSuchRevision`](crate::Error::NoSuchRevision) if the revision was forgotten meanwhile; damage if its
+    /// labels can't be read.
+    pub fn change_labels(
+        &self,
+        stream: &Stream,
+        key: &RecordKey,
+        change: impl FnOnce(&mut Labels),
+    ) -> Result<Labels> {
+        let _lock = self.lock_history(stream)?;
+        self.find_revision(stream, &format!("id:{}", key.id))?;
+        let before = self.labels(stream, key.id)?;
+        let mut labels = before.clone();
+        change(&mut labels);
+        labels.tags.sort();
+        labels.tags.dedup();
+        if labels != before {
+            self.backend().put(&Key::labels(stream.id, key.id), &seal(&labels)?)?;
+        }
+        Ok(labels)
     }
 
     /// Gives a revision its tags before it is committed.

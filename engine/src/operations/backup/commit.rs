@@ -41,11 +41,13 @@ impl Run<'_> {
             content: made.content,
         };
         if let Some(stream) = self.place.stream.as_ref().filter(|_| !self.options.dry_run) {
+            let history = self.repository.lock_history(stream)?;
             self.store_record(stream, &mut record)?;
             // The next backup does it if this one can't.
             if let Err(error) = self.repository.note_use(stream.id, record.sequence) {
                 self.monitor.warn(&format!("the stream's file could not be changed: {error}"));
             }
+            drop(history);
             // The revision is there: what was healed may be taken off the list another time.
             if let Err(error) = self.repository.change_damage(Vec::new(), &made.healed, false) {
                 self.monitor.warn(&format!("the damage list could not be changed: {error}"));
