@@ -228,8 +228,8 @@ fn without_repositories(options: TreeOptions, repository: &Repository, source: &
     let is_below = |mountpoint: &PathBuf| mountpoint.starts_with(&source) && *mountpoint != source;
     let mountpoints = mountpoints().unwrap_or_default().into_iter().filter(is_below);
     let (mut never, mut never_paths) = (Vec::new(), Vec::new());
-    let stored = repository.directory().into_iter().flat_map(|root| directories_of(&root));
-    for place in stored.chain(mountpoints) {
+    // A part of the repository may be mounted elsewhere.
+    for place in repository.directories().into_iter().chain(mountpoints) {
         match (std::fs::metadata(&place), place.strip_prefix(&source)) {
             (Ok(found), _) => never.push((found.dev(), found.ino())),
             // Another user's mount, or one whose server is dead.
@@ -238,15 +238,6 @@ fn without_repositories(options: TreeOptions, repository: &Repository, source: &
         }
     }
     TreeOptions { never, never_paths, ..options }
-}
-
-/// A repository's directories that hold much: a part of it may be mounted elsewhere.
-fn directories_of(root: &Path) -> Vec<PathBuf> {
-    let below = |place: &Path| {
-        let entries = std::fs::read_dir(place).into_iter().flatten().flatten();
-        entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect::<Vec<_>>()
-    };
-    [vec![root.to_owned()], below(root), below(&root.join("packs"))].concat()
 }
 
 /// Never walks into the repository.

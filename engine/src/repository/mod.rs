@@ -137,6 +137,17 @@ impl Repository {
         self.backend().directory().map(Path::to_owned)
     }
 
+    /// The directories that the repository consists of, its own first, for one that lies in a file system.
+    pub fn directories(&self) -> Vec<PathBuf> {
+        let Some(root) = self.directory() else { return Vec::new() };
+        let areas = Area::fixed().into_iter().flat_map(|area| area.with_parents());
+        let mut below: Vec<PathBuf> = areas.map(|area| root.join(area.path())).collect();
+        below.sort();
+        below.dedup();
+        below.retain(|path| path.symlink_metadata().is_ok_and(|found| found.is_dir()));
+        std::iter::once(root).chain(below).collect()
+    }
+
     /// Bytes of all packs and tables.
     pub fn size_bytes(&self) -> Result<u64> {
         let areas = PackKind::ALL.map(Area::packs).into_iter().chain([Area::index()]);

@@ -31,7 +31,8 @@ pub(super) fn next_data(file: &File, range: &Range<u64>) -> Option<Range<u64>> {
     (start < range.end).then(|| start..end.max(start + 1))
 }
 
-/// The stretch of data that was last found in a file, of which no part becomes a hole.
+/// The stretch of data that was last found in a file, to be asked of ranges that are to be data and of no others: what of
+/// a stretch is to be a hole may be one by now.
 ///
 /// To find the end of a stretch the system walks through all extents of it, which is not to be done for every chunk.
 #[derive(Debug, Default)]

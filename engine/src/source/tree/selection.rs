@@ -79,9 +79,9 @@ impl Selection {
         }
     }
 
-    /// Whether a directory is kept without its content, because it lies on another file system.
-    pub(super) fn is_boundary(&self, directory: &EntryStat) -> bool {
-        self.only_device.is_some_and(|device| device != directory.identity.device)
+    /// Whether something lies on another file system and only the root's counts: of a directory nothing but itself is kept.
+    pub(super) fn is_boundary(&self, found: &EntryStat) -> bool {
+        self.only_device.is_some_and(|device| device != found.identity.device)
     }
 
     /// Whether a file is mounted there from another file system. Numbers of devices alone don't tell: on overlayfs those
@@ -93,7 +93,8 @@ impl Selection {
                     statx(&directory, name, flags | AtFlags::NO_AUTOMOUNT, StatxFlags::MNT_ID).ok()?;
                 (found.stx_mask & StatxFlags::MNT_ID.bits() != 0).then_some(found.stx_mnt_id)
             };
-            mount(name, AtFlags::SYMLINK_NOFOLLOW) != mount(b"", AtFlags::EMPTY_PATH)
+            let mounts = mount(name, AtFlags::SYMLINK_NOFOLLOW).zip(mount(b"", AtFlags::EMPTY_PATH));
+            mounts.is_some_and(|(own, above)| own != above)
         }
     }
 

@@ -288,6 +288,7 @@ impl Content<'_> {
         outcome: &mut Outcome,
     ) -> Attempt<()> {
         let is_zero = self.is_zero(range, outcome)?;
+        // Of long ones the system says that they are a hole though they are allocated; see `fill_long_zeros`.
         let is_allocated = || match range.end - range.start < WRITTEN_ZEROS {
             true => !self.lacks_space(range),
             false => !self.allocation.fill,
@@ -318,6 +319,29 @@ impl Content<'_> {
         }
         outcome.differs = true;
         if write { self.punch(range) } else { Ok(()) }
+    }
+
+    /// Allocates the long zeros of a file that had blocks enough before, and lacks some now that those in wrong places are
+    /// gone.
+    pub(super) fn fill_long_zeros(&self) -> Attempt<()> {
+        let Allocation { fill, has_holes, .. } = self.allocation;
+        if fill || !has_holes {
+            return Ok(());
+        }
+        let stat = EntryStat::of(self.file).map_err(Trouble::of("look at"))?;
+        if !Allocation::of(&stat, self.reader).fill {
+            return Ok(());
+        }
+        for (range, slot) in self.reader.slots(0) {
+            if self.monitor.is_cancelled() {
+                return Err(Error::Cancelled.into());
+            }
+            let is_long = range.end - range.start >= WRITTEN_ZEROS;
+            if is_long && matches!(slot, Ok(Slot::Zeros)) {
+                self.allocate(&range, false)?;
+            }
+        }
+        Ok(())
     }
 
     /// Whether there are holes in a range of data: zeros among that read the same.

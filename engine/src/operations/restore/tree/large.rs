@@ -193,12 +193,15 @@ impl Large {
         reader: FileReader,
         target: NewFile,
     ) -> Attempt<Begun> {
-        let stat = EntryStat::of(&target.file).map_err(Trouble::of("look at"))?;
+        let look = || EntryStat::of(&target.file).map_err(Trouble::of("look at"));
+        let mut stat = look()?;
         let arms = Arms::of(&stat, context.owners.group(entry.metadata.gid));
         let resized = stat.size != reader.size();
         if resized {
             arms.take(&target.file)?;
             target.file.set_len(reader.size()).map_err(Trouble::of("set the size of"))?;
+            // Blocks behind the end count no more.
+            stat = look()?;
         }
         let allocation = Allocation::of(&stat, &reader);
         let outcome = Outcome { differs: resized, ..Outcome::default() };
@@ -288,6 +291,9 @@ impl Large {
         // Unfinished work must not look complete.
         context.go_on()?;
         let above = self.directory.open()?;
+        if self.way == Way::Mend {
+            self.content(context).fill_long_zeros()?;
+        }
         match (self.way, &self.target.partial) {
             (Way::Verify, _) if outcome.differs => Err(DIFFERS),
             (Way::Verify, _) if outcome.lost.is_empty() => self.ended(true),

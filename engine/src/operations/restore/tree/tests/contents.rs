@@ -128,6 +128,34 @@ fn blocks_in_wrong_places_do_not_count_for_those_that_are_missing() {
     }
 }
 
+/// The same where the blocks go: out of a hole, or with the end of a file that is too long.
+#[test]
+fn blocks_that_go_do_not_count_for_those_that_are_missing() {
+    const LENGTH: u64 = 5 << 20;
+    let allocated = |path: &Path| fs::metadata(path).unwrap().blocks() * 512;
+    let cases = [
+        (vec![hole(LENGTH), zeros(LENGTH), hole(LENGTH)], 3 * LENGTH, 0..LENGTH),
+        (vec![zeros(2 * LENGTH)], 5 * LENGTH, 3 * LENGTH..5 * LENGTH),
+    ];
+    for (slots, size, stale) in cases {
+        let scene = Scene::new();
+        let entry = entry("file", EntryContent::File(scene.trees.file(&slots)));
+        fs::create_dir(scene.target()).unwrap();
+        let path = scene.target().join("file");
+        let target = fs::File::create(&path).unwrap();
+        target.set_len(size).unwrap();
+        target.write_all_at(&vec![9; (stale.end - stale.start) as usize], stale.start).unwrap();
+        let report = scene.restore(std::slice::from_ref(&entry));
+        assert_eq!((report.files, report.problem_count), (1, 0), "{:?}", report.problems);
+        assert!(fs::read(&path).unwrap() == vec![0; slots.iter().map(|slot| slot.length as usize).sum()]);
+        let wanted: u64 =
+            slots.iter().filter(|slot| slot.content == Slot::Zeros).map(|slot| slot.length).sum();
+        assert!((wanted..=wanted + 16 * BLOCK).contains(&allocated(&path)), "{}", allocated(&path));
+        let report = scene.restore(std::slice::from_ref(&entry));
+        assert_eq!((report.bytes_written, report.unchanged), (0, 2));
+    }
+}
+
 #[test]
 fn of_a_large_file_only_what_differs_is_written() {
     let scene = Scene::new();
