@@ -22,7 +22,7 @@ use super::metadata::{Before, Changes, Handle};
 use super::partial;
 use super::problems::{Attempt, Trouble};
 use super::trust::{is_plain, may_mend};
-use super::verify::{self, DIFFERS, NOT_COMPARED, open_uncached, verify_links};
+use super::verify::{DIFFERS, NOT_COMPARED, ReadBack, open_uncached, verify_links};
 use crate::format::{Entry, EntryContent, FileData};
 use crate::revision::FileReader;
 use crate::source::tree::{EntryStat, EntryType};
@@ -147,7 +147,7 @@ impl Large {
         if stat.kind != EntryType::File || stat.size != data.size() {
             return Err(DIFFERS);
         }
-        if verify_links(context, directory, entry, &stat)? == verify::Content::MetBefore {
+        if verify_links(context, directory, entry, &stat)? == ReadBack::UnderOtherName {
             return Ok(Begun::Ended(Ended::Done { is_unchanged: true, identity: stat.identity }));
         }
         let target = NewFile { file, partial: None, is_continued: false };

@@ -39,7 +39,7 @@ pub(super) fn verify_entry(
     if !is_same(above, name, &stat, &entry.content) {
         return if is_left_out { Ok(Ended::LeftOut) } else { Err(DIFFERS) };
     }
-    if verify_links(context, directory, entry, &stat)? == Content::MetBefore {
+    if verify_links(context, directory, entry, &stat)? == ReadBack::UnderOtherName {
         return Ok(Ended::Done { is_unchanged: true, identity: stat.identity });
     }
     if let EntryContent::File(data) = &entry.content {
@@ -63,10 +63,10 @@ pub(super) fn verify_entry(
 
 /// Whether the content of a file is to be read back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Content {
-    ToBeRead,
+pub(super) enum ReadBack {
+    Wanted,
     /// It is that of another name, under which it is read and told of.
-    MetBefore,
+    UnderOtherName,
 }
 
 /// Whether all names of one lead to one.
@@ -75,21 +75,21 @@ pub(super) fn verify_links(
     directory: &TargetDirectory,
     entry: &Entry,
     stat: &EntryStat,
-) -> Attempt<Content> {
+) -> Attempt<ReadBack> {
     if !entry.has_other_names {
-        return Ok(Content::ToBeRead);
+        return Ok(ReadBack::Wanted);
     }
     match context.links.meet(entry) {
         Meeting::First(unsettled) => {
             let ended = Ok(Ended::Done { is_unchanged: true, identity: stat.identity });
             settle(directory, entry, Some(unsettled), &ended);
-            Ok(Content::ToBeRead)
+            Ok(ReadBack::Wanted)
         }
         Meeting::Later(_, made) if made.identity != stat.identity => {
             Err(Trouble::Refused("it is no hard link of its other name"))
         }
-        Meeting::Later(..) => Ok(Content::MetBefore),
-        Meeting::Damaged | Meeting::LeftOut | Meeting::Untracked => Ok(Content::ToBeRead),
+        Meeting::Later(..) => Ok(ReadBack::UnderOtherName),
+        Meeting::Damaged | Meeting::LeftOut | Meeting::Untracked => Ok(ReadBack::Wanted),
     }
 }
 
