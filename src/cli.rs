@@ -7,8 +7,8 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    backup, completions, diff, dump, find, history, init, labels, list, ls, man, mount, restore, scrub,
-    status, unmount,
+    backup, completions, diff, dump, find, forget, history, init, labels, list, ls, man, mount, restore,
+    scrub, status, stream, unmount,
 };
 
 /// The first argument of a process that serves a mount in the background. Not for users, so clap does not know it.
@@ -133,6 +133,8 @@ pub(crate) enum Command {
     Tag(labels::TagArgs),
     Protect(labels::ProtectArgs),
     Unprotect(labels::UnprotectArgs),
+    Forget(forget::ForgetArgs),
+    Stream(stream::StreamArgs),
     Mount(mount::MountArgs),
     Unmount(unmount::UnmountArgs),
     Scrub(scrub::ScrubArgs),
@@ -214,6 +216,7 @@ mod tests {
                 "completions" => vec!["bash"],
                 "list" | "status" | "init" | "scrub" | "man" => vec![],
                 "restore" => vec!["a", "b"],
+                "stream" => vec!["list"],
                 _ => vec!["a"],
             };
             let line = ["treering", command.get_name()].into_iter().chain(arguments);

@@ -225,6 +225,10 @@ fn hint_of(error: &Error) -> Option<String> {
         Error::BadName { what: "stream name", .. } => "give STREAM: `treering backup SOURCE STREAM`",
         Error::BadName { .. } => "choose another name",
         Error::WrongKind { .. } => "back it up to a stream of its own",
+        Error::NameTaken { .. } => "choose another name; `treering stream list` shows those that there are",
+        Error::Protected { .. } => {
+            "nothing was forgotten; `treering unprotect STREAM@SPEC` lets a revision be forgotten"
+        }
         Error::Busy { .. } => "try again when that is done, or let this one wait: --wait",
         Error::SourceRead { .. } => {
             "no revision was made; earlier ones are as they were. Check the source, then run the backup again"
@@ -259,11 +263,12 @@ pub(crate) fn damage_hint(object: &str) -> &'static str {
             "put the file treering-repository back from a copy of the repository; nothing can be read without it"
         }
         "streams" => {
-            "put the file in streams/ back from a copy of the repository; until then the stream is found under its id"
+            "put the file in streams/ back from a copy of the repository; until then the stream is found under its id, and \
+             `treering stream rename ID NAME` gives it a name again"
         }
         "revisions" => "put it back from a copy of the repository; other revisions are not affected",
         "labels" => {
-            "put the file in labels/ back from a copy of the repository; only tags and protection are lost with it"
+            "put the file in labels/ back from a copy of the repository, or remove it: only tags and protection are lost with it"
         }
         "index" => {
             "nothing is lost with it: the packs' own directories serve in its place; a later version's `check --repair` \

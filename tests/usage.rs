@@ -9,7 +9,7 @@ use std::os::unix::process::ExitStatusExt;
 use support::system::{Requirement, can_use, run_on_terminal};
 use support::{CHUNK, World, assert_keys};
 
-const COMMANDS: [&str; 18] = [
+const COMMANDS: [&str; 20] = [
     "init",
     "backup",
     "list",
@@ -23,6 +23,8 @@ const COMMANDS: [&str; 18] = [
     "tag",
     "protect",
     "unprotect",
+    "forget",
+    "stream",
     "mount",
     "unmount",
     "scrub",

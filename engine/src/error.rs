@@ -95,6 +95,20 @@ pub enum Error {
         streams: Vec<String>,
     },
 
+    /// Another stream has the name.
+    #[error("there is a stream '{name}' already")]
+    NameTaken {
+        /// The name.
+        name: String,
+    },
+
+    /// What was to be forgotten is protected.
+    #[error("{} protected: {}", if revisions.len() == 1 { "the revision is" } else { "revisions are" }, revisions.join(", "))]
+    Protected {
+        /// The revisions, as `stream@name`.
+        revisions: Vec<String>,
+    },
+
     /// No stream that can be read has this name, but there are damaged ones whose names are not known.
     #[error("stream '{name}' was not found; it may be one whose file is lost or damaged: {}", files.join(", "))]
     LostStreamName {

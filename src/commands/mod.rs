@@ -6,6 +6,7 @@ pub(crate) mod diff;
 pub(crate) mod dump;
 mod excludes;
 pub(crate) mod find;
+pub(crate) mod forget;
 pub(crate) mod history;
 pub(crate) mod init;
 mod inventory;
@@ -20,6 +21,7 @@ mod revision;
 pub(crate) mod scrub;
 mod serve;
 pub(crate) mod status;
+pub(crate) mod stream;
 mod tree_entry;
 pub(crate) mod unmount;
 
@@ -56,6 +58,8 @@ pub(crate) fn run(cli: &Cli, ui: &Ui) -> CommandOutcome {
         Command::Tag(args) => labels::tag(&context, args),
         Command::Protect(args) => labels::protect(&context, args),
         Command::Unprotect(args) => labels::unprotect(&context, args),
+        Command::Forget(args) => forget::run(&context, args),
+        Command::Stream(args) => stream::run(&context, args),
         Command::Mount(args) => mount::run(&context, args),
         Command::Unmount(args) => unmount::run(&context, args),
         Command::Scrub(args) => scrub::run(&context, args),

@@ -158,6 +158,17 @@ impl Ui {
         }
     }
 
+    /// Asks whoever sits at the terminal, and returns the line that is answered; `None` where nobody can be asked.
+    pub(crate) fn ask(&self, question: &str) -> Result<Option<String>, Failure> {
+        if !std::io::stdin().is_terminal() {
+            return Ok(None);
+        }
+        terminal::ask(question);
+        let mut answer = String::new();
+        std::io::stdin().read_line(&mut answer).map_err(|error| Failure::io("read the answer", &error))?;
+        Ok(Some(answer.trim().to_owned()))
+    }
+
     /// Tells how the command ended.
     pub(crate) fn finish(&self, outcome: CommandOutcome) -> Code {
         let failure = match outcome {

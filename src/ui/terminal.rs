@@ -63,6 +63,12 @@ pub(super) fn say(line: &str) {
     }
 }
 
+/// Writes a question, behind which the answer is typed. No bar is drawn where one is asked.
+pub(super) fn ask(question: &str) {
+    let mut stderr = std::io::stderr().lock();
+    let _ = write!(stderr, "{question}").and_then(|()| stderr.flush());
+}
+
 /// Writes an error and the next step.
 pub(super) fn say_error(message: &str, next_step: &str, color: bool) {
     say(&format!("treering: {} {message}", Style::Red.when(color).paint("error:")));

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "as in the module above")]
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -56,12 +57,29 @@ pub(crate) fn system(program: &str, arguments: &[&str]) -> String {
 
 /// Runs the program on a terminal of its own (`script` makes it); all that it says there is the run's stdout.
 pub(crate) fn run_on_terminal(world: &World, arguments: &[&str]) -> Run {
+    Run::of(arguments, on_terminal(world, arguments).output().unwrap())
+}
+
+/// Runs the program on a terminal at which somebody types this line.
+pub(crate) fn answer_on_terminal(world: &World, arguments: &[&str], answer: &str) -> Run {
+    let mut script = on_terminal(world, arguments);
+    let mut child =
+        script.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // Kept open: at its end the terminal would hang up.
+    let mut keyboard = child.stdin.take().unwrap();
+    writeln!(keyboard, "{answer}").unwrap();
+    let run = Run::of(arguments, child.wait_with_output().unwrap());
+    drop(keyboard);
+    run
+}
+
+fn on_terminal(world: &World, arguments: &[&str]) -> Command {
     let line = format!("{} {}", env!("CARGO_BIN_EXE_treering"), arguments.join(" "));
     let mut script = Command::new("script");
     script.args(["-qec", &line, "/dev/null"]).current_dir(world.directory()).stdin(Stdio::null());
     script.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("TERM", "xterm");
     script.env("TREERING_REPOSITORY", world.repository());
-    Run::of(arguments, script.output().unwrap())
+    script
 }
 
 fn quietly(program: &str, arguments: &[&str]) {

@@ -32,11 +32,26 @@ impl Area {
         Self(format!("labels/{stream}"))
     }
 
+    /// The records of a stream that were forgotten, until gc takes them.
+    pub(crate) fn trash(stream: StreamId) -> Self {
+        Self(format!("trash/{stream}"))
+    }
+
+    /// Holds an area for each stream of which something was forgotten.
+    pub(crate) fn all_trash() -> Self {
+        Self("trash".into())
+    }
+
     pub(crate) fn packs(kind: PackKind) -> Self {
         Self(match kind {
             PackKind::Data => "packs/data".into(),
             PackKind::Metadata => "packs/metadata".into(),
         })
+    }
+
+    /// What gc has under way.
+    pub(crate) fn gc() -> Self {
+        Self("gc".into())
     }
 
     pub(crate) fn index() -> Self {
@@ -69,12 +84,17 @@ impl Area {
         others.into_iter().chain(packs).chain(nested).collect()
     }
 
+    /// The areas that a repository may have.
+    pub(crate) fn known() -> Vec<Self> {
+        Self::fixed().into_iter().chain([Self::all_trash(), Self::gc()]).collect()
+    }
+
     /// Whether a repository is whole without this area: a stream may have no revisions or labels yet, and nothing is
-    /// lost with tables and claims. Any other area that is missing is lost, or its medium is.
+    /// lost with tables, claims, and what waits for gc. Any other area that is missing is lost, or its medium is.
     pub(crate) fn may_be_absent(&self) -> bool {
         let is_of_stream =
-            self.parent().is_some_and(|parent| ["revisions", "labels"].contains(&parent.path()));
-        is_of_stream || *self == Self::index() || self.is_passing()
+            self.parent().is_some_and(|parent| ["revisions", "labels", "trash"].contains(&parent.path()));
+        is_of_stream || [Self::index(), Self::all_trash(), Self::gc()].contains(self) || self.is_passing()
     }
 
     /// Whether what lies here is of no use after its process: then its directory need not be durable.
@@ -131,6 +151,11 @@ impl Key {
 
     pub(crate) fn record(stream: StreamId, key: &RecordKey) -> Self {
         Area::revisions(stream).key(key)
+    }
+
+    /// The object of a stream that was deleted.
+    pub(crate) fn deleted_stream(id: StreamId) -> Self {
+        Area::trash(id).key("stream")
     }
 
     pub(crate) fn labels(stream: StreamId, revision: RevisionId) -> Self {

@@ -87,6 +87,15 @@ impl LocalBackend {
         self.disk.sync_directory(&path).map_err(Error::io("sync directory", path.display()))
     }
 
+    fn move_object(&self, from: &Key, to: &Key) -> Result<()> {
+        let (path, target) = (self.path(from), self.path(to));
+        match self.disk.rename(&path, &target, false) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.remove(from),
+            other => other.map_err(Error::io("move", path.display())),
+        }
+    }
+
     fn begin(&self, key: &Key) -> Result<LocalWriter> {
         let area = Area::incoming();
         self.create_area(&area)?;
@@ -133,7 +142,7 @@ impl LocalBackend {
     fn excuse_absence(&self, area: &Area) -> Result<()> {
         let absent = match area.parent() {
             _ if !area.may_be_absent() => area.clone(),
-            Some(parent) if parent != Area::root() && !self.area_path(&parent).is_dir() => parent,
+            Some(parent) if !parent.may_be_absent() && !self.area_path(&parent).is_dir() => parent,
             _ => return Ok(()),
         };
         Err(self.missing("list", &absent))
@@ -250,6 +259,16 @@ impl Backend for LocalBackend {
 
     fn create_areas(&self, areas: &[Area]) -> Result<()> {
         areas.iter().try_for_each(|area| self.make_area(area, |_| true))
+    }
+
+    fn move_objects(&self, from: &Area, to: &Area, names: &[String]) -> Result<()> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        self.create_area(to)?;
+        names.iter().try_for_each(|name| self.move_object(&from.key(name), &to.key(name)))?;
+        self.sync_directory(to)?;
+        self.sync_directory(from)
     }
 
     fn remove(&self, key: &Key) -> Result<()> {

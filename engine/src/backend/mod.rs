@@ -66,6 +66,10 @@ pub(crate) trait Backend: Send + Sync {
     /// Makes the names of an area durable.
     fn sync_area(&self, area: &Area) -> Result<()>;
 
+    /// Moves objects to another area, and makes that durable, there first. One that is not there is no error, nor is one
+    /// that is there already: it is removed here.
+    fn move_objects(&self, from: &Area, to: &Area, names: &[String]) -> Result<()>;
+
     /// Removes an object; one that is not there is no error.
     fn remove(&self, key: &Key) -> Result<()>;
 

@@ -66,6 +66,7 @@ fn streams_labels_damage_and_claims_are_as_specified() {
         kind: Kind::Image,
         created: TIME,
         sequence_floor: 7,
+        newest: 5,
         retired_names: vec!["2026-11-20T10-13-20Z".to_owned()],
     };
     check_sealed("stream", &stream);

@@ -21,6 +21,8 @@ pub struct StreamObject {
     pub created: Timestamp,
     /// No new revision has this sequence or a lower one.
     pub sequence_floor: u64,
+    /// The newest revision's sequence; 0 if there is none. What it names and is not there is lost.
+    pub newest: u64,
     /// Names of revisions that were forgotten.
     pub retired_names: Vec<String>,
 }

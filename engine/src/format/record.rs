@@ -236,7 +236,7 @@ pub struct Counters {
 }
 
 /// The name of a record's file: order, id and name of a revision without opening it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RecordKey {
     /// Place in the order of commits.
     pub sequence: u64,

@@ -28,6 +28,14 @@ impl Timestamp {
         self.to_jiff().strftime("%Y-%m-%dT%H-%M-%SZ").to_string()
     }
 
+    /// The time that a revision's name tells, whatever its suffix; `None` if it tells none.
+    pub fn from_revision_name(name: &str) -> Option<Self> {
+        let (time, _) = name.split_at_checked("2026-11-20T10-13-20Z".len())?;
+        let time = jiff::fmt::strtime::parse("%Y-%m-%dT%H-%M-%SZ", time).ok()?.to_datetime().ok()?;
+        let time = time.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp();
+        Some(Self { seconds: time.as_second(), nanoseconds: 0 })
+    }
+
     /// The time as RFC 3339 writes it, in UTC; `None` before the year 0 and behind 9999, for which that has no digits. File
     /// systems have such times.
     pub fn to_rfc3339(self) -> Option<String> {

@@ -4,6 +4,7 @@ pub mod backup;
 pub mod diff;
 pub mod dump;
 pub mod find;
+pub mod forget;
 pub mod history;
 pub mod ls;
 pub mod restore;

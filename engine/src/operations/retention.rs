@@ -45,7 +45,18 @@ pub struct Candidate {
     /// Its tags.
     pub tags: Vec<String>,
     /// Whether it is protected.
-    pub protected: bool,
+    pub protection: Protection,
+}
+
+/// Whether a revision may be forgotten at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protection {
+    /// It may.
+    Off,
+    /// It may not.
+    On,
+    /// Its labels can't be read: it may be protected.
+    Unknown,
 }
 
 /// Why a revision is kept.
@@ -55,6 +66,8 @@ pub enum Rule {
     Newest,
     /// It is protected.
     Protected,
+    /// It may be protected.
+    Unknown,
     /// Its time has not come.
     Future,
     /// It is among the last ones.
@@ -80,6 +93,7 @@ impl fmt::Display for Rule {
         f.write_str(match self {
             Self::Newest => "newest",
             Self::Protected => "protected",
+            Self::Unknown => "labels can't be read",
             Self::Future => "dated in the future",
             Self::Last => "last",
             Self::Hourly => "hourly",
@@ -193,7 +207,11 @@ impl Policy {
 
     /// Why it is kept whatever others there are.
     fn by_itself(&self, revision: &Candidate, now: Timestamp) -> Vec<Rule> {
-        let protected = revision.protected.then_some(Rule::Protected);
+        let protected = match revision.protection {
+            Protection::Off => None,
+            Protection::On => Some(Rule::Protected),
+            Protection::Unknown => Some(Rule::Unknown),
+        };
         let future = (revision.time > now).then_some(Rule::Future);
         let tagged = revision.tags.iter().filter(|tag| self.tags.contains(tag)).cloned().map(Rule::Tag);
         protected.into_iter().chain(future).chain(tagged).collect()
@@ -224,7 +242,7 @@ type PeriodOf = fn(&Zoned) -> Period;
 
 /// Whether rules see it.
 fn counts(revision: &Candidate, now: Timestamp) -> bool {
-    !revision.protected && revision.time <= now
+    revision.protection == Protection::Off && revision.time <= now
 }
 
 #[cfg(test)]
@@ -237,7 +255,7 @@ mod tests {
     }
 
     fn candidate(text: &str) -> Candidate {
-        Candidate { time: time(text), tags: Vec::new(), protected: false }
+        Candidate { time: time(text), tags: Vec::new(), protection: Protection::Off }
     }
 
     const NOW: &str = "2026-11-28T12:00:00Z";
@@ -384,7 +402,7 @@ mod tests {
     fn protected_ones_are_kept_and_count_for_no_rule() {
         let policy = Policy { last: 1, daily: 1, ..Policy::default() };
         let mut revisions = ["2026-11-25T00:00:00Z", "2026-11-26T00:00:00Z"].map(candidate);
-        revisions[1].protected = true;
+        revisions[1].protection = Protection::On;
         assert_eq!(shown(&policy.judge(&revisions, time(NOW))), ["last daily", "newest protected"]);
     }
 

@@ -140,7 +140,7 @@ impl Repository {
     /// The directories that the repository consists of, its own first, for one that lies in a file system.
     pub fn directories(&self) -> Vec<PathBuf> {
         let Some(root) = self.directory() else { return Vec::new() };
-        let areas = Area::fixed().into_iter().flat_map(|area| area.with_parents());
+        let areas = Area::known().into_iter().flat_map(|area| area.with_parents());
         let mut below: Vec<PathBuf> = areas.map(|area| root.join(area.path())).collect();
         below.sort();
         below.dedup();

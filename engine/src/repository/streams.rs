@@ -182,38 +182,29 @@ impl Repository {
         Ok(Kind::Image)
     }
 
-    /// Whether a stream without revisions had some that were not forgotten. To forget one retires its name first, and
-    /// leaves the directory.
+    /// Whether a stream without revisions had some that were not forgotten.
     fn has_lost_revisions(&self, object: &StreamObject) -> Result<bool> {
-        if object.sequence_floor == 0 {
-            return Ok(false);
-        }
         // Read again, after the revisions were listed: they may be forgotten by now.
-        if self.stream_object(object.id)?.retired_names.is_empty() {
-            return Ok(true);
-        }
-        let directories = self.backend().areas_below(&Area::all_revisions())?;
-        Ok(!directories.contains(&object.id.to_string()))
+        Ok(object.newest > 0 && self.stream_object(object.id)?.newest > 0)
     }
 
-    /// What is wrong if the newest revision of a stream is lost: its number was given, it was not forgotten, and it is not
-    /// there. The file is named from the repository's directory on, and the reason.
+    /// What is wrong if the newest revision of a stream is lost: it was not forgotten, and it is not there. The file is named from the repository's directory on, and the reason.
     pub fn lost_newest(&self, stream: &Stream) -> Result<Option<(String, String)>> {
         let object = match self.stream_object(stream.id) {
             // That is told of the stream itself.
             Err(error) if error.is_loss() => return Ok(None),
             object => object?,
         };
-        // Listed after the object was read: a revision that is new by then is above its floor.
+        // Listed after the object was read: a revision that is new by then is newer than it says.
         let names = self.backend().names(&Area::revisions(stream.id))?;
         let newest = names.iter().filter_map(|name| RecordKey::parse(name)).map(|key| key.sequence).max();
-        let is_lost = newest.is_some_and(|newest| newest < object.sequence_floor);
-        // To forget one retires its name, too.
-        Ok((is_lost && object.retired_names.is_empty()).then(|| {
-            let reason = format!(
-                "the newest revision of stream '{}', number {}, is lost",
-                object.name, object.sequence_floor
-            );
+        if newest.is_none_or(|newest| newest >= object.newest) {
+            return Ok(None);
+        }
+        // Read again: it may be forgotten by now.
+        Ok((self.stream_object(stream.id)?.newest == object.newest).then(|| {
+            let reason =
+                format!("the newest revision of stream '{}', number {}, is lost", object.name, object.newest);
             (Area::revisions(stream.id).path().to_owned(), reason)
         }))
     }
@@ -222,11 +213,62 @@ impl Repository {
     /// has created the record: who is killed in between leaves the record to tell.
     pub(crate) fn note_use(&self, id: StreamId, sequence: u64) -> Result<()> {
         let object = self.stream_object(id)?;
-        if object.sequence_floor >= sequence {
-            return Ok(());
+        let used = StreamObject {
+            sequence_floor: object.sequence_floor.max(sequence),
+            newest: object.newest.max(sequence),
+            ..object.clone()
+        };
+        self.replace_stream_object(&object, &used)
+    }
+
+    /// Changes a stream's object, if there is anything to change. The caller has the stream's history locked.
+    pub(crate) fn replace_stream_object(&self, before: &StreamObject, after: &StreamObject) -> Result<()> {
+        match before == after {
+            true => Ok(()),
+            false => self.backend().put(&Key::stream(after.id), &seal(after)?),
         }
-        let used = StreamObject { sequence_floor: sequence, ..object };
-        self.backend().put(&Key::stream(id), &seal(&used)?)
+    }
+
+    /// Renames a stream.
+    ///
+    /// # Errors
+    /// [`Error::BadName`]; [`Error::NameTaken`] if another stream has the name.
+    pub fn rename_stream(&self, stream: &Stream, name: &str) -> Result<()> {
+        self.validate_name_for_backup(name)?;
+        let _streams = self.lock("streams", "the list of streams", || Ok(true))?;
+        self.require_free_name(name, stream.id)?;
+        let _history = self.lock_history(stream)?;
+        let object = match self.stream_object(stream.id) {
+            Err(error) if error.is_loss() => self.stream_object_of_records(stream)?,
+            object => object?,
+        };
+        self.backend().put(&Key::stream(stream.id), &seal(&StreamObject { name: name.to_owned(), ..object })?)
+    }
+
+    /// What can be said of a stream whose own file is lost.
+    fn stream_object_of_records(&self, stream: &Stream) -> Result<StreamObject> {
+        let names_in = |area: Area| -> Result<Vec<RecordKey>> {
+            Ok(self.backend().names(&area)?.iter().filter_map(|name| RecordKey::parse(name)).collect())
+        };
+        let (there, forgotten) = (names_in(Area::revisions(stream.id))?, names_in(Area::trash(stream.id))?);
+        let highest = |keys: &[RecordKey]| keys.iter().map(|key| key.sequence).max().unwrap_or(0);
+        Ok(StreamObject {
+            id: stream.id,
+            name: stream.name.clone(),
+            kind: stream.kind,
+            created: Timestamp::now(),
+            sequence_floor: highest(&there).max(highest(&forgotten)),
+            newest: highest(&there),
+            retired_names: forgotten.into_iter().map(|key| key.name).collect(),
+        })
+    }
+
+    /// Refuses a name that another stream has. The caller has the list of streams locked.
+    pub(crate) fn require_free_name(&self, name: &str, own: StreamId) -> Result<()> {
+        match self.find_object(name)?.0 {
+            Some(other) if other.id != own => Err(Error::NameTaken { name: name.to_owned() }),
+            _ => Ok(()),
+        }
     }
 
     /// The ids of all streams. They are looked for in `revisions/` as well: a file that is lost must not hide what its
@@ -320,6 +362,7 @@ impl Repository {
             kind,
             created: Timestamp::now(),
             sequence_floor: 0,
+            newest: 0,
             retired_names: Vec::new(),
         };
         self.backend().create(&Key::stream(object.id), &seal(&object)?)?;
@@ -354,10 +397,9 @@ mod tests {
         test(&repository, stream.id);
     }
 
-    fn retire_a_name(repository: &Repository, id: StreamId) {
-        let mut object = repository.stream_object(id).unwrap();
-        object.retired_names.push("2026-11-20T10-07-51Z".to_owned());
-        repository.backend().put(&Key::stream(id), &seal(&object).unwrap()).unwrap();
+    fn note_newest(repository: &Repository, id: StreamId, newest: u64) {
+        let object = repository.stream_object(id).unwrap();
+        repository.replace_stream_object(&object, &StreamObject { newest, ..object.clone() }).unwrap();
     }
 
     fn lost_parts(repository: &Repository) -> Vec<LostPart> {
@@ -371,21 +413,11 @@ mod tests {
             repository.note_use(id, 1).unwrap();
             assert_eq!(lost_parts(repository), [LostPart::Revisions]);
             assert!(repository.stream("vm").unwrap_err().is_damage());
-            retire_a_name(repository, id);
-            assert_eq!(lost_parts(repository), [LostPart::Revisions], "the directory is missing");
             repository.backend().create_areas(&[Area::revisions(id)]).unwrap();
+            assert_eq!(lost_parts(repository), [LostPart::Revisions]);
+            note_newest(repository, id, 0);
             assert_eq!(lost_parts(repository), []);
             assert_eq!(repository.stream("vm").unwrap().id, id);
-        });
-    }
-
-    #[test]
-    fn an_empty_directory_of_a_stream_that_forgot_nothing_is_a_loss() {
-        with_stream(|repository, id| {
-            repository.backend().create_areas(&[Area::revisions(id)]).unwrap();
-            assert_eq!(lost_parts(repository), []);
-            repository.note_use(id, 1).unwrap();
-            assert_eq!(lost_parts(repository), [LostPart::Revisions]);
         });
     }
 
@@ -394,7 +426,8 @@ mod tests {
         with_stream(|repository, id| {
             for (sequence, floor) in [(2, 2), (3, 3), (1, 3)] {
                 repository.note_use(id, sequence).unwrap();
-                assert_eq!(repository.stream_object(id).unwrap().sequence_floor, floor);
+                let object = repository.stream_object(id).unwrap();
+                assert_eq!((object.sequence_floor, object.newest), (floor, floor));
             }
         });
     }

@@ -17,6 +17,14 @@ pub struct StreamLabels {
     pub damaged: Vec<(String, String)>,
 }
 
+impl StreamLabels {
+    /// Whether the labels of a revision can't be read.
+    pub(crate) fn is_damaged(&self, revision: RevisionId) -> bool {
+        let file_name = revision.to_string();
+        self.damaged.iter().any(|(file, _)| file.ends_with(&file_name))
+    }
+}
+
 impl Repository {
     /// A revision's labels; none are the same as an empty set.
     pub fn labels(&self, stream: &Stream, revision: RevisionId) -> Result<Labels> {

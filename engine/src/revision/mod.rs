@@ -21,6 +21,7 @@ pub(crate) mod test_maps;
 pub(crate) mod test_trees;
 #[cfg(test)]
 mod tests;
+mod trash;
 mod tree_path;
 mod tree_reader;
 mod tree_sample;
@@ -59,7 +60,12 @@ use crate::repository::{Claimed, Repository, Stream};
 impl Repository {
     /// The revisions of a stream in the order of their commits, the oldest first. Opens no record.
     pub fn revisions(&self, stream: &Stream) -> Result<Vec<RecordKey>> {
-        let names = self.backend().names(&Area::revisions(stream.id))?;
+        self.records_in(&Area::revisions(stream.id))
+    }
+
+    /// The records of an area, the oldest first.
+    fn records_in(&self, area: &Area) -> Result<Vec<RecordKey>> {
+        let names = self.backend().names(area)?;
         let mut keys: Vec<RecordKey> = names.iter().filter_map(|name| RecordKey::parse(name)).collect();
         keys.sort();
         Ok(keys)

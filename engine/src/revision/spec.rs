@@ -87,11 +87,7 @@ impl Repository {
         match found.len() {
             1 => Ok(found.swap_remove(0)),
             0 => Err(no_such_revision(stream, spec, &keys)),
-            _ => Err(Error::AmbiguousRevision {
-                stream: stream.name.clone(),
-                spec: spec.to_owned(),
-                candidates: found.iter().map(|key| format!("{} (id {})", key.name, key.id)).collect(),
-            }),
+            _ => Err(ambiguous(stream, spec, &found)),
         }
     }
 
@@ -106,6 +102,26 @@ impl Repository {
                 Ok(keys.into_iter().filter(|key| (&first..=&last).contains(&key)).collect())
             }
             _ => self.find_revision(stream, spec).map(|key| vec![key]),
+        }
+    }
+
+    /// The revisions that a SPEC means among those that were forgotten; none matching is an error.
+    pub fn find_forgotten(&self, stream: &Stream, spec: &str) -> Result<Vec<RecordKey>> {
+        let keys = self.forgotten_revisions(stream)?;
+        let found = match self.meant(stream, &keys, spec)? {
+            Spec::All => keys.clone(),
+            Spec::Range(..) => {
+                return Err(Error::BadParameter {
+                    what: "revision",
+                    reason: "of those that were forgotten, name one, or all".to_owned(),
+                });
+            }
+            meant => self.matches(stream, &keys, &meant)?,
+        };
+        match (found.len(), spec) {
+            (0, _) => Err(no_such_revision(stream, spec, &keys)),
+            (1, _) | (_, "all") => Ok(found),
+            _ => Err(ambiguous(stream, spec, &found)),
         }
     }
 
@@ -163,6 +179,14 @@ impl Repository {
                 });
             }
         })
+    }
+}
+
+fn ambiguous(stream: &Stream, spec: &str, found: &[RecordKey]) -> Error {
+    Error::AmbiguousRevision {
+        stream: stream.name.clone(),
+        spec: spec.to_owned(),
+        candidates: found.iter().map(|key| format!("{} (id {})", key.name, key.id)).collect(),
     }
 }
 
