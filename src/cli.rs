@@ -7,7 +7,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    backup, completions, diff, dump, find, forget, history, init, labels, list, ls, man, mount, restore,
+    backup, completions, diff, dump, find, forget, gc, history, init, labels, list, ls, man, mount, restore,
     scrub, status, stream, unmount,
 };
 
@@ -134,6 +134,7 @@ pub(crate) enum Command {
     Protect(labels::ProtectArgs),
     Unprotect(labels::UnprotectArgs),
     Forget(forget::ForgetArgs),
+    Gc(gc::GcArgs),
     Stream(stream::StreamArgs),
     Mount(mount::MountArgs),
     Unmount(unmount::UnmountArgs),
@@ -214,7 +215,7 @@ mod tests {
             let arguments = match command.get_name() {
                 "diff" | "find" | "history" => vec!["a", "b"],
                 "completions" => vec!["bash"],
-                "list" | "status" | "init" | "scrub" | "man" => vec![],
+                "list" | "status" | "init" | "scrub" | "gc" | "man" => vec![],
                 "restore" => vec!["a", "b"],
                 "stream" => vec!["list"],
                 _ => vec!["a"],

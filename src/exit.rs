@@ -275,6 +275,10 @@ pub(crate) fn damage_hint(object: &str) -> &'static str {
              will make it anew"
         }
         "damage" => "a full `treering scrub` makes it anew",
+        "gc" => {
+            "`treering scrub` tells what is damaged; heal it by a backup, put back what is missing, or forget it. \
+             `treering gc --despite-damage` frees what only lies below it, which is lost then"
+        }
         _ => DAMAGED_DATA,
     }
 }
@@ -286,12 +290,13 @@ fn place_of(object: &str) -> &str {
     match parts[..] {
         ["treering-repository" | "the repository header", ..] => "treering-repository",
         ["damage" | "the damage list", ..] => "damage",
+        ["what revisions need", ..] => "gc",
         [_, area @ ("streams" | "revisions" | "labels" | "index"), ..] => area,
         [_, stream, area @ ("revisions" | "labels")] if StreamId::parse(stream).is_some() => area,
         _ if object.starts_with("stream ") => "streams",
         _ if object.starts_with("the record ") => "revisions",
         _ if object.starts_with("the set of labels ") => "labels",
-        _ if object.starts_with("index table ") => "index",
+        _ if object.starts_with("index table ") || object == "the index" => "index",
         _ => "packs",
     }
 }

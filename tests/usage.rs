@@ -9,7 +9,7 @@ use std::os::unix::process::ExitStatusExt;
 use support::system::{Requirement, can_use, run_on_terminal};
 use support::{CHUNK, World, assert_keys};
 
-const COMMANDS: [&str; 20] = [
+const COMMANDS: [&str; 21] = [
     "init",
     "backup",
     "list",
@@ -24,6 +24,7 @@ const COMMANDS: [&str; 20] = [
     "protect",
     "unprotect",
     "forget",
+    "gc",
     "stream",
     "mount",
     "unmount",

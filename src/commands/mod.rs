@@ -7,6 +7,7 @@ pub(crate) mod dump;
 mod excludes;
 pub(crate) mod find;
 pub(crate) mod forget;
+pub(crate) mod gc;
 pub(crate) mod history;
 pub(crate) mod init;
 mod inventory;
@@ -59,6 +60,7 @@ pub(crate) fn run(cli: &Cli, ui: &Ui) -> CommandOutcome {
         Command::Protect(args) => labels::protect(&context, args),
         Command::Unprotect(args) => labels::unprotect(&context, args),
         Command::Forget(args) => forget::run(&context, args),
+        Command::Gc(args) => gc::run(&context, args),
         Command::Stream(args) => stream::run(&context, args),
         Command::Mount(args) => mount::run(&context, args),
         Command::Unmount(args) => unmount::run(&context, args),

@@ -149,6 +149,7 @@ fn is_confirmed(
     let place = repository.location();
     let question = format!("Delete stream '{name}' with {revisions} from {place}? Answer with its name: ");
     let answer = context.ui.ask(&question)?;
-    let nobody = || Failure::usage("nobody can be asked whether the stream is to be deleted").hint("give --yes");
+    let nobody =
+        || Failure::usage("nobody can be asked whether the stream is to be deleted").hint("give --yes");
     Ok(answer.ok_or_else(nobody)? == name)
 }

@@ -31,6 +31,9 @@ pub(crate) trait Disk: Send + Sync {
     /// Creates a directory; one that exists is no error.
     fn create_directory(&self, path: &Path) -> io::Result<()>;
 
+    /// Removes a directory, which must be empty.
+    fn remove_directory(&self, path: &Path) -> io::Result<()>;
+
     /// Makes the names in a directory durable.
     fn sync_directory(&self, path: &Path) -> io::Result<()>;
 }
@@ -76,6 +79,10 @@ impl Disk for SystemDisk {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
             other => other,
         }
+    }
+
+    fn remove_directory(&self, path: &Path) -> io::Result<()> {
+        fs::remove_dir(path)
     }
 
     fn sync_directory(&self, path: &Path) -> io::Result<()> {

@@ -153,6 +153,14 @@ impl Key {
         Area::revisions(stream).key(key)
     }
 
+    pub(crate) fn condemned() -> Self {
+        Area::gc().key("condemned")
+    }
+
+    pub(crate) fn dropped() -> Self {
+        Area::gc().key("dropped")
+    }
+
     /// The object of a stream that was deleted.
     pub(crate) fn deleted_stream(id: StreamId) -> Self {
         Area::trash(id).key("stream")

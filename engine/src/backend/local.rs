@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -99,19 +99,23 @@ impl LocalBackend {
     fn begin(&self, key: &Key) -> Result<LocalWriter> {
         let area = Area::incoming();
         self.create_area(&area)?;
-        let path = self.area_path(&area).join(uuid::Uuid::new_v4().to_string());
-        let file = self.disk.create(&path).map_err(Error::io("create", path.display()))?;
-        let writer = LocalWriter {
-            disk: Arc::clone(&self.disk),
-            target: self.path(key),
-            replace: false,
-            file: Some(file),
-            path,
-        };
-        // Tells gc that the maker of this file lives.
-        let locked = writer.file()?.lock();
-        locked.map_err(Error::io("lock", writer.path.display()))?;
-        Ok(writer)
+        loop {
+            let path = self.area_path(&area).join(uuid::Uuid::new_v4().to_string());
+            let file = self.disk.create(&path).map_err(Error::io("create", path.display()))?;
+            let writer = LocalWriter {
+                disk: Arc::clone(&self.disk),
+                target: self.path(key),
+                replace: false,
+                file: Some(file),
+                path,
+            };
+            // Tells gc that the maker of this file lives. Before that it may have taken it for one that a dead one left.
+            let locked = writer.file()?.lock();
+            locked.map_err(Error::io("lock", writer.path.display()))?;
+            if writer.is_there()? {
+                return Ok(writer);
+            }
+        }
     }
 
     fn put_object(&self, key: &Key, bytes: &[u8], replace: bool) -> Result<()> {
@@ -311,6 +315,33 @@ impl Backend for LocalBackend {
         }
     }
 
+    fn remove_if_dead(&self, key: &Key) -> Result<bool> {
+        let path = self.path(key);
+        let file = match open_regular("open", &path) {
+            Err(error) if error.is_not_found() => return Ok(false),
+            other => other?.0,
+        };
+        match file.try_lock_shared() {
+            // While it is locked: its maker may have made it a moment ago, and is about to lock it.
+            Ok(()) => self.remove(key).map(|()| true),
+            Err(fs::TryLockError::WouldBlock) => Ok(false),
+            Err(fs::TryLockError::Error(source)) => Err(Error::io("lock", path.display())(source)),
+        }
+    }
+
+    fn remove_area(&self, area: &Area) -> Result<()> {
+        self.made_areas().remove(area);
+        let path = self.area_path(area);
+        match self.disk.remove_directory(&path) {
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) =>
+            {
+                Ok(())
+            }
+            other => other.map_err(Error::io("remove directory", path.display())),
+        }
+    }
+
     fn location(&self) -> String {
         self.root.display().to_string()
     }
@@ -397,6 +428,12 @@ impl LocalWriter {
         let file = self.file.as_ref().map(|file| file.file());
         let file = file.unwrap_or_else(|| Err(io::ErrorKind::NotFound.into()));
         file.map_err(Error::io("open", self.path.display()))
+    }
+
+    /// Whether the file has a name.
+    fn is_there(&self) -> Result<bool> {
+        let metadata = self.file()?.metadata().map_err(Error::io("read", self.path.display()))?;
+        Ok(metadata.nlink() > 0)
     }
 
     fn publish(mut self) -> Result<()> {
@@ -539,6 +576,10 @@ mod tests {
 
         fn create_directory(&self, path: &Path) -> io::Result<()> {
             SystemDisk.create_directory(path)
+        }
+
+        fn remove_directory(&self, path: &Path) -> io::Result<()> {
+            SystemDisk.remove_directory(path)
         }
 
         fn sync_directory(&self, _path: &Path) -> io::Result<()> {

@@ -82,6 +82,13 @@ pub(crate) trait Backend: Send + Sync {
     /// Whether the maker of a claim, or of what lies in [`Area::incoming`], still lives.
     fn claim_state(&self, key: &Key) -> Result<ClaimState>;
 
+    /// Removes what the maker of a claim, or of what lies in [`Area::incoming`], left behind when it died; says whether it
+    /// did. One that lives, or that others have removed, is left.
+    fn remove_if_dead(&self, key: &Key) -> Result<bool>;
+
+    /// Removes an area in which nothing lies; another one is left.
+    fn remove_area(&self, area: &Area) -> Result<()>;
+
     /// What users call the place.
     fn location(&self) -> String;
 

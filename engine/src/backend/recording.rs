@@ -78,6 +78,10 @@ impl Disk for RecordingDisk {
         SystemDisk.create_directory(path)
     }
 
+    fn remove_directory(&self, path: &Path) -> io::Result<()> {
+        SystemDisk.remove_directory(path)
+    }
+
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
         self.note(Call::SyncDirectory(self.relative(path)));
         SystemDisk.sync_directory(path)

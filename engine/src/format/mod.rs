@@ -14,6 +14,7 @@ mod codec;
 mod directory;
 mod file_node;
 mod filter;
+mod gc;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
@@ -41,6 +42,7 @@ pub use directory::{
 pub use file_node::FileSubtree;
 pub(crate) use file_node::{FileInner, FileLeaf, FileSlot, ends_file_node};
 pub(crate) use filter::{Filter, FilterBuilder};
+pub(crate) use gc::{Condemned, Dropped, PackNames};
 pub use hash::ObjectType;
 pub(crate) use hash::{ChecksumContext, ObjectHasher};
 pub(crate) use header::MAX_CHUNK_SIZE;
@@ -53,7 +55,7 @@ pub(crate) use pack::{MAX_PACK_SIZE, PackDirectory, PackEntry, PackHeader, PackK
 pub use record::{
     Content, Counters, FileEvidence, HintEvidence, ImageContent, Kind, Method, Record, RecordKey, TreeContent,
 };
-pub(crate) use sealed::{MAX_SEALED_SIZE, open, seal};
+pub(crate) use sealed::{MAX_SEALED_SIZE, SealedKind, open, seal};
 pub(crate) use table::{
     BLOCK_SIZE, ENTRIES_PER_BLOCK, TableEntry, TableHeader, TableLayout, TablePack, decode_entries,
     decode_packs, seal_block, verify_block,

@@ -12,6 +12,12 @@ use crate::id::{ClaimId, ObjectId, RevisionId, StreamId};
 /// How often a lock that is awaited is tried.
 const RETRY: Duration = Duration::from_millis(50);
 
+/// What a gc says that it does.
+const GC_PURPOSE: &str = "gc";
+
+/// How often a claim is read that is damaged because it is being changed.
+const READS_MAX: u32 = 40;
+
 /// The lock of one stream: one backup at a time.
 pub(crate) struct StreamLock {
     _lock: LockGuard,
@@ -43,7 +49,7 @@ impl Repository {
 
     /// Removes the claims of processes that died. A claim has its lock before it has its name, so one without is dead.
     /// A courtesy to who comes later: one that can't be looked at, such as another user's, is left to others.
-    fn sweep_claims(&self) -> Result<()> {
+    pub(crate) fn sweep_claims(&self) -> Result<()> {
         for area in [Area::sessions(), Area::pins()] {
             for name in self.backend().names(&area)? {
                 let Some(key) = ClaimId::parse(&name).map(|id| area.key(id)) else { continue };
@@ -56,9 +62,36 @@ impl Repository {
     }
 
     fn sweep_claim(&self, key: &Key) -> Result<()> {
-        match self.backend().claim_state(key)? {
-            ClaimState::Dead => self.backend().remove(key),
-            _ => Ok(()),
+        self.backend().remove_if_dead(key).map(|_| ())
+    }
+
+    /// The claims of living processes in an area.
+    ///
+    /// # Errors
+    /// A claim of a living process that can't be read: what it holds on to is not known.
+    pub(crate) fn living_claims(&self, area: &Area) -> Result<Vec<Claim>> {
+        let mut claims = Vec::new();
+        for name in self.backend().names(area)? {
+            let Some(id) = ClaimId::parse(&name) else { continue };
+            claims.extend(self.living_claim(&area.key(id))?);
+        }
+        Ok(claims)
+    }
+
+    fn living_claim(&self, key: &Key) -> Result<Option<Claim>> {
+        let mut tries = 0;
+        loop {
+            if self.backend().claim_state(key)? != ClaimState::Living {
+                return Ok(None);
+            }
+            let bytes = self.backend().read(key, MAX_SEALED_SIZE);
+            match bytes.and_then(|bytes| open(&key.to_string(), &bytes)) {
+                Err(error) if error.is_not_found() => return Ok(None),
+                // It is changed in place.
+                Err(error) if error.is_damage() && tries < READS_MAX => tries += 1,
+                other => return other.map(Some),
+            }
+            std::thread::sleep(RETRY);
         }
     }
 
@@ -114,6 +147,19 @@ impl Repository {
         self.lock(&format!("history-{}", stream.id), &format!("stream '{}'", stream.name), || Ok(true))
     }
 
+    /// Locks the repository against every other gc. A pin says who has it.
+    pub(crate) fn lock_gc(&self) -> Result<(LockGuard, Option<Claimed>)> {
+        match self.lock("gc", "the repository's gc", || Ok(false)) {
+            Ok(lock) => Ok((lock, self.pin(GC_PURPOSE, Vec::new(), Vec::new())?)),
+            Err(Error::Busy { what, holder }) => {
+                let pins = self.living_claims(&Area::pins())?;
+                let gc = pins.iter().find(|pin| pin.purpose == GC_PURPOSE).map(Claim::holder);
+                Err(Error::Busy { what, holder: gc.unwrap_or(holder) })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Takes a lock of the repository.
     pub(crate) fn lock(&self, name: &str, what: &str, wait: impl Fn() -> Result<bool>) -> Result<LockGuard> {
         loop {
@@ -132,21 +178,6 @@ impl Repository {
         let claims = self.living_claims(&Area::sessions()).ok()?;
         let others = claims.iter().filter(|claim| claim.stream == Some(stream) && claim.id != own);
         others.min_by_key(|claim| claim.created).map(Claim::holder)
-    }
-
-    /// The sessions or pins whose processes live.
-    fn living_claims(&self, area: &Area) -> Result<Vec<Claim>> {
-        let mut claims = Vec::new();
-        for name in self.backend().names(area)? {
-            let Some(key) = ClaimId::parse(&name).map(|id| area.key(id)) else { continue };
-            if self.backend().claim_state(&key)? != ClaimState::Living {
-                continue;
-            }
-            if let Ok(bytes) = self.backend().read(&key, MAX_SEALED_SIZE) {
-                claims.extend(open::<Claim>(&key.to_string(), &bytes).ok());
-            }
-        }
-        Ok(claims)
     }
 }
 

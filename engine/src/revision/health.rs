@@ -27,7 +27,7 @@ pub struct FileCount {
 }
 
 impl FileCount {
-    fn add(&mut self, bytes: u64) {
+    pub(crate) fn add(&mut self, bytes: u64) {
         self.files += 1;
         self.bytes += bytes;
     }

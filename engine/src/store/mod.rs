@@ -3,6 +3,7 @@
 //! Invariant: no byte leaves this module that was not verified against its object's id after it was read.
 
 mod cache;
+mod condemned;
 mod fresh;
 mod index;
 mod nodes;
@@ -12,7 +13,8 @@ mod pack_writer;
 mod run;
 mod writer;
 
-pub(crate) use index::{Index, Location};
+pub(crate) use condemned::{put_condemned, put_dropped, read_condemned, read_dropped, remove_condemned};
+pub(crate) use index::{Index, LiveSet, Location, Mark, PackUse};
 pub(crate) use run::Wanted;
 pub(crate) use writer::{Presence, StoreWriter, Stored};
 

@@ -51,6 +51,11 @@ impl PackCheck<'_> {
         }
     }
 
+    /// The blob that was verified last, as it is stored.
+    pub(crate) fn blob(&self) -> &[u8] {
+        &self.blob
+    }
+
     fn not_intact(&self, entry: &PackEntry, what: &str) -> Error {
         let expected = format!("its copy in pack {} does not have {what}", self.pack);
         Corrupt::new(describe(entry.object_type, &entry.id), expected).into()

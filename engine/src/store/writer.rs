@@ -434,6 +434,10 @@ mod tests {
             SystemDisk.create_directory(path)
         }
 
+        fn remove_directory(&self, path: &Path) -> io::Result<()> {
+            SystemDisk.remove_directory(path)
+        }
+
         fn sync_directory(&self, path: &Path) -> io::Result<()> {
             SystemDisk.sync_directory(path)
         }

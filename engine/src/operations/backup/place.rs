@@ -85,8 +85,6 @@ impl Place {
         stream: &Stream,
         monitor: &dyn Monitor,
     ) -> Result<()> {
-        // What was known before the claim may be gone: gc did not know of us.
-        repository.store().index().reload()?;
         self.damage = known_damage(repository, monitor)?;
         self.choose_parent(repository, stream)?;
         self.hints_base = self.choose_hints_base(repository, options, stream)?;
@@ -135,9 +133,10 @@ impl Place {
     }
 }
 
-/// The damage list; packs that are missing are noted in the index, which relies on them no more.
+/// The damage list; packs that are missing or condemned are noted in the index, which relies on them no more. What was
+/// known of them before the claim may be wrong: gc did not know of us.
 fn known_damage(repository: &Repository, monitor: &dyn Monitor) -> Result<Damage> {
-    let missing = repository.store().index().note_missing_packs()?;
+    let missing = repository.store().index().begin_reliance()?;
     if missing > 0 {
         let packs = if missing == 1 { "1 pack is".to_owned() } else { format!("{missing} packs are") };
         monitor.warn(&format!(

@@ -1,6 +1,6 @@
 //! What the index says of its own health: tables that are damaged or missing, and packs that are missing or in no table.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering;
 
 use super::Index;
@@ -10,16 +10,32 @@ use crate::error::Result;
 use crate::format::PackKind;
 use crate::id::{ObjectId, PackId, TableId};
 use crate::store::Location;
+use crate::store::condemned::read_dropped;
 
 impl Index {
-    /// The packs that tables name, but that are gone or have another size than they had when they were written.
+    /// The packs that tables name, but that are gone or have another size than they had when they were written. Those that
+    /// gc has deleted are not missed.
     pub(crate) fn missing_packs(&self) -> Result<HashMap<PackId, PackKind>> {
+        let missing = self.missing_packs_besides(&HashSet::new())?;
+        if missing.is_empty() {
+            return Ok(missing);
+        }
+        // Read after the packs were listed, as it is there before a pack is deleted. What tables name no longer was deleted,
+        // and its list is gone.
+        let dropped: HashSet<PackId> =
+            read_dropped(self.backend.as_ref())?.iter().map(|(pack, _)| pack).collect();
+        self.reload()?;
+        self.missing_packs_besides(&dropped)
+    }
+
+    /// The same besides those that are known.
+    pub(super) fn missing_packs_besides(&self, known: &HashSet<PackId>) -> Result<HashMap<PackId, PackKind>> {
         // Tables first: a pack that a table names is there before the table is.
         let set = self.tables()?;
         let sizes = self.pack_sizes()?;
         let packs = set.tables.iter().flat_map(|table| table.packs());
         Ok(packs
-            .filter(|pack| sizes.get(&pack.pack) != Some(&pack.size))
+            .filter(|pack| !known.contains(&pack.pack) && sizes.get(&pack.pack) != Some(&pack.size))
             .map(|pack| (pack.pack, pack.kind))
             .collect())
     }
@@ -29,13 +45,20 @@ impl Index {
         Ok(self.tables()?.tables.iter().any(|table| table.packs().iter().any(|named| named.pack == pack)))
     }
 
-    fn pack_sizes(&self) -> Result<HashMap<PackId, u64>> {
-        let mut sizes = HashMap::new();
+    /// The packs that are there, and their sizes.
+    pub(crate) fn list_packs(&self) -> Result<HashMap<PackId, (PackKind, u64)>> {
+        let mut packs = HashMap::new();
         for kind in PackKind::ALL {
             let listed = self.backend.list(&Area::packs(kind))?;
-            sizes.extend(listed.iter().filter_map(|file| Some((PackId::parse(&file.name)?, file.size))));
+            packs.extend(
+                listed.iter().filter_map(|file| Some((PackId::parse(&file.name)?, (kind, file.size)))),
+            );
         }
-        Ok(sizes)
+        Ok(packs)
+    }
+
+    fn pack_sizes(&self) -> Result<HashMap<PackId, u64>> {
+        Ok(self.list_packs()?.into_iter().map(|(pack, (_, size))| (pack, size)).collect())
     }
 
     /// Sizes of the packs that no table names; none where a table is damaged, as it may have named any.

@@ -1,7 +1,7 @@
 //! Merges tables when there are many, so that a look-up asks few.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::table_reader::Table;
@@ -9,11 +9,15 @@ use super::{DamagedTables, write_table};
 use crate::backend::{Area, Backend, Key};
 use crate::error::{Corrupt, Error, Result};
 use crate::format::{TableEntry, TablePack};
-use crate::id::{ObjectId, RepositoryId, TableId};
+use crate::id::{ObjectId, PackId, RepositoryId, TableId};
+use crate::store::condemned::read_dropped;
 
 /// So many tables of one order of magnitude are made into one: every entry is rewritten a few times at most, and a
 /// look-up asks some ten tables.
 const MERGE_AT: usize = 8;
+
+/// A table of whose packs fewer than one of so many were deleted is left as it is.
+const FEW_DROPPED: usize = 8;
 
 /// No merge makes a table of more entries: its filter, of a byte for each, is in memory while it is written, beside those
 /// that are merged. So 10 TiB in chunks of 64 KiB are in some five to ten large tables.
@@ -30,9 +34,10 @@ pub(super) fn merge_tables(
         return Ok(());
     }
     let Some(_lock) = backend.try_lock("index")? else { return Ok(()) };
+    let dropped = read_dropped(backend)?.iter().map(|(pack, _)| pack).collect();
     let entry_count = |table: &Arc<Table>| table.entry_count();
     while let Some(group) = group_to_merge(intact_tables(backend, repository, damaged)?, entry_count) {
-        match merge(backend, repository, &group) {
+        match merge(backend, repository, &group, &dropped) {
             // The others are merged without it: else they would become more for ever, and each is an open file.
             Err(error) if error.is_damage() => {
                 let found: Vec<_> = group.iter().filter(|table| table.is_damaged()).collect();
@@ -88,20 +93,49 @@ fn group_to_merge<T>(tables: Vec<T>, entry_count: impl Fn(&T) -> u64) -> Option<
     enough.map(smallest).find(|group| group.len() > 1)
 }
 
-fn merge(backend: &dyn Backend, repository: RepositoryId, group: &[Arc<Table>]) -> Result<()> {
+/// Writes those tables anew without what lies in packs that were deleted of which these are an eighth or more. Returns the
+/// deleted packs that are named still. Who merges tables meanwhile leaves them out as well.
+pub(super) fn drop_packs(
+    backend: &dyn Backend,
+    repository: RepositoryId,
+    damaged: &DamagedTables,
+    dropped: &HashSet<PackId>,
+) -> Result<HashSet<PackId>> {
+    let Some(_lock) = backend.try_lock("index")? else { return Ok(dropped.clone()) };
+    let mut named = HashSet::new();
+    for table in intact_tables(backend, repository, damaged)? {
+        let gone: Vec<PackId> =
+            table.packs().iter().map(|pack| pack.pack).filter(|pack| dropped.contains(pack)).collect();
+        match gone.len() * FEW_DROPPED < table.packs().len() || gone.is_empty() {
+            true => named.extend(gone),
+            false => merge(backend, repository, &[table], dropped)?,
+        }
+    }
+    Ok(named)
+}
+
+/// Makes one table of some, without what lies in `dropped` packs.
+fn merge(
+    backend: &dyn Backend,
+    repository: RepositoryId,
+    group: &[Arc<Table>],
+    dropped: &HashSet<PackId>,
+) -> Result<()> {
     let mut inputs = group.to_vec();
     inputs.sort_by_key(|table| Reverse(table.created()));
     let mut packs: Vec<TablePack> = Vec::new();
     let mut ordinals = HashMap::new();
-    for pack in inputs.iter().flat_map(|table| table.packs()) {
+    let packs_left =
+        inputs.iter().flat_map(|table| table.packs()).filter(|pack| !dropped.contains(&pack.pack));
+    for pack in packs_left {
         ordinals.entry(pack.pack).or_insert_with(|| {
             packs.push(*pack);
             packs.len() as u32 - 1
         });
     }
-    let translations: Vec<Vec<u32>> = inputs
+    let translations: Vec<Translation> = inputs
         .iter()
-        .map(|table| table.packs().iter().filter_map(|pack| ordinals.get(&pack.pack).copied()).collect())
+        .map(|table| table.packs().iter().map(|pack| ordinals.get(&pack.pack).copied()).collect())
         .collect();
     let entries = || Merged::new(&inputs, &translations);
     let mut entry_count = 0;
@@ -109,9 +143,14 @@ fn merge(backend: &dyn Backend, repository: RepositoryId, group: &[Arc<Table>]) 
         entry?;
         entry_count += 1;
     }
-    write_table(backend, repository, &packs, entry_count, entries()?)?.publish(backend)?;
+    if !packs.is_empty() || dropped.is_empty() {
+        write_table(backend, repository, &packs, entry_count, entries()?)?.publish(backend)?;
+    }
     inputs.iter().try_for_each(|table| backend.remove(&Key::table(table.id())))
 }
+
+/// Of each pack of a table its ordinal in another one; `None` if that leaves it out.
+type Translation = Vec<Option<u32>>;
 
 /// The entries of several tables in one order; one place that two tables name comes once.
 struct Merged<'a> {
@@ -123,14 +162,14 @@ struct Merged<'a> {
 
 struct Cursor<'a> {
     table: &'a Table,
-    translation: &'a [u32],
+    translation: &'a [Option<u32>],
     block: u64,
     entries: std::vec::IntoIter<TableEntry>,
 }
 
 impl<'a> Merged<'a> {
-    fn new(tables: &'a [Arc<Table>], translations: &'a [Vec<u32>]) -> Result<Self> {
-        let cursor = |(table, translation): (&'a Arc<Table>, &'a Vec<u32>)| Cursor {
+    fn new(tables: &'a [Arc<Table>], translations: &'a [Translation]) -> Result<Self> {
+        let cursor = |(table, translation): (&'a Arc<Table>, &'a Translation)| Cursor {
             table,
             translation,
             block: 0,
@@ -161,7 +200,7 @@ impl<'a> Merged<'a> {
             self.push_head(index)?;
             let Some(entry) = entry else { continue };
             let pack = translation.get(entry.pack as usize).copied();
-            let pack = pack.ok_or_else(|| names_no_pack(table, id))?;
+            let Some(pack) = pack.ok_or_else(|| names_no_pack(table, id))? else { continue };
             let entry = TableEntry { pack, ..entry };
             if self.given.first().is_some_and(|given| given.id != id) {
                 self.given.clear();

@@ -4,6 +4,7 @@
 //! is truncated or rots under a living mount is noticed and put aside, never believed.
 
 mod health;
+mod live;
 mod merge;
 mod neighbours;
 mod reliance;
@@ -13,6 +14,7 @@ mod table_writer;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use live::{LiveSet, Mark, PackUse};
 pub(super) use table_writer::write_table;
 
 use std::collections::{HashMap, HashSet};
@@ -193,6 +195,11 @@ impl Index {
     /// Merges tables where there are many. Does nothing if another process is at it.
     pub(super) fn merge(&self) -> Result<()> {
         merge_tables(self.backend.as_ref(), self.repository, &self.damaged)
+    }
+
+    /// Writes those tables anew that name many packs that were deleted. Returns the deleted packs that tables name still.
+    pub(crate) fn drop_packs(&self, dropped: &HashSet<PackId>) -> Result<HashSet<PackId>> {
+        merge::drop_packs(self.backend.as_ref(), self.repository, &self.damaged, dropped)
     }
 
     fn tables(&self) -> Result<Arc<TableSet>> {

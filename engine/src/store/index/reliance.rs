@@ -7,12 +7,15 @@ use std::sync::{Arc, PoisonError, RwLock};
 use super::{Index, Location};
 use crate::error::Result;
 use crate::id::{ObjectId, PackId};
+use crate::store::condemned::read_unusable;
 
 /// What was published once and is not to be relied upon any more.
 #[derive(Default)]
 pub(super) struct Losses {
-    /// Packs that tables name and that are gone or truncated.
+    /// Packs that tables name, and on which nothing new may rely: those that are gone or truncated, and those that gc has
+    /// condemned or deleted.
     packs: RwLock<Arc<HashSet<PackId>>>,
+    /// Whether some are gone or truncated, which gc did not do.
     has_packs: AtomicBool,
     /// Whether an object that was published is in no table.
     has_tables: AtomicBool,
@@ -25,12 +28,18 @@ impl Losses {
 }
 
 impl Index {
-    /// Looks which packs are missing, from now on to rely on nothing in them; returns how many they are. What was known
-    /// of lost tables is forgotten.
-    pub(crate) fn note_missing_packs(&self) -> Result<usize> {
-        let missing: HashSet<PackId> = self.missing_packs()?.into_keys().collect();
+    /// Begins to rely on what is stored: lists the tables anew, and looks which packs are condemned or missing, from now on
+    /// to rely on nothing in them. Returns how many are missing. What was known of lost tables is forgotten.
+    ///
+    /// To be called after a session has its claim, and never before (`docs/format.md`, section 4): lists, tables and packs
+    /// are read in this order.
+    pub(crate) fn begin_reliance(&self) -> Result<usize> {
+        let mut unusable = read_unusable(self.backend.as_ref())?;
+        self.reload()?;
+        let missing: HashSet<PackId> = self.missing_packs_besides(&unusable)?.into_keys().collect();
         let count = missing.len();
-        *self.losses.packs.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(missing);
+        unusable.extend(missing);
+        *self.losses.packs.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(unusable);
         self.losses.has_packs.store(count > 0, Ordering::Relaxed);
         self.losses.has_tables.store(false, Ordering::Relaxed);
         Ok(count)
@@ -53,8 +62,8 @@ impl Index {
 
     /// Whether an object lies in a published pack that is there, so that something new may rely on it.
     pub(crate) fn contains(&self, id: &ObjectId) -> Result<bool> {
-        let missing = self.losses.packs();
-        let is_there = |location: &Location| !missing.contains(&location.pack);
+        let unusable = self.losses.packs();
+        let is_there = |location: &Location| !unusable.contains(&location.pack);
         if self.neighbours().get(id).as_ref().is_some_and(is_there) {
             return Ok(true);
         }

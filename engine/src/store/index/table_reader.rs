@@ -36,12 +36,6 @@ pub(super) struct Found {
     pub(super) is_doubtful: bool,
 }
 
-impl Found {
-    fn doubtful() -> Self {
-        Self { places: Vec::new(), is_doubtful: true }
-    }
-}
-
 /// Blocks of entries side by side that are not intact.
 pub(super) struct DamagedRun {
     blocks: Range<u64>,
@@ -126,6 +120,13 @@ impl Table {
 
     /// The places of an object.
     pub(super) fn look_up(&self, id: &ObjectId) -> Found {
+        let (entries, is_doubtful) = self.find(id);
+        Found { places: entries.into_iter().map(|(_, place)| place).collect(), is_doubtful }
+    }
+
+    /// The entries of an object: their numbers in the table, and what they say; and whether a block that is not intact may
+    /// hold more of them.
+    pub(super) fn find(&self, id: &ObjectId) -> (Vec<(u64, Location)>, bool) {
         let (mut low, mut high) = (0, self.entry_block_count());
         // What is known of the ids at the bounds, to interpolate between them.
         let (mut low_id, mut high_id) = (0, u64::MAX);
@@ -144,11 +145,11 @@ impl Table {
                 None => match self.side_of_damage(id, guess) {
                     Some(Side::Before(block, known)) => (high, high_id) = (block, known.prefix()),
                     Some(Side::Behind(block, known)) => (low, low_id) = (block, known.prefix()),
-                    None => return Found::doubtful(),
+                    None => return (Vec::new(), true),
                 },
             }
         }
-        Found::default()
+        (Vec::new(), false)
     }
 
     /// On which side of the damaged blocks around one an id lies, the block from which on or up to which it is looked
@@ -164,7 +165,7 @@ impl Table {
     }
 
     /// Entries of an id around a block that has it: equal ids may go on in the blocks beside it.
-    fn collect(&self, id: &ObjectId, block: u64, entries: Vec<TableEntry>) -> Found {
+    fn collect(&self, id: &ObjectId, block: u64, entries: Vec<TableEntry>) -> (Vec<(u64, Location)>, bool) {
         let starts = entries.first().is_some_and(|entry| entry.id == *id);
         let ends = entries.last().is_some_and(|entry| entry.id == *id);
         let beside = |is_wanted: bool, block: u64| match is_wanted {
@@ -174,9 +175,12 @@ impl Table {
         let before = beside(starts && block > 0, block.saturating_sub(1));
         let after = beside(ends && block + 1 < self.entry_block_count(), block + 1);
         let is_doubtful = before.is_none() || after.is_none();
-        let all = before.into_iter().flatten().chain(entries).chain(after.into_iter().flatten());
-        let places = all.filter(|entry| entry.id == *id).filter_map(|entry| self.location(&entry));
-        Found { places: places.collect(), is_doubtful }
+        let numbered = |block: u64, entries: Vec<TableEntry>| self.numbers_in(block).zip(entries);
+        let before = numbered(block.saturating_sub(1), before.unwrap_or_default());
+        let all =
+            before.chain(numbered(block, entries)).chain(numbered(block + 1, after.unwrap_or_default()));
+        let own = all.filter(|(_, entry)| entry.id == *id);
+        (own.filter_map(|(number, entry)| Some((number, self.location(&entry)?))).collect(), is_doubtful)
     }
 
     /// The blocks of entries that are not intact, in order. Reads all of them the first time.
@@ -224,6 +228,11 @@ impl Table {
         let number = self.header.layout.entry_blocks().start + index;
         let count = self.header.layout.entries_in_block(index);
         self.with_block(number, |payload| decode_entries(payload, count))
+    }
+
+    /// The numbers of the entries of the `index`-th entry block.
+    pub(super) fn numbers_in(&self, index: u64) -> std::ops::RangeFrom<u64> {
+        index.saturating_mul(ENTRIES_PER_BLOCK)..
     }
 
     /// Blocks of entries.

@@ -273,7 +273,7 @@ fn a_lost_table_is_noted_when_what_it_named_is_asked_for() {
     let index = world.index();
     assert!(index.stands(&there).unwrap() && !index.has_losses());
     assert!(!index.stands(&lost).unwrap() && index.has_lost_tables() && index.has_losses());
-    index.note_missing_packs().unwrap();
+    index.begin_reliance().unwrap();
     assert!(!index.has_losses(), "the next run looks anew");
     assert!(!index.still_contains(&lost).unwrap() && index.has_lost_tables());
 }
@@ -298,7 +298,7 @@ fn what_lies_in_a_missing_pack_or_stands_in_a_damaged_block_tells_of_no_lost_tab
     world.backend.remove(&pack).unwrap();
     world.flip(&table, 2 * 4096);
     let index = world.index();
-    index.note_missing_packs().unwrap();
+    index.begin_reliance().unwrap();
     for id in [gone, doubtful] {
         assert!(!index.still_contains(&id).unwrap());
     }
@@ -327,7 +327,7 @@ fn nothing_relies_on_packs_that_are_gone() {
     let (other, _, _) = world.add(2);
     world.backend.remove(&pack).unwrap();
     let index = world.index();
-    assert_eq!(index.note_missing_packs().unwrap(), 1);
+    assert_eq!(index.begin_reliance().unwrap(), 1);
     assert!(!index.contains(&id).unwrap() && index.contains(&other).unwrap());
     let (again, _, _) = world.add(1);
     assert_eq!(again, id);

@@ -1,0 +1,292 @@
+//! Marks what revisions, sessions and pins reach. What several of them share is followed once.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::backend::Area;
+use crate::error::{Error, Result};
+use crate::format::{Claim, Kind, RecordKey};
+use crate::id::{ObjectId, PackId, RevisionId};
+use crate::monitor::Monitor;
+use crate::parallel;
+use crate::repository::{Repository, Stream};
+use crate::revision::{MapPart, MapReader, TreePart, TreeReader};
+use crate::store::{LiveSet, Mark, PackUse, read_condemned};
+
+/// Chunks that are gathered before all cores look them up,
+const BATCH_CHUNKS: usize = 1 << 14;
+/// and those that one takes at a time.
+const PIECE_CHUNKS: usize = 256;
+/// Damage that is named; of more it is enough to know that there is more.
+const DAMAGED_MAX: usize = 1000;
+
+/// What is marked so far.
+pub(super) struct Marking<'a> {
+    repository: &'a Repository,
+    monitor: &'a dyn Monitor,
+    pub(super) live: LiveSet,
+    /// Revisions and roots that were followed.
+    revisions: HashSet<RevisionId>,
+    roots: HashSet<ObjectId>,
+    batch: Vec<ObjectId>,
+    damaged: Vec<String>,
+    /// An object that no table named.
+    unnamed: Mutex<Option<ObjectId>>,
+    /// Whether all that there was at first is marked: what is in no table then is in one that came since.
+    is_later: AtomicBool,
+    /// Packs that only tables name that came since, and that are needed.
+    needed_later: Mutex<HashSet<PackId>>,
+    /// Forgotten revisions that somebody has open, and who.
+    pub(super) held: Vec<(String, String)>,
+    /// The damage list, and which of its objects are in use.
+    listed_bad: HashSet<ObjectId>,
+    used_bad: Mutex<HashSet<ObjectId>>,
+    /// What was listed before the tables were.
+    first: Listed,
+}
+
+/// The revisions and claims of one moment, listed in this order.
+struct Listed {
+    records: Vec<(Stream, RecordKey)>,
+    claims: Vec<Claim>,
+    /// What is lost of them.
+    lost: Vec<String>,
+}
+
+impl Listed {
+    fn now(repository: &Repository) -> Result<Self> {
+        let list = repository.list_streams()?;
+        let mut lost: Vec<String> = list.damaged.iter().map(|stream| stream.reason.clone()).collect();
+        let mut records = Vec::new();
+        for stream in list.streams {
+            lost.extend(repository.lost_newest(&stream)?.map(|(_, reason)| reason));
+            let keys = repository.revisions(&stream)?;
+            records.extend(keys.into_iter().rev().map(|key| (stream.clone(), key)));
+        }
+        let mut claims = repository.living_claims(&Area::pins())?;
+        claims.extend(repository.living_claims(&Area::sessions())?);
+        Ok(Self { records, claims, lost })
+    }
+}
+
+impl<'a> Marking<'a> {
+    pub(super) fn new(repository: &'a Repository, monitor: &'a dyn Monitor) -> Result<Self> {
+        // Before the tables: what these revisions reach is in them.
+        let first = Listed::now(repository)?;
+        let condemned = match read_condemned(repository.backend().as_ref()) {
+            Err(error) if error.is_damage() => None,
+            list => list?,
+        };
+        let condemned = condemned.unwrap_or_default().packs.iter().map(|(pack, _)| pack).collect();
+        Ok(Self {
+            live: repository.store().index().live_set(condemned)?,
+            repository,
+            monitor,
+            revisions: HashSet::new(),
+            roots: HashSet::new(),
+            batch: Vec::new(),
+            damaged: Vec::new(),
+            unnamed: Mutex::default(),
+            is_later: AtomicBool::new(false),
+            needed_later: Mutex::default(),
+            held: Vec::new(),
+            listed_bad: repository.damage()?.objects.iter().map(|object| object.id).collect(),
+            used_bad: Mutex::default(),
+            first,
+        })
+    }
+
+    /// Marks all that there is.
+    pub(super) fn mark_all(&mut self) -> Result<()> {
+        self.monitor.begin("following revisions", None);
+        let first =
+            std::mem::replace(&mut self.first, Listed { records: vec![], claims: vec![], lost: vec![] });
+        self.mark_listed(first)?;
+        self.live.take_touched();
+        self.is_later.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Marks what came since; returns the packs that are needed for it.
+    pub(super) fn mark_new(&mut self) -> Result<HashSet<PackId>> {
+        let listed = Listed::now(self.repository)?;
+        // What they reach that is in no table of the set is in one that was published since.
+        self.repository.store().index().reload()?;
+        self.mark_listed(listed)?;
+        let mut needed = self.live.take_touched();
+        needed.extend(self.needed_later.lock().unwrap_or_else(std::sync::PoisonError::into_inner).drain());
+        Ok(needed)
+    }
+
+    /// How much of each pack is in use.
+    pub(super) fn uses(&self) -> Result<HashMap<PackId, PackUse>> {
+        self.live.uses(|| self.go_on())
+    }
+
+    /// What is damaged, so that it is not known what lies below it.
+    pub(super) fn damaged(&self) -> Vec<String> {
+        self.damaged.clone()
+    }
+
+    /// An object that a revision needs and no table names.
+    pub(super) fn unnamed(&self) -> Option<ObjectId> {
+        *lock(&self.unnamed)
+    }
+
+    /// Objects of the damage list that no revision needs.
+    pub(super) fn unused_bad(&self) -> Vec<ObjectId> {
+        let used = lock(&self.used_bad);
+        self.listed_bad.iter().filter(|id| !used.contains(*id)).copied().collect()
+    }
+
+    fn mark_listed(&mut self, listed: Listed) -> Result<()> {
+        let new_losses: Vec<String> =
+            listed.lost.into_iter().filter(|reason| !self.damaged.contains(reason)).collect();
+        self.damaged.extend(new_losses);
+        let there: HashSet<RevisionId> = listed.records.iter().map(|(_, key)| key.id).collect();
+        for (stream, key) in listed.records {
+            self.mark_record(&stream, &key)?;
+        }
+        for claim in listed.claims {
+            self.note_held(&claim, &there);
+            for root in &claim.roots {
+                self.mark_claimed(root, &claim)?;
+            }
+        }
+        self.flush()
+    }
+
+    fn note_held(&mut self, claim: &Claim, there: &HashSet<RevisionId>) {
+        for revision in claim.revisions.iter().filter(|revision| !there.contains(*revision)) {
+            let held = (revision.to_string(), claim.holder());
+            if !self.held.contains(&held) && self.held.len() < DAMAGED_MAX {
+                self.held.push(held);
+            }
+        }
+    }
+
+    fn mark_record(&mut self, stream: &Stream, key: &RecordKey) -> Result<()> {
+        if !self.revisions.insert(key.id) {
+            return Ok(());
+        }
+        let name = format!("{}@{}", stream.name, key.name);
+        match self.repository.record(stream, key) {
+            Ok(record) => self.follow(&name, record.kind(), &record.root()),
+            // Forgotten since it was listed.
+            Err(error) if error.is_not_found() => Ok(()),
+            Err(error) => self.note_damage(&name, error),
+        }
+    }
+
+    /// Marks what a session or pin holds on to. One that found nothing to hold is about to end.
+    fn mark_claimed(&mut self, root: &ObjectId, claim: &Claim) -> Result<()> {
+        if !self.roots.insert(*root) {
+            return Ok(());
+        }
+        let name = format!("what {} has open", claim.holder());
+        let store = self.repository.store();
+        match (MapReader::open(store, root), TreeReader::open_unpinned(store, root)) {
+            (Ok(_), _) => self.follow(&name, Kind::Image, root),
+            (_, Ok(_)) => self.follow(&name, Kind::Tree, root),
+            (Err(error), _) if store.index().locate_in_tables(root)?.is_empty() => {
+                log::debug!("{name} is gone: {error}");
+                Ok(())
+            }
+            (Err(error), _) => self.note_damage(&name, error),
+        }
+    }
+
+    fn follow(&mut self, name: &str, kind: Kind, root: &ObjectId) -> Result<()> {
+        let store = self.repository.store();
+        match kind {
+            Kind::Image if !self.enter(root)? => Ok(()),
+            Kind::Image => match MapReader::open(store, root) {
+                Ok(map) => self.follow_map(name, &map),
+                Err(error) => self.note_damage(name, error),
+            },
+            Kind::Tree => match TreeReader::open_unpinned(store, root) {
+                Ok(tree) => self.follow_tree(name, &tree),
+                Err(error) => self.note_damage(name, error),
+            },
+        }
+    }
+
+    fn follow_map(&mut self, name: &str, map: &MapReader) -> Result<()> {
+        map.walk(&mut |part| match part {
+            MapPart::Node { id, .. } => self.enter(id),
+            MapPart::Unreadable { error, .. } => self.note_damage(name, error).map(|()| false),
+            MapPart::Chunk { id, .. } => self.take_chunk(id).map(|()| true),
+        })
+    }
+
+    fn follow_tree(&mut self, name: &str, tree: &TreeReader) -> Result<()> {
+        tree.walk(&mut |part| match part {
+            TreePart::Node { id, .. } => self.enter(id),
+            TreePart::Unreadable { error, .. } => self.note_damage(name, error).map(|()| false),
+            TreePart::Chunk { id, .. } => self.take_chunk(id).map(|()| true),
+        })
+    }
+
+    /// Comes upon a node; whether to go on below it.
+    fn enter(&mut self, id: &ObjectId) -> Result<bool> {
+        self.go_on()?;
+        Ok(self.mark(id)? != Mark::Known)
+    }
+
+    fn take_chunk(&mut self, id: &ObjectId) -> Result<()> {
+        self.batch.push(*id);
+        match self.batch.len() >= BATCH_CHUNKS {
+            true => self.flush(),
+            false => Ok(()),
+        }
+    }
+
+    /// Marks the chunks of the batch, and empties it.
+    fn flush(&mut self) -> Result<()> {
+        self.go_on()?;
+        let batch = std::mem::take(&mut self.batch);
+        parallel::unordered(batch.chunks(PIECE_CHUNKS).map(Ok), |piece| {
+            piece.iter().try_for_each(|id| self.mark(id).map(|_| ()))
+        })
+    }
+
+    fn mark(&self, id: &ObjectId) -> Result<Mark> {
+        let store = self.repository.store();
+        if self.listed_bad.contains(id) {
+            lock(&self.used_bad).insert(*id);
+        }
+        let mark = self.live.mark(store, id)?;
+        match (mark, self.is_later.load(Ordering::Relaxed)) {
+            (Mark::Unnamed, false) => _ = lock(&self.unnamed).get_or_insert(*id),
+            (Mark::Unnamed, true) => {
+                let places = store.index().locate_in_tables(id)?;
+                lock(&self.needed_later).extend(places.iter().map(|place| place.pack));
+            }
+            _ => {}
+        }
+        Ok(mark)
+    }
+
+    /// Notes what can't be followed. An error that says nothing of what is stored ends the gc.
+    fn note_damage(&mut self, name: &str, error: Error) -> Result<()> {
+        if !error.is_loss() {
+            return Err(error);
+        }
+        if self.damaged.len() < DAMAGED_MAX {
+            self.damaged.push(format!("{name}: {error}"));
+        }
+        Ok(())
+    }
+
+    fn go_on(&self) -> Result<()> {
+        match self.monitor.is_cancelled() {
+            true => Err(Error::Cancelled),
+            false => Ok(()),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

@@ -1,0 +1,190 @@
+//! Which of the objects that tables name are in use: one bit for each entry of the tables of one moment.
+//!
+//! An object that several packs hold is in use in one of them, which was read and verified: the others can go.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use super::table_reader::Table;
+use super::{Index, Location, lock};
+use crate::error::{Corrupt, Result};
+use crate::format::{PackEntry, PackKind};
+use crate::id::{ObjectId, PackId};
+use crate::store::Store;
+use crate::store::condemned::read_dropped;
+
+/// What marking an object found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mark {
+    /// It was not marked before.
+    New,
+    /// It was.
+    Known,
+    /// No table names it.
+    Unnamed,
+}
+
+/// How much of a pack is in use. Bytes are those of blobs and of their entries in the pack's directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PackUse {
+    pub(crate) kind: PackKind,
+    /// Size of the file.
+    pub(crate) size: u64,
+    pub(crate) live_bytes: u64,
+    pub(crate) dead_bytes: u64,
+}
+
+/// The bits, and the tables that they belong to, which stay readable whatever becomes of their files.
+pub(crate) struct LiveSet {
+    tables: Vec<(Arc<Table>, Vec<AtomicU64>)>,
+    /// Packs that were deleted: what lies there is nowhere.
+    dropped: HashSet<PackId>,
+    /// Packs that are condemned: another copy is preferred.
+    condemned: HashSet<PackId>,
+    /// Packs in which something was marked since they were asked for.
+    touched: Mutex<HashSet<PackId>>,
+}
+
+/// An entry of a table: which table, which entry, what it says.
+type Named = (usize, u64, Location);
+
+impl Index {
+    /// A set of the objects that tables name now, none of them marked. Of an object in several packs the copies in
+    /// `condemned` ones are not preferred.
+    ///
+    /// # Errors
+    /// Damage if a table is not whole: what it names is not known.
+    pub(crate) fn live_set(&self, condemned: HashSet<PackId>) -> Result<LiveSet> {
+        let dropped = read_dropped(self.backend.as_ref())?.iter().map(|(pack, _)| pack).collect();
+        self.reload()?;
+        let set = self.tables()?;
+        if let Some(damaged) = set.damaged.iter().min() {
+            return Err(not_whole(&damaged.to_string()));
+        }
+        let bits = |table: &Arc<Table>| {
+            let words = usize::try_from(table.entry_count().div_ceil(64)).unwrap_or(usize::MAX);
+            let mut bits = Vec::with_capacity(words);
+            bits.resize_with(words, AtomicU64::default);
+            (Arc::clone(table), bits)
+        };
+        let tables = set.tables.iter().map(bits).collect();
+        Ok(LiveSet { tables, dropped, condemned, touched: Mutex::default() })
+    }
+}
+
+fn not_whole(table: &str) -> crate::Error {
+    Corrupt::new(format!("index table {table}"), "what it named is not known, so nothing may be deleted")
+        .into()
+}
+
+impl LiveSet {
+    /// Marks an object as used.
+    ///
+    /// # Errors
+    /// Damage if a table is not whole.
+    pub(crate) fn mark(&self, store: &Store, id: &ObjectId) -> Result<Mark> {
+        let named = self.find(id)?;
+        if named.is_empty() {
+            return Ok(Mark::Unnamed);
+        }
+        if named.iter().any(|entry| self.has_bit(entry)) {
+            return Ok(Mark::Known);
+        }
+        let kept = self.place_to_keep(store, id, &named);
+        for entry in named.iter().filter(|(.., place)| kept.is_none_or(|kept| *place == kept)) {
+            self.set_bit(entry);
+        }
+        Ok(Mark::New)
+    }
+
+    /// Whether an object is in use in this pack, at the place that the pack's directory tells.
+    pub(crate) fn is_used_at(&self, kind: PackKind, pack: PackId, entry: &PackEntry) -> Result<bool> {
+        let place = Location::in_pack(kind, pack, entry);
+        Ok(self.find(&entry.id)?.iter().any(|named| named.2 == place && self.has_bit(named)))
+    }
+
+    /// All packs that tables name, also those that were deleted.
+    pub(crate) fn knows_packs(&self) -> HashSet<PackId> {
+        self.tables.iter().flat_map(|(table, _)| table.packs()).map(|pack| pack.pack).collect()
+    }
+
+    /// The packs in which something was marked since this was asked the last time.
+    pub(crate) fn take_touched(&self) -> HashSet<PackId> {
+        std::mem::take(&mut *lock(&self.touched))
+    }
+
+    /// The packs that tables name and that were not deleted, and how much of each is in use. Reads every table.
+    ///
+    /// # Errors
+    /// Damage if a table is not whole.
+    pub(crate) fn uses(&self, mut read: impl FnMut() -> Result<()>) -> Result<HashMap<PackId, PackUse>> {
+        let mut uses = HashMap::new();
+        for (table, bits) in &self.tables {
+            let (mut live, mut dead) = (vec![0; table.packs().len()], vec![0; table.packs().len()]);
+            for block in 0..table.entry_block_count() {
+                read()?;
+                let entries = table.entries(block).ok_or_else(|| not_whole(&table.id().to_string()))?;
+                for (number, entry) in table.numbers_in(block).zip(entries) {
+                    let bytes = if is_set(bits, number) { &mut live } else { &mut dead };
+                    if let Some(bytes) = bytes.get_mut(entry.pack as usize) {
+                        *bytes += u64::from(entry.stored_len) + PackEntry::SIZE as u64;
+                    }
+                }
+            }
+            for (pack, (live, dead)) in table.packs().iter().zip(live.into_iter().zip(dead)) {
+                let none = PackUse { kind: pack.kind, size: pack.size, live_bytes: 0, dead_bytes: 0 };
+                let sum = uses.entry(pack.pack).or_insert(none);
+                sum.live_bytes += live;
+                sum.dead_bytes += dead;
+            }
+        }
+        uses.retain(|pack, _| !self.dropped.contains(pack));
+        Ok(uses)
+    }
+
+    fn find(&self, id: &ObjectId) -> Result<Vec<Named>> {
+        let mut named = Vec::new();
+        for (ordinal, (table, _)) in self.tables.iter().enumerate() {
+            if !table.may_contain(id) {
+                continue;
+            }
+            let (entries, is_doubtful) = table.find(id);
+            if is_doubtful || table.is_damaged() {
+                return Err(not_whole(&table.id().to_string()));
+            }
+            let there = entries.into_iter().filter(|(_, place)| !self.dropped.contains(&place.pack));
+            named.extend(there.map(|(number, place)| (ordinal, number, place)));
+        }
+        Ok(named)
+    }
+
+    /// Which of several places is kept: the first that can be read, where possible in a pack that is not condemned. `None`
+    /// if there is one alone, or if none can be read: then all are kept.
+    fn place_to_keep(&self, store: &Store, id: &ObjectId, named: &[Named]) -> Option<Location> {
+        let mut places: Vec<Location> = named.iter().map(|(.., place)| *place).collect();
+        places.dedup();
+        if places.len() < 2 {
+            return None;
+        }
+        places.sort_by_key(|place| self.condemned.contains(&place.pack));
+        places.into_iter().find(|place| store.identify_place(id, place).is_ok())
+    }
+
+    fn has_bit(&self, (table, number, _): &Named) -> bool {
+        self.tables.get(*table).is_some_and(|(_, bits)| is_set(bits, *number))
+    }
+
+    fn set_bit(&self, (table, number, place): &Named) {
+        let word = self.tables.get(*table).and_then(|(_, bits)| bits.get((number / 64) as usize));
+        if let Some(word) = word {
+            word.fetch_or(1 << (number % 64), Ordering::Relaxed);
+        }
+        lock(&self.touched).insert(place.pack);
+    }
+}
+
+fn is_set(bits: &[AtomicU64], number: u64) -> bool {
+    let word = bits.get((number / 64) as usize);
+    word.is_some_and(|word| word.load(Ordering::Relaxed) & (1 << (number % 64)) != 0)
+}
