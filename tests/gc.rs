@@ -47,8 +47,12 @@ fn without_anything_to_free_nothing_is_changed() {
     let world = world(2);
     let before = world.stored_files("");
     let said = world.json(&["gc"]);
-    assert_eq!((&said["bytes_freed"], &said["pending"], &said["held"]), (&json!(0), &json!(null), &json!([])));
-    let after: Vec<_> = world.stored_files("").into_iter().filter(|path| !path.ends_with("locks/gc")).collect();
+    assert_eq!(
+        (&said["bytes_freed"], &said["pending"], &said["held"]),
+        (&json!(0), &json!(null), &json!([]))
+    );
+    let after: Vec<_> =
+        world.stored_files("").into_iter().filter(|path| !path.ends_with("locks/gc")).collect();
     assert!(before.iter().all(|path| after.contains(path)));
     World::new().ok(&["gc"]);
 }

@@ -87,6 +87,16 @@ fn streams_labels_damage_and_claims_are_as_specified() {
     check_sealed("claim", &claim);
 }
 
+#[test]
+fn lists_of_gc_are_as_specified() {
+    let packs =
+        [(PackId::from_bytes([7; 16]), PackKind::Data), (PackId::from_bytes([8; 16]), PackKind::Metadata)];
+    let packs: PackNames = packs.into_iter().collect();
+    let seen = Some(vec![ClaimId::from_bytes([5; 16])]);
+    check_sealed("condemned", &Condemned { packs: packs.clone(), seen });
+    check_sealed("dropped", &Dropped { packs });
+}
+
 /// The record of a revision that holds this.
 pub(super) fn record(content: Content) -> Record {
     Record {
