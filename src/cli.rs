@@ -7,8 +7,8 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    backup, completions, diff, dump, find, forget, gc, history, init, labels, list, ls, man, mount, restore,
-    scrub, status, stream, unmount,
+    backup, completions, copy, diff, dump, find, forget, gc, history, init, labels, list, ls, man, mount,
+    restore, scrub, status, stream, unmount,
 };
 
 /// The first argument of a process that serves a mount in the background. Not for users, so clap does not know it.
@@ -139,6 +139,7 @@ pub(crate) enum Command {
     Mount(mount::MountArgs),
     Unmount(unmount::UnmountArgs),
     Scrub(scrub::ScrubArgs),
+    Copy(copy::CopyArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
 }

@@ -93,6 +93,11 @@ impl Failure {
         Self { is_broken_pipe: error.kind() == ErrorKind::BrokenPipe, ..Self::io("write to stdout", error) }
     }
 
+    /// What to do next about an error, where that is known.
+    pub(crate) fn hint_for(error: &Error) -> Option<String> {
+        hint_of(error)
+    }
+
     /// Adds the next step.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
@@ -229,6 +234,13 @@ fn hint_of(error: &Error) -> Option<String> {
         Error::Protected { .. } => {
             "nothing was forgotten; `treering unprotect STREAM@SPEC` lets a revision be forgotten"
         }
+        Error::SameRepository { .. } => {
+            "a copy is a repository of its own: make one elsewhere (`treering init`), and give it by --to"
+        }
+        Error::OtherRepository { .. } => {
+            "mount the medium of the remembered one there, or give --to REPO, with --remember to remember that instead"
+        }
+        Error::OtherHistory { hint, .. } => hint,
         Error::Busy { .. } => "try again when that is done, or let this one wait: --wait",
         Error::SourceRead { .. } => {
             "no revision was made; earlier ones are as they were. Check the source, then run the backup again"
@@ -279,6 +291,7 @@ pub(crate) fn damage_hint(object: &str) -> &'static str {
             "`treering scrub` tells what is damaged; heal it by a backup, put back what is missing, or forget it. \
              `treering gc --despite-damage` frees what only lies below it, which is lost then"
         }
+        "copy-target" => "`treering copy --to REPO --remember` makes it anew",
         _ => DAMAGED_DATA,
     }
 }
@@ -291,6 +304,7 @@ fn place_of(object: &str) -> &str {
         ["treering-repository" | "the repository header", ..] => "treering-repository",
         ["damage" | "the damage list", ..] => "damage",
         ["what revisions need", ..] => "gc",
+        ["copy-target" | "the remembered target of copies", ..] => "copy-target",
         [_, area @ ("streams" | "revisions" | "labels" | "index"), ..] => area,
         [_, stream, area @ ("revisions" | "labels")] if StreamId::parse(stream).is_some() => area,
         _ if object.starts_with("stream ") => "streams",
@@ -423,6 +437,7 @@ mod tests {
         let objects = [
             ("treering-repository".to_owned(), "treering-repository"),
             ("damage".to_owned(), "damage"),
+            ("copy-target".to_owned(), "copy-target"),
             (format!("streams/{id}"), "streams"),
             (format!("revisions/{id}/0000000000000001_{id}_2026-11-20T10-13-20Z"), "revisions"),
             (format!("labels/{id}/{id}"), "labels"),

@@ -29,6 +29,7 @@ const COMMANDS: [&str; 21] = [
     "mount",
     "unmount",
     "scrub",
+    "copy",
     "completions",
     "man",
 ];
@@ -74,6 +75,9 @@ fn usage_errors_end_with_2_and_are_json_where_that_is_wanted() {
         vec!["mount", "m", "--owner", "root"],
         vec!["mount", "m", "--threads", "0"],
         vec!["scrub", "-s", "x"],
+        vec!["copy", "--to", "x"],
+        vec!["copy", "vm1", "--all", "--to", "x"],
+        vec!["copy", "--all", "--remember"],
         vec!["status", "vm1@latest"],
         vec!["list", "--color", "sometimes"],
     ] {

@@ -190,6 +190,37 @@ pub enum Error {
         holder: String,
     },
 
+    /// A repository was to be copied to itself.
+    #[error("{path} is the repository that is copied, or a copy of its files, and no other one")]
+    SameRepository {
+        /// The target.
+        path: String,
+    },
+
+    /// Another repository lies where one was expected.
+    #[error("{path} holds another repository than the one that was remembered: {found}, not {expected}")]
+    OtherRepository {
+        /// The place.
+        path: String,
+        /// The id of what lies there.
+        found: String,
+        /// The id that was remembered.
+        expected: String,
+    },
+
+    /// A stream can't be copied to one that has gone another way.
+    #[error("stream '{stream}' has a different history in {target}: {reason}")]
+    OtherHistory {
+        /// The stream.
+        stream: String,
+        /// The repository that it was to be copied to.
+        target: String,
+        /// Where the two differ.
+        reason: String,
+        /// What to do instead.
+        hint: &'static str,
+    },
+
     /// The source could not be read, or is not what it must be.
     #[error("cannot read source {path} at offset {offset}: {reason}")]
     SourceRead {

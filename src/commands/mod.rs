@@ -2,6 +2,7 @@
 
 pub(crate) mod backup;
 pub(crate) mod completions;
+pub(crate) mod copy;
 pub(crate) mod diff;
 pub(crate) mod dump;
 mod excludes;
@@ -65,6 +66,7 @@ pub(crate) fn run(cli: &Cli, ui: &Ui) -> CommandOutcome {
         Command::Mount(args) => mount::run(&context, args),
         Command::Unmount(args) => unmount::run(&context, args),
         Command::Scrub(args) => scrub::run(&context, args),
+        Command::Copy(args) => copy::run(&context, args),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
     };
@@ -88,6 +90,7 @@ fn tells_damage(command: &Command) -> bool {
     matches!(
         command,
         Command::Scrub(_)
+            | Command::Copy(_)
             | Command::Restore(_)
             | Command::Dump(_)
             | Command::Ls(_)

@@ -10,7 +10,7 @@ use crate::id::{ClaimId, PackId, RevisionId, StreamId, TableId};
 pub(crate) struct Area(String);
 
 impl Area {
-    /// The repository itself: header and damage list.
+    /// The repository itself: header, damage list and the target of copies.
     pub(crate) fn root() -> Self {
         Self(String::new())
     }
@@ -143,6 +143,10 @@ impl Key {
 
     pub(crate) fn damage() -> Self {
         Area::root().key("damage")
+    }
+
+    pub(crate) fn copy_target() -> Self {
+        Area::root().key("copy-target")
     }
 
     pub(crate) fn stream(id: StreamId) -> Self {

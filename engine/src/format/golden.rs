@@ -59,7 +59,7 @@ fn the_repository_header_is_as_specified() {
 }
 
 #[test]
-fn streams_labels_damage_and_claims_are_as_specified() {
+fn streams_labels_damage_copy_targets_and_claims_are_as_specified() {
     let stream = StreamObject {
         id: StreamId::from_bytes([2; 16]),
         name: "vm1".to_owned(),
@@ -74,6 +74,8 @@ fn streams_labels_damage_and_claims_are_as_specified() {
     check_sealed("labels", &Labels { revision, tags: vec!["daily".to_owned()], protected: true });
     let bad = BadObject { id: id(4), type_code: 1, found: TIME, reason: "flipped".to_owned() };
     check_sealed("damage", &Damage { objects: vec![bad] });
+    let repository = RepositoryId::from_bytes([7; 16]);
+    check_sealed("copy-target", &CopyTarget { path: "/mnt/second".to_owned(), repository });
     let claim = Claim {
         id: ClaimId::from_bytes([5; 16]),
         created: TIME,

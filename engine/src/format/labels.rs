@@ -1,4 +1,4 @@
-//! The mutable objects: streams, labels, the damage list; and claims, which live as long as a process.
+//! The mutable objects: streams, labels, the damage list, the target of copies; and claims, which live as long as a process.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,7 +6,7 @@ use super::hash::ObjectType;
 use super::record::Kind;
 use super::sealed::SealedKind;
 use super::time::Timestamp;
-use crate::id::{ClaimId, ObjectId, RevisionId, StreamId};
+use crate::id::{ClaimId, ObjectId, RepositoryId, RevisionId, StreamId};
 
 /// A stream: its name, its kind, and what its revisions may not be called again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +41,13 @@ pub struct Labels {
     pub tags: Vec<String>,
     /// Whether it is never to be forgotten.
     pub protected: bool,
+}
+
+impl Labels {
+    /// Of a revision without tags that is not protected.
+    pub(crate) fn none(revision: RevisionId) -> Self {
+        Self { revision, tags: Vec::new(), protected: false }
+    }
 }
 
 impl SealedKind for Labels {
@@ -83,6 +90,20 @@ impl BadObject {
 impl SealedKind for Damage {
     const KIND: [u8; 4] = *b"DAMG";
     const NOUN: &'static str = "damage list";
+}
+
+/// Where a repository is copied to unless it is said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CopyTarget {
+    /// The directory, from the root of the file system on.
+    pub(crate) path: String,
+    /// The repository that lay there.
+    pub(crate) repository: RepositoryId,
+}
+
+impl SealedKind for CopyTarget {
+    const KIND: [u8; 4] = *b"COPY";
+    const NOUN: &'static str = "remembered target of copies";
 }
 
 /// What a running process holds on to: a backup's session, or a reader's pin.

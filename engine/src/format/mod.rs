@@ -49,7 +49,7 @@ pub(crate) use header::MAX_CHUNK_SIZE;
 pub(crate) use header::validate_defaults;
 pub use header::{Compression, Header};
 pub use labels::{BadObject, Damage, Labels};
-pub(crate) use labels::{Claim, StreamObject};
+pub(crate) use labels::{Claim, CopyTarget, StreamObject};
 pub(crate) use node::{Child, FAN_OUT, Inner, Leaf, Root, Slot, Subtree};
 pub(crate) use pack::{MAX_PACK_SIZE, PackDirectory, PackEntry, PackHeader, PackKind, PackTrailer};
 pub use record::{

@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::format::{DirectoryTop, Entry, EntryContent, RecordKey};
 use crate::monitor::Monitor;
 use crate::repository::{Repository, Stream};
-use crate::revision::{LostTree, TreeReader, TreeSet, names_on, no_such_path, same_version, tidy_path};
+use crate::revision::{LostRevision, TreeReader, TreeSet, names_on, no_such_path, same_version, tidy_path};
 
 /// What a path is in revisions that follow each other.
 #[derive(Debug)]
@@ -100,7 +100,7 @@ impl<E: From<Error>> History<'_, E> {
     fn run(&mut self, mut set: TreeSet) -> Result<(), E> {
         let mut lost = set.take_lost().into_iter().peekable();
         for (key, root) in set.trees() {
-            while let Some(LostTree { key, error }) = lost.next_if(|lost| lost.key < *key) {
+            while let Some(LostRevision { key, error }) = lost.next_if(|lost| lost.key < *key) {
                 self.lose(&key, error)?;
             }
             if self.monitor.is_cancelled() {
@@ -112,7 +112,7 @@ impl<E: From<Error>> History<'_, E> {
                 Err(error) => return Err(error.into()),
             }
         }
-        lost.try_for_each(|LostTree { key, error }| self.lose(&key, error))
+        lost.try_for_each(|LostRevision { key, error }| self.lose(&key, error))
     }
 
     /// Looks for the path in the tree of a revision.

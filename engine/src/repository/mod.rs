@@ -12,7 +12,9 @@
 //! | merging tables | the lock `index`, or leaves it to the holder | it lists the tables |
 
 mod claims;
+mod copy_target;
 mod damage;
+mod stream_copies;
 mod streams;
 
 pub(crate) use claims::{Claimed, StreamLock, host_name};

@@ -370,7 +370,7 @@ impl Repository {
     }
 
     /// The stream of this name, used or not, and those that can't be read.
-    fn find_object(&self, name: &str) -> Result<(Option<StreamObject>, Vec<DamagedStream>)> {
+    pub(super) fn find_object(&self, name: &str) -> Result<(Option<StreamObject>, Vec<DamagedStream>)> {
         let (objects, damaged) = self.stream_objects()?;
         Ok((objects.into_iter().find(|object| object.name == name), damaged))
     }

@@ -29,7 +29,7 @@ impl Repository {
     /// A revision's labels; none are the same as an empty set.
     pub fn labels(&self, stream: &Stream, revision: RevisionId) -> Result<Labels> {
         let bytes = match self.backend().read(&Key::labels(stream.id, revision), MAX_SEALED_SIZE) {
-            Err(error) if error.is_not_found() => return Ok(none(revision)),
+            Err(error) if error.is_not_found() => return Ok(Labels::none(revision)),
             other => other?,
         };
         let name = format!("the set of labels of revision {revision}");
@@ -85,14 +85,15 @@ impl Repository {
 
     /// Gives a revision its tags before it is committed.
     pub(crate) fn put_tags(&self, stream: &Stream, revision: RevisionId, tags: &[String]) -> Result<()> {
-        let mut labels = none(revision);
+        let mut labels = Labels::none(revision);
         labels.tags = tags.to_vec();
         labels.tags.sort();
         labels.tags.dedup();
-        self.backend().put(&Key::labels(stream.id, revision), &seal(&labels)?)
+        self.put_labels(stream, &labels)
     }
-}
 
-fn none(revision: RevisionId) -> Labels {
-    Labels { revision, tags: Vec::new(), protected: false }
+    /// Gives a revision these labels, whatever it had.
+    pub(crate) fn put_labels(&self, stream: &Stream, labels: &Labels) -> Result<()> {
+        self.backend().put(&Key::labels(stream.id, labels.revision), &seal(labels)?)
+    }
 }

@@ -171,21 +171,22 @@ impl MapReader {
         units.saturating_sub(index.saturating_mul(FAN_OUT)).min(FAN_OUT)
     }
 
-    /// Calls `visit` for the subtrees of each level from the top down, without those for which it says `false`.
-    pub(crate) fn walk(&self, visit: &mut dyn FnMut(MapPart<'_>) -> Result<bool>) -> Result<()> {
+    /// Calls `visit` for the subtrees of each level from the top down, without those for which it says `false`. Fails with
+    /// nothing but what `visit` fails with.
+    pub(crate) fn walk<E>(&self, visit: &mut dyn FnMut(MapPart<'_>) -> Result<bool, E>) -> Result<(), E> {
         match self.root.top {
             Some(top) => self.walk_below(top, self.root.level, 0, visit),
             None => Ok(()),
         }
     }
 
-    fn walk_below(
+    fn walk_below<E>(
         &self,
         subtree: Subtree,
         level: u8,
         index: u64,
-        visit: &mut dyn FnMut(MapPart<'_>) -> Result<bool>,
-    ) -> Result<()> {
+        visit: &mut dyn FnMut(MapPart<'_>) -> Result<bool, E>,
+    ) -> Result<(), E> {
         let first_slot = index.saturating_mul(span_of(level));
         if !visit(MapPart::Node { id: &subtree.id, level, first_slot })? {
             return Ok(());
@@ -496,7 +497,7 @@ mod tests {
             // What it says of itself is full.
             assert_eq!(map.next(0, Sought::Hole).unwrap(), None, "{what}");
             let mut unreadable = 0;
-            map.walk(&mut |part| {
+            map.walk(&mut |part| -> Result<bool> {
                 unreadable += u32::from(matches!(part, MapPart::Unreadable { .. }));
                 Ok(true)
             })

@@ -14,6 +14,7 @@ mod image_reader;
 mod labels;
 mod map_diff;
 mod map_reader;
+mod pinned_set;
 mod spec;
 #[cfg(test)]
 pub(crate) mod test_maps;
@@ -43,17 +44,18 @@ pub use image_reader::ImageReader;
 pub use labels::StreamLabels;
 pub(crate) use map_diff::diff_maps;
 pub(crate) use map_reader::{MapPart, MapReader, Sought, span_of};
+pub(crate) use pinned_set::{LostRevision, PinnedSet};
 pub(crate) use spec::is_relative;
 pub use spec::split_revision;
 pub use tree_path::tidy_path;
 pub(crate) use tree_path::{names_on, no_such_path};
 pub use tree_reader::TreeReader;
-pub(crate) use tree_set::{LostTree, TreeSet};
-pub(crate) use tree_walk::TreePart;
+pub(crate) use tree_set::TreeSet;
+pub(crate) use tree_walk::{TreePart, walk_file};
 pub(crate) use version::same_version;
 
 use crate::backend::{Area, Key};
-use crate::error::{Corrupt, Result};
+use crate::error::{Corrupt, Error, Result};
 use crate::format::{MAX_SEALED_SIZE, Record, RecordKey, open};
 use crate::repository::{Claimed, Repository, Stream};
 
@@ -73,6 +75,11 @@ impl Repository {
 
     /// Reads a revision's record.
     pub fn record(&self, stream: &Stream, key: &RecordKey) -> Result<Record> {
+        self.record_bytes(stream, key).map(|(record, _)| record)
+    }
+
+    /// Reads a revision's record, and gives its bytes as well.
+    pub(crate) fn record_bytes(&self, stream: &Stream, key: &RecordKey) -> Result<(Record, Vec<u8>)> {
         let bytes = self.backend().read(&Key::record(stream.id, key), MAX_SEALED_SIZE)?;
         let name = format!("the record of {}@{}", stream.name, key.name);
         let record: Record = open(&name, &bytes)?;
@@ -83,7 +90,22 @@ impl Repository {
             let expected = format!("its stream holds {}s, and it is none", stream.kind);
             return Err(Corrupt::new(name, expected).into());
         }
-        Ok(record)
+        Ok((record, bytes))
+    }
+
+    /// Creates a record, which commits its revision. The caller has the lock of the stream's history.
+    ///
+    /// # Errors
+    /// [`Error::UncertainCommit`] if the record is there, and may not be durable.
+    pub(crate) fn create_record(&self, stream: &Stream, key: &RecordKey, sealed: &[u8]) -> Result<()> {
+        match self.backend().create(&Key::record(stream.id, key), sealed) {
+            // Once it has its name, the record counts: nothing that it reaches is taken back.
+            Err(error) if self.record(stream, key).is_ok() => Err(Error::UncertainCommit {
+                revision: format!("{}@{}", stream.name, key.name),
+                source: Box::new(error),
+            }),
+            other => other,
+        }
     }
 
     /// The newest revision of a stream, if it has one.

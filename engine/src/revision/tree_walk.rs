@@ -13,6 +13,7 @@ use crate::format::{
     ObjectType, Slot,
 };
 use crate::id::ObjectId;
+use crate::store::Store;
 
 /// What [`TreeReader::walk`] comes upon. The root has depth 0, and what a node names is deeper by 1.
 pub(crate) enum TreePart<'a> {
@@ -25,17 +26,17 @@ pub(crate) enum TreePart<'a> {
 }
 
 /// What is told of each part; says whether to go on below it.
-type Visit<'v> = &'v mut dyn FnMut(TreePart<'_>) -> Result<bool>;
+type Visit<'v, E> = &'v mut dyn FnMut(TreePart<'_>) -> Result<bool, E>;
 
 impl TreeReader {
     /// Calls `visit` for the root and all objects below it, each before what it names, without what lies below those
-    /// for which it says `false`.
-    pub(crate) fn walk(&self, visit: Visit<'_>) -> Result<()> {
+    /// for which it says `false`. Fails with nothing but what `visit` fails with.
+    pub(crate) fn walk<E>(&self, visit: Visit<'_, E>) -> Result<(), E> {
         let root = TreePart::Node { id: self.root_id(), object_type: ObjectType::Directory, depth: 0 };
         if !visit(root)? {
             return Ok(());
         }
-        let mut walk = Walk { tree: self, visit, open: Vec::new() };
+        let mut walk = Walk { store: self.store(), visit, open: Vec::new() };
         walk.attributes(self.root(), 1)?;
         if let EntryContent::Directory(Some(top)) = &self.root().content {
             walk.enter(DirectoryPlace::top(top))?;
@@ -45,20 +46,25 @@ impl TreeReader {
     }
 }
 
-struct Walk<'t, 'v> {
-    tree: &'t TreeReader,
-    visit: Visit<'v>,
+/// Calls `visit` for the nodes and chunks of one file, as [`TreeReader::walk`] does; the top node has depth 0.
+pub(crate) fn walk_file<E>(store: &Store, data: &FileData, visit: Visit<'_, E>) -> Result<(), E> {
+    Walk { store, visit, open: Vec::new() }.file(data, 0)
+}
+
+struct Walk<'t, 'v, E> {
+    store: &'t Store,
+    visit: Visit<'v, E>,
     /// The nodes of directories from the top down to where the walk is, each with the number of what is next in it.
     open: Vec<(DirectoryPlace, usize)>,
 }
 
-impl Walk<'_, '_> {
+impl<E> Walk<'_, '_, E> {
     /// Depth of what is to be entered next.
     fn depth(&self) -> usize {
         self.open.len() + 1
     }
 
-    fn enter(&mut self, place: DirectoryPlace) -> Result<()> {
+    fn enter(&mut self, place: DirectoryPlace) -> Result<(), E> {
         let part = TreePart::Node { id: &place.id, object_type: ObjectType::Directory, depth: self.depth() };
         if (self.visit)(part)? {
             self.open.push((place, 0));
@@ -67,9 +73,9 @@ impl Walk<'_, '_> {
     }
 
     /// Goes on in the innermost node, up to the next one; `false` at the end.
-    fn step(&mut self) -> Result<bool> {
+    fn step(&mut self) -> Result<bool, E> {
         let Some((place, next)) = self.open.pop() else { return Ok(false) };
-        let (store, id, depth) = (self.tree.store(), place.id, self.depth());
+        let (store, id, depth) = (self.store, place.id, self.depth());
         let stepped = match place.level {
             0 => place.leaf(store).map(|leaf| self.step_in_leaf(place, &leaf, next)),
             _ => place.inner(store).map(|inner| self.step_in_inner(place, &inner, next)),
@@ -79,14 +85,14 @@ impl Walk<'_, '_> {
     }
 
     /// Enters the next child.
-    fn step_in_inner(&mut self, place: DirectoryPlace, inner: &DirectoryInner, next: usize) -> Result<()> {
+    fn step_in_inner(&mut self, place: DirectoryPlace, inner: &DirectoryInner, next: usize) -> Result<(), E> {
         let Some(child) = place.child(inner, next) else { return Ok(()) };
         self.open.push((place, next + 1));
         self.enter(child)
     }
 
     /// Visits entries up to the next directory, and enters that.
-    fn step_in_leaf(&mut self, place: DirectoryPlace, leaf: &DirectoryLeaf, next: usize) -> Result<()> {
+    fn step_in_leaf(&mut self, place: DirectoryPlace, leaf: &DirectoryLeaf, next: usize) -> Result<(), E> {
         let depth = self.depth() + 1;
         for (index, entry) in leaf.entries.iter().enumerate().skip(next) {
             self.attributes(entry, depth)?;
@@ -102,26 +108,32 @@ impl Walk<'_, '_> {
         Ok(())
     }
 
-    fn attributes(&mut self, entry: &Entry, depth: usize) -> Result<()> {
+    fn attributes(&mut self, entry: &Entry, depth: usize) -> Result<(), E> {
         match &entry.attributes {
             Attributes::Chunk(id) => self.chunk(id, depth, 0),
             Attributes::None | Attributes::Inline(_) => Ok(()),
         }
     }
 
-    fn file(&mut self, data: &FileData, depth: usize) -> Result<()> {
+    fn file(&mut self, data: &FileData, depth: usize) -> Result<(), E> {
         match data {
             FileData::Empty => Ok(()),
             FileData::Slice { chunk, length, .. } => self.chunk(chunk, depth, (*length).into()),
             FileData::Map { level, subtree } => {
-                let map = FileMap { store: self.tree.store(), level: *level, top: *subtree };
+                let map = FileMap { store: self.store, level: *level, top: *subtree };
                 self.file_node(&map, subtree, *level, depth)
             }
         }
     }
 
     /// Visits a node of a file and all below it, which is few levels deep whatever the file.
-    fn file_node(&mut self, map: &FileMap<'_>, subtree: &FileSubtree, level: u8, depth: usize) -> Result<()> {
+    fn file_node(
+        &mut self,
+        map: &FileMap<'_>,
+        subtree: &FileSubtree,
+        level: u8,
+        depth: usize,
+    ) -> Result<(), E> {
         let (id, object_type) = (&subtree.id, ObjectType::Node);
         if !(self.visit)(TreePart::Node { id, object_type, depth })? {
             return Ok(());
@@ -136,14 +148,14 @@ impl Walk<'_, '_> {
         visited.unwrap_or_else(|error| self.unreadable(id, object_type, depth, error))
     }
 
-    fn slots(&mut self, leaf: &FileLeaf, depth: usize) -> Result<()> {
+    fn slots(&mut self, leaf: &FileLeaf, depth: usize) -> Result<(), E> {
         leaf.slots.iter().try_for_each(|slot| match &slot.content {
             Slot::Chunk(id) => self.chunk(id, depth, slot.length),
             Slot::Hole | Slot::Zeros => Ok(()),
         })
     }
 
-    fn chunk(&mut self, id: &ObjectId, depth: usize, length: u64) -> Result<()> {
+    fn chunk(&mut self, id: &ObjectId, depth: usize, length: u64) -> Result<(), E> {
         (self.visit)(TreePart::Chunk { id, depth, length }).map(|_| ())
     }
 
@@ -153,7 +165,7 @@ impl Walk<'_, '_> {
         object_type: ObjectType,
         depth: usize,
         error: Error,
-    ) -> Result<()> {
+    ) -> Result<(), E> {
         (self.visit)(TreePart::Unreadable { id, object_type, depth, error }).map(|_| ())
     }
 }
@@ -174,7 +186,7 @@ mod tests {
     /// What a walk comes upon if it goes on where it is told to, and what it could not read.
     fn walk(tree: &TreeReader, goes_on: impl Fn(&ObjectId) -> bool) -> (Vec<Met>, Vec<ObjectId>) {
         let (mut met, mut lost) = (Vec::new(), Vec::new());
-        tree.walk(&mut |part| {
+        tree.walk(&mut |part| -> Result<bool> {
             match part {
                 TreePart::Node { id, object_type, depth } => {
                     met.push((object_type, *id, depth));

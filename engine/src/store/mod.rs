@@ -2,6 +2,7 @@
 //!
 //! Invariant: no byte leaves this module that was not verified against its object's id after it was read.
 
+mod blob_reader;
 mod cache;
 mod condemned;
 mod fresh;
@@ -15,6 +16,7 @@ mod writer;
 
 pub(crate) use condemned::{put_condemned, put_dropped, read_condemned, read_dropped, remove_condemned};
 pub(crate) use index::{Index, LiveSet, Location, Mark, PackUse};
+pub(crate) use blob_reader::BlobReader;
 pub(crate) use run::Wanted;
 pub(crate) use writer::{Presence, StoreWriter, Stored};
 
@@ -120,7 +122,18 @@ impl Store {
         content: &mut [u8],
     ) -> Result<()> {
         let decoded = self.packs.with_blob(location, |blob| decode_blob_into(blob, content))?;
-        if decoded.is_some() && self.hasher.id(object_type, content) == *id {
+        self.verify(object_type, id, location, decoded.map(|()| &*content))
+    }
+
+    /// Fails unless a copy of an object was decoded to the content of its name.
+    fn verify(
+        &self,
+        object_type: ObjectType,
+        id: &ObjectId,
+        location: &Location,
+        decoded: Option<&[u8]>,
+    ) -> Result<()> {
+        if decoded.is_some_and(|content| self.hasher.id(object_type, content) == *id) {
             return Ok(());
         }
         let expected = format!("its copy in pack {} does not have the content of its name", location.pack);

@@ -80,7 +80,7 @@ impl Store {
     }
 
     /// Whether a node or directory can be read.
-    pub(super) fn has_intact(&self, object_type: ObjectType, id: &ObjectId) -> bool {
+    pub(crate) fn has_intact(&self, object_type: ObjectType, id: &ObjectId) -> bool {
         self.cache.get(id).is_some() || self.read_object(object_type, id).is_ok()
     }
 

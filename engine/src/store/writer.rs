@@ -65,6 +65,11 @@ pub(crate) struct Presence<'a> {
 }
 
 impl Presence<'_> {
+    /// Whether this run has stored an object, lately at least.
+    pub(crate) fn is_fresh(&self, id: &ObjectId) -> bool {
+        self.fresh.contains(id)
+    }
+
     /// Whether an object need not be stored again.
     pub(crate) fn contains(&self, id: &ObjectId) -> Result<bool> {
         if self.fresh.contains(id) {

@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 
 use super::{BackupReport, Made, Run};
-use crate::backend::Key;
 use crate::error::{Error, Result};
 use crate::format::{Counters, Record, Timestamp, seal};
 use crate::id::{RevisionId, StreamId};
@@ -68,17 +67,7 @@ impl Run<'_> {
         if !self.options.tags.is_empty() {
             self.repository.put_tags(stream, record.id, &self.options.tags)?;
         }
-        let key = Key::record(stream.id, &record.key());
-        match self.repository.backend().create(&key, &seal(record)?) {
-            // Once it has its name, the record counts: nothing that it reaches is taken back.
-            Err(error) if self.repository.record(stream, &record.key()).is_ok() => {
-                Err(Error::UncertainCommit {
-                    revision: format!("{}@{}", stream.name, record.name),
-                    source: Box::new(error),
-                })
-            }
-            other => other,
-        }
+        self.repository.create_record(stream, &record.key(), &seal(record)?)
     }
 
     /// The sequence and name of the next revision: newest + 1, and a name that the stream never had.

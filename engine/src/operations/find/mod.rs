@@ -12,7 +12,7 @@ use crate::format::{Entry, EntryType, RecordKey};
 use crate::monitor::Monitor;
 use crate::repository::{Repository, Stream};
 use crate::revision::{
-    LostTree, Met, SharedDirectory, TreeNumbers, TreeSet, TreesWalk, Variant, directories_of,
+    LostRevision, Met, SharedDirectory, TreeNumbers, TreeSet, TreesWalk, Variant, directories_of,
 };
 
 /// What is looked for.
@@ -78,7 +78,7 @@ impl Search {
         keys: &[RecordKey],
     ) -> Result<(Self, Vec<(RecordKey, Error)>)> {
         let mut set = TreeSet::open(repository, stream, keys, "find")?;
-        let lost = set.take_lost().into_iter().map(|LostTree { key, error }| (key, error)).collect();
+        let lost = set.take_lost().into_iter().map(|LostRevision { key, error }| (key, error)).collect();
         let revisions = set.trees().iter().map(|(key, _)| key.clone()).collect();
         Ok((Self { set, revisions }, lost))
     }

@@ -22,6 +22,7 @@ impl Scrub<'_> {
         findings.is_cut_short |= list.damaged.iter().any(|stream| stream.lost == LostPart::Revisions);
         let damage_list = repository.damage_of_list()?;
         findings.damaged_files.extend(damage_list.map(|reason| (Key::damage().to_string(), reason)));
+        findings.note_file(&Key::copy_target().to_string(), repository.copy_target())?;
         let index = repository.store().index();
         findings.damaged_files.extend(index.verify_tables(u64::MAX, |_| self.go_on())?);
         self.check_names(&Area::index(), |name| TableId::parse(name).is_some(), findings)?;

@@ -1,5 +1,6 @@
 //! One directory as several trees have it: all its names in order, with what each tree has under them.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
@@ -28,6 +29,8 @@ pub(super) struct Nodes<'a> {
     pub(super) read_count: u64,
     /// What the entries that a sweep holds may take, about.
     pub(super) room_bytes: usize,
+    /// Where the nodes are noted that one of the trees has, before they are read.
+    pub(super) noted: Option<(u32, &'a RefCell<Vec<ObjectId>>)>,
 }
 
 enum Node {
@@ -36,6 +39,12 @@ enum Node {
 }
 
 impl Nodes<'_> {
+    fn note(&self, id: &ObjectId, trees: &TreeNumbers) {
+        if let Some((_, noted)) = self.noted.filter(|(tree, _)| trees.contains(*tree)) {
+            noted.borrow_mut().push(*id);
+        }
+    }
+
     fn open(&self, place: &DirectoryPlace) -> Result<Node> {
         match place.level {
             0 => place.leaf(self.store).map(Node::Leaf),
@@ -207,6 +216,9 @@ impl Sweep {
             return group.into_iter().try_for_each(|(_, member)| self.go_on(nodes, member));
         }
         nodes.read_count += 1;
+        if let Some((place, _)) = group.first() {
+            nodes.note(&place.id, &trees);
+        }
         let (mut read, mut readers) = (None, Vec::new());
         let (mut why, mut lost) = (None, Vec::new());
         for (place, member) in group {

@@ -287,7 +287,8 @@ fn what_is_held_does_not_grow_with_the_states_of_a_directory() {
         trees.write(|writer| (0..STATES).map(|state| canonical_directory(&entries(state), writer)).collect());
     let bytes: usize = entries(0).iter().map(Entry::memory_bytes).sum();
     assert!(bytes * STATES as usize > 4 * SWEEP_BYTES, "too few to tell");
-    let mut nodes = Nodes { store: trees.store(), passed_by: None, read_count: 0, room_bytes: SWEEP_BYTES };
+    let mut nodes =
+        Nodes { store: trees.store(), passed_by: None, read_count: 0, room_bytes: SWEEP_BYTES, noted: None };
     let mut sweep = Sweep::new(&shared(&tops), None, HashSet::new());
     let (mut name_count, mut most) = (0, 0);
     loop {

@@ -1,5 +1,6 @@
 //! Walks several trees at once, from the same directory in each of them down.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
 
 use super::numbers::TreeNumbers;
@@ -81,7 +82,7 @@ pub(crate) struct TreesWalk<'a> {
 
 impl<'a> TreesWalk<'a> {
     pub(crate) fn new(store: &'a Store, monitor: &'a dyn Monitor) -> Self {
-        let nodes = Nodes { store, passed_by: None, read_count: 0, room_bytes: SWEEP_BYTES };
+        let nodes = Nodes { store, passed_by: None, read_count: 0, room_bytes: SWEEP_BYTES, noted: None };
         Self { nodes, monitor, aside_bytes: 0, max_aside_bytes: ASIDE_BYTES }
     }
 
@@ -95,6 +96,13 @@ impl<'a> TreesWalk<'a> {
     /// Passes by what all of these trees have in common.
     pub(crate) fn passing_by(mut self, trees: TreeNumbers) -> Self {
         self.nodes.passed_by = Some(trees);
+        self
+    }
+
+    /// Notes the nodes of directories that a tree has, but for those that are passed by: each before what it holds is
+    /// visited.
+    pub(crate) fn noting(mut self, tree: u32, noted: &'a RefCell<Vec<ObjectId>>) -> Self {
+        self.nodes.noted = Some((tree, noted));
         self
     }
 

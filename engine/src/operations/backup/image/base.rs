@@ -43,7 +43,7 @@ pub(super) fn lost_objects(
     count_max: usize,
 ) -> Result<Vec<ObjectId>> {
     let (mut lost, mut seen) = (Vec::new(), Recent::default());
-    map.walk(&mut |part| {
+    map.walk(&mut |part| -> Result<bool> {
         if monitor.is_cancelled() {
             return Err(Error::Cancelled);
         }
@@ -63,7 +63,7 @@ pub(super) fn lost_objects(
 /// Slots that can't be relied upon, in order: known damage, and all below nodes that can't be read.
 pub(super) fn bad_slots(map: &MapReader, is_bad: impl Fn(&ObjectId) -> bool) -> Result<Vec<Range<u64>>> {
     let mut slots = BadSlots::default();
-    map.walk(&mut |part| {
+    map.walk(&mut |part| -> Result<bool> {
         Ok(match part {
             MapPart::Node { id, level, first_slot } if is_bad(id) => {
                 slots.push(first_slot..first_slot.saturating_add(span_of(level)));

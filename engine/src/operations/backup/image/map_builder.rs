@@ -194,7 +194,7 @@ mod tests {
     /// The places of a map that have nodes, by their ids.
     fn nodes(map: &MapReader) -> Vec<ObjectId> {
         let mut nodes = Vec::new();
-        map.walk(&mut |part| {
+        map.walk(&mut |part| -> Result<bool> {
             if let MapPart::Node { id, .. } = part {
                 nodes.push(*id);
             }

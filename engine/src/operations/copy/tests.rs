@@ -1,0 +1,1 @@
+//! Copies between repositories in a temporary directory.
