@@ -10,7 +10,7 @@ use treering_engine::operations::copy::{
 use treering_engine::{DEFAULT_CACHE_BYTES, Error, Repository, Stream, split_revision};
 
 use super::{Context, refuse_remote};
-use crate::exit::{Code, CommandOutcome, Failure, damage_hint};
+use crate::exit::{Code, CommandOutcome, Failure, damage_hint, is_disk_full};
 use crate::ui::{count, size};
 
 macro_rules! examples {
@@ -101,7 +101,10 @@ pub(super) fn run(context: &Context<'_>, args: &CopyArgs) -> CommandOutcome {
             tell(context, &target, &report)?;
             Ok(code_of(&report))
         }
-        Err(unfinished) => Err(failed(context, &target, &unfinished.report, during(unfinished.error.into()))),
+        Err(unfinished) => {
+            let failure = during(with_hint(unfinished.error));
+            Err(failed(context, &target, &unfinished.report, failure))
+        }
     }
 }
 
@@ -185,6 +188,19 @@ fn tell(context: &Context<'_>, target: &Repository, report: &CopyReport) -> Resu
     match context.ui.is_json() {
         true => context.ui.print_json(&to_json(target, report)),
         false => context.ui.summary(&to_text(target, report)),
+    }
+}
+
+/// A copy that failed for want of space keeps what others may rely on already.
+fn with_hint(error: Error) -> Failure {
+    let is_full = matches!(&error, Error::Io { source, .. } if is_disk_full(source));
+    let failure = Failure::from(error);
+    match is_full {
+        true => failure.hint(
+            "free some space there and run the command again: what was sent is used again then; all revisions that were \
+             there are intact",
+        ),
+        false => failure,
     }
 }
 

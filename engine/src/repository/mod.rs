@@ -5,8 +5,10 @@
 //! | operation | takes | before |
 //! | --- | --- | --- |
 //! | backup | [`Claimed`] under `sessions/`, then the stream's lock | it lists revisions to choose a parent |
+//! | copy, of its target | [`Claimed`] under `sessions/`, then the stream's lock | it lists revisions, and relies on any object |
+//! | copy, of its source | [`Claimed`] under `pins/`, where one can be written | it looks again whether the records are there |
 //! | mount, restore, dump, ls, find, history, diff, scrub | [`Claimed`] under `pins/`, where one can be written | it looks again whether the record is there |
-//! | changing labels, and the commit of a backup | the lock `history` of the stream | it reads what it changes |
+//! | changing labels, and the commit of a backup or copy | the lock `history` of the stream | it reads what it changes |
 //! | making a stream | the lock `streams` | it lists the streams |
 //! | changing the damage list | the lock `damage` | it reads the list |
 //! | merging tables | the lock `index`, or leaves it to the holder | it lists the tables |
