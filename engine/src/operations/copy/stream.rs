@@ -70,7 +70,11 @@ impl<'a> StreamRun<'a> {
         for key in &plan.absent {
             self.send(key, &mut progress, copied)?;
         }
-        self.target.adopt_floor(progress.place.stream.id, source.object.sequence_floor)
+        // Without a revision, a floor says that all were lost.
+        match progress.there.is_empty() {
+            true => Ok(()),
+            false => self.target.adopt_floor(progress.place.stream.id, source.object.sequence_floor),
+        }
     }
 
     /// What is known to be lost of all that was asked for.

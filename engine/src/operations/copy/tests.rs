@@ -215,6 +215,17 @@ fn names_and_numbers_that_were_given_are_not_given_again_in_the_target() {
     world.assert_whole(&first);
 }
 
+/// A floor without revisions, where no directory shows that they were forgotten, would look like a loss of all.
+#[test]
+fn a_stream_whose_revisions_were_all_forgotten_leaves_no_lost_one_in_the_target() {
+    let world = World::new();
+    let only = world.commit(1, &[entry("f", world.slice(1))]);
+    world.forget(&world.source.repository, &only);
+    let report = world.copy(&[]);
+    assert!(report.streams[0].error.is_none() && report.streams[0].revisions.is_empty());
+    assert_eq!(world.target.list_streams().unwrap(), crate::repository::StreamList::default());
+}
+
 #[test]
 fn a_part_of_a_history_does_not_look_like_one_that_lost_its_newest_revision() {
     let world = World::new();
