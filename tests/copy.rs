@@ -255,6 +255,58 @@ fn labels_come_with_a_revision_and_later_ones_are_added() {
 }
 
 #[test]
+fn what_was_forgotten_on_one_side_stays_as_it_is_on_the_other() {
+    let world = world();
+    let image = world.small_image("vm.img");
+    for round in 0..4 {
+        write_chunk(&image, round, 100 + round);
+        world.backup("vm.img", "vm");
+    }
+    copy(&world, &["vm"]);
+    let names: Vec<Value> = world.revisions("vm").iter().map(|it| it["name"].clone()).collect();
+    on_second(&world, &["forget", "vm@3", "vm@0"]);
+    world.ok(&["forget", "vm@2"]);
+    let said = copy(&world, &["--all"]);
+    assert_eq!(outcomes(&said), ["forgotten", "present", "forgotten"]);
+    let text = world.ok(&["copy", "vm", "--to", "second"]).text();
+    assert!(text.contains("2 forgotten there"), "{text}");
+    let there =
+        |world: &World| listed(world, "second").iter().map(|it| it["name"].clone()).collect::<Vec<_>>();
+    assert_eq!(there(&world), names[1..3]);
+    assert_eq!(outcomes(&copy(&world, &["vm@latest"])), ["copied"]);
+    assert_eq!(there(&world), names[1..]);
+    assert_restores(&world, "vm", &image);
+    // The next one goes on from what is there.
+    write_chunk(&image, 9, 200);
+    world.backup("vm.img", "vm");
+    let said = copy(&world, &["vm"]);
+    assert_eq!((outcomes(&said).last(), number(&said, "chunks_sent")), (Some(&"copied"), 1));
+    on_second(&world, &["scrub"]);
+    assert_eq!(on_second(&world, &["status", "--json"]).json()["streams"][0]["damaged"], 0);
+}
+
+#[test]
+fn a_stream_that_was_renamed_or_deleted_there_is_copied_all_the_same() {
+    let world = world();
+    let image = world.small_image("vm.img");
+    world.backup("vm.img", "vm");
+    copy(&world, &["vm"]);
+    on_second(&world, &["stream", "rename", "vm", "old-vm"]);
+    write_chunk(&image, 0, 7);
+    world.backup("vm.img", "vm");
+    let said = copy(&world, &["vm"]);
+    assert_eq!(
+        (outcomes(&said), &said["streams"][0]["target_stream"]),
+        (vec!["present", "copied"], &json!("old-vm"))
+    );
+    assert_restores(&world, "old-vm", &image);
+    on_second(&world, &["stream", "delete", "old-vm", "--yes"]);
+    assert_eq!(outcomes(&copy(&world, &["vm"])), ["copied"; 2]);
+    assert_restores(&world, "vm", &image);
+    on_second(&world, &["scrub"]);
+}
+
+#[test]
 fn a_copy_of_a_copy_is_a_copy_and_goes_back() {
     let world = world();
     let image = world.small_image("vm.img");

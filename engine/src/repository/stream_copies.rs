@@ -4,7 +4,6 @@ use super::{Repository, Stream};
 use crate::backend::Key;
 use crate::error::{Error, Result};
 use crate::format::{StreamObject, seal};
-use crate::id::StreamId;
 
 impl Repository {
     /// The stream with the id of another repository's, made if need be. One that was renamed here keeps its name. A new one
@@ -32,7 +31,7 @@ impl Repository {
         if !damaged.is_empty() {
             return super::StreamList { streams: Vec::new(), damaged }.find(&original.name);
         }
-        let object = StreamObject { sequence_floor: 0, ..original.clone() };
+        let object = StreamObject { sequence_floor: 0, newest: 0, ..original.clone() };
         self.backend().create(&Key::stream(object.id), &seal(&object)?)?;
         Ok(object.into())
     }
@@ -45,18 +44,17 @@ impl Repository {
                 "the stream of this name there is another one, with id {} and not {}",
                 other.id, original.id
             ),
-            hint: "rename one of the two streams, or copy to another repository",
+            hint: "rename one of the two streams (`treering stream rename`), or copy to another repository",
         }
     }
 
     /// Raises the floor of a stream to that of the one that it was copied from: sequences that were given there are not
-    /// given again here. While no name is retired it is left: a floor above the newest record says then that this one is
-    /// lost, and not all of them need be copied.
-    pub(crate) fn adopt_floor(&self, id: StreamId, floor: u64) -> Result<()> {
-        match self.stream_object(id)?.retired_names.is_empty() {
-            true => Ok(()),
-            false => self.note_use(id, floor),
-        }
+    /// given again here.
+    pub(crate) fn adopt_floor(&self, stream: &Stream, floor: u64) -> Result<()> {
+        let _history = self.lock_history(stream)?;
+        let before = self.stream_object(stream.id)?;
+        let after = StreamObject { sequence_floor: before.sequence_floor.max(floor), ..before.clone() };
+        self.replace_stream_object(&before, &after)
     }
 }
 
@@ -64,6 +62,7 @@ impl Repository {
 mod tests {
     use super::*;
     use crate::format::{Kind, Timestamp};
+    use crate::id::StreamId;
     use crate::repository::CreateOptions;
 
     fn original(name: &str, retired: &[&str]) -> StreamObject {
@@ -73,6 +72,7 @@ mod tests {
             kind: Kind::Image,
             created: Timestamp::now(),
             sequence_floor: 9,
+            newest: 9,
             retired_names: retired.iter().map(|name| (*name).to_owned()).collect(),
         }
     }
@@ -91,7 +91,7 @@ mod tests {
             assert_eq!(target.stream_for_copy(&original).unwrap(), stream, "again");
             assert_eq!(target.list_streams().unwrap(), super::super::StreamList::default());
             let made = target.stream_object(original.id).unwrap();
-            assert_eq!(made, StreamObject { sequence_floor: 0, ..original });
+            assert_eq!(made, StreamObject { sequence_floor: 0, newest: 0, ..original });
         });
     }
 
@@ -116,13 +116,14 @@ mod tests {
     }
 
     #[test]
-    fn the_floor_is_raised_only_where_it_says_of_no_revision_that_it_is_lost() {
+    fn the_floor_is_raised_and_never_lowered_and_says_of_no_revision_that_it_is_lost() {
         with_repository(|target| {
-            for (name, retired, floor) in [("a", &["2026-11-20T10-07-51Z"][..], 9), ("b", &[], 0)] {
-                let original = original(name, retired);
-                let stream = target.stream_for_copy(&original).unwrap();
-                target.adopt_floor(stream.id, original.sequence_floor).unwrap();
-                assert_eq!(target.stream_object(stream.id).unwrap().sequence_floor, floor, "{name}");
+            let original = original("vm", &[]);
+            let stream = target.stream_for_copy(&original).unwrap();
+            for (floor, raised) in [(9, 9), (4, 9), (12, 12)] {
+                target.adopt_floor(&stream, floor).unwrap();
+                let object = target.stream_object(stream.id).unwrap();
+                assert_eq!((object.sequence_floor, object.newest), (raised, 0));
             }
         });
     }

@@ -375,6 +375,20 @@ impl Repository {
         Ok((objects.into_iter().find(|object| object.name == name), damaged))
     }
 
+    /// The object of a stream that was waited for.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchStream`] if it was deleted meanwhile.
+    pub(crate) fn object_of_locked(&self, stream: &Stream) -> Result<StreamObject> {
+        match self.stream_object(stream.id) {
+            Err(error) if error.is_not_found() => {
+                let streams = self.streams()?.into_iter().map(|stream| stream.name).collect();
+                Err(Error::NoSuchStream { name: stream.name.clone(), streams })
+            }
+            other => other,
+        }
+    }
+
     pub(crate) fn stream_object(&self, id: StreamId) -> Result<StreamObject> {
         let bytes = self.backend().read(&Key::stream(id), MAX_SEALED_SIZE)?;
         let object: StreamObject = open(&format!("stream {id}"), &bytes)?;

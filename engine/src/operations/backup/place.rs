@@ -64,7 +64,7 @@ impl Place {
             false => Ok(options.wait),
         };
         place._lock = Some(repository.lock_stream(stream.id, &stream.name, &session, wait)?);
-        refuse_deleted(repository, &stream)?;
+        repository.object_of_locked(&stream)?;
         place.choose(repository, options, &stream, monitor)?;
         let chosen: Vec<Record> = place.parent.iter().chain(&place.hints_base).cloned().collect();
         session.hold(
@@ -144,17 +144,6 @@ fn known_damage(repository: &Repository, monitor: &dyn Monitor) -> Result<Damage
         ));
     }
     repository.damage()
-}
-
-/// Refuses a stream that was deleted while this waited for it.
-fn refuse_deleted(repository: &Repository, stream: &Stream) -> Result<()> {
-    match repository.stream_object(stream.id) {
-        Err(error) if error.is_not_found() => {
-            let streams = repository.streams()?.into_iter().map(|stream| stream.name).collect();
-            Err(Error::NoSuchStream { name: stream.name.clone(), streams })
-        }
-        other => other.map(|_| ()),
-    }
 }
 
 /// Whether hints were given that are relative to some revision.

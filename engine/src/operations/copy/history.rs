@@ -15,8 +15,7 @@ pub(super) struct Side {
     pub(super) keys: Vec<RecordKey>,
 }
 
-const DIVERGED: &str =
-    "two histories can't be made one: copy to another repository, or delete the stream there";
+const DIVERGED: &str = "two histories can't be made one: copy to another repository, or delete the stream there (`treering stream delete`)";
 
 const WENT_ON: &str = "the target went on by itself: copy from it to here instead, or to another repository";
 
@@ -110,6 +109,7 @@ mod tests {
             kind: Kind::Image,
             created: Timestamp::now(),
             sequence_floor: floor,
+            newest: floor,
             retired_names: retired.iter().map(|&sequence| key(sequence).name).collect(),
         };
         Side { object, keys: sequences.into_iter().map(key).collect() }

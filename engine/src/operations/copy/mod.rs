@@ -91,6 +91,7 @@ fn is_of_the_stream(error: &Error) -> bool {
         error,
         Error::OtherHistory { .. }
             | Error::WrongKind { .. }
+            | Error::NoSuchStream { .. }
             | Error::BadName { .. }
             | Error::NotStorable { .. }
             | Error::Busy { .. }

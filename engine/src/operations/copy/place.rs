@@ -32,9 +32,8 @@ impl Place {
             false => Ok(run.options.wait),
         };
         let lock = target.lock_stream(stream.id, &stream.name, &session, wait)?;
-        target.store().index().reload()?;
         let bad = known_damage(run)?;
-        let side = Side { object: target.stream_object(stream.id)?, keys: target.revisions(&stream)? };
+        let side = Side { object: target.object_of_locked(&stream)?, keys: target.revisions(&stream)? };
         refuse_other_history(source, &side, &target.location())?;
         Ok(Self { stream, side, bad, session, _lock: lock })
     }
@@ -59,9 +58,9 @@ fn free_of_revisions(source: &Side) -> StreamObject {
     object
 }
 
-/// The damage list; packs that are missing are noted in the index, which relies on them no more.
+/// The damage list; packs that are missing or condemned are noted in the index, which relies on them no more.
 fn known_damage(run: &StreamRun<'_>) -> Result<HashSet<ObjectId>> {
-    let missing = run.target.store().index().note_missing_packs()?;
+    let missing = run.target.store().index().begin_reliance()?;
     if missing > 0 {
         let packs = if missing == 1 { "1 pack is".to_owned() } else { format!("{missing} packs are") };
         run.monitor.warn(&format!(

@@ -70,10 +70,10 @@ impl<'a> StreamRun<'a> {
         for key in &plan.absent {
             self.send(key, &mut progress, copied)?;
         }
-        // Without a revision, a floor says that all were lost.
+        // One without a revision shows to nobody while it has no floor.
         match progress.there.is_empty() {
             true => Ok(()),
-            false => self.target.adopt_floor(progress.place.stream.id, source.object.sequence_floor),
+            false => self.target.adopt_floor(&progress.place.stream, source.object.sequence_floor),
         }
     }
 
