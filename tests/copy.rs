@@ -484,14 +484,17 @@ fn what_is_bad_or_lost_in_the_target_is_made_good_by_the_next_copy() {
 /// Kill -9 at random points: what is committed is whole, and the next run goes on from what was published.
 #[test]
 fn a_killed_copy_is_resumed() {
-    const CHUNKS: u64 = 1500;
+    const CHUNKS: u64 = 600;
+    const REVISIONS: u64 = 6;
     const ROUNDS: u64 = 12;
     let seed = random_seed();
     let world = World::new();
     let image = world.image("vm.img", CHUNKS * CHUNK, &(0..CHUNKS).collect::<Vec<_>>());
-    world.backup("vm.img", "vm");
-    (0..CHUNKS).filter(|chunk| chunk % 3 == 0).for_each(|chunk| write_chunk(&image, chunk, 9000 + chunk));
-    world.backup("vm.img", "vm");
+    for revision in 0..REVISIONS {
+        let changed = (0..CHUNKS).filter(|chunk| chunk % 3 == revision % 3);
+        changed.for_each(|chunk| write_chunk(&image, chunk, 9000 * (revision + 1) + chunk));
+        world.backup("vm.img", "vm");
+    }
     world.ok(&["init", "whole"]);
     let start = Instant::now();
     let all = world.json(&["copy", "vm", "--to", "whole"]);
@@ -511,7 +514,7 @@ fn a_killed_copy_is_resumed() {
         let said = world.json(&["copy", "vm", "--to", &target]);
         let sent = number(&said, "chunks_sent");
         assert!(sent < number(&all, "chunks_sent") || !has_published, "what was published is used");
-        resumed += u32::from(has_published && there < 2);
+        resumed += u32::from(has_published && there < REVISIONS as usize);
         assert_eq!(listed(&world, &target), listed(&world, "repo"));
         assert!(world.ok(&["-r", &target, "dump", "vm"]).stdout == fs::read(&image).unwrap());
         world.ok(&["-r", &target, "scrub"]);

@@ -39,8 +39,9 @@ Revisions keep their ids, names, sequences, tags and protection. Of a revision t
 that were given here are added there; none are taken off, as they may have been given there.
 
 A revision that was forgotten in the target is copied again only if a SPEC names it (other than STREAM@all). One that is
-forgotten here stays there. A stream that was deleted there is copied anew; one that was renamed on one side goes on under its name there. A stream of the target that
-has revisions which were never here is refused, and so is another stream of the same name.
+forgotten here stays there. A stream that was deleted there is copied anew; one that was renamed on one side goes on under
+its name there. A stream of the target that has revisions which were never here is refused, and so is another stream of
+the same name.
 
 What is marked as damaged in the target, or missing there, is sent anew.
 
