@@ -130,7 +130,7 @@ impl Repository {
     /// Opens the image of a revision for reading.
     ///
     /// # Errors
-    /// [`Error::NotAnImage`](crate::Error::NotAnImage) if the revision is a tree.
+    /// [`Error::NotAnImage`] if the revision is a tree.
     pub fn open_image(&self, record: &Record) -> Result<ImageReader> {
         ImageReader::open(self, record, record.image()?)
     }
@@ -138,7 +138,7 @@ impl Repository {
     /// Opens the tree of a revision for reading.
     ///
     /// # Errors
-    /// [`Error::NotATree`](crate::Error::NotATree) if the revision is an image.
+    /// [`Error::NotATree`] if the revision is an image.
     pub fn open_tree(&self, record: &Record) -> Result<TreeReader> {
         TreeReader::open(self, record, record.tree()?)
     }
