@@ -14,9 +14,9 @@ mod pack_writer;
 mod run;
 mod writer;
 
+pub(crate) use blob_reader::BlobReader;
 pub(crate) use condemned::{put_condemned, put_dropped, read_condemned, read_dropped, remove_condemned};
 pub(crate) use index::{Index, LiveSet, Location, Mark, PackUse};
-pub(crate) use blob_reader::BlobReader;
 pub(crate) use run::Wanted;
 pub(crate) use writer::{Presence, StoreWriter, Stored};
 
