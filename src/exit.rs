@@ -193,6 +193,7 @@ fn hint_of(error: &Error) -> Option<String> {
         Error::AmbiguousRevision { candidates, .. } => {
             return Some(format!("give more of it; these match:{}", listed(candidates, LINES)));
         }
+        Error::Forgotten { .. } => "`treering list` shows the revisions that there are",
         Error::UnusableTarget { hint, .. } => hint,
         Error::NoSuchPath { .. } => {
             "paths begin at the tree's root, which is the directory that was backed up, and lead through no symlinks; \

@@ -358,3 +358,36 @@ fn what_makes_no_sense_is_refused() {
     assert_eq!(text, "0 B of 0 B freed\n");
     let _: Value = world.json(&["gc"]);
 }
+
+/// Of two copies the one that can be read is kept, whichever is the newer.
+#[test]
+fn of_a_healed_chunk_the_good_copy_is_kept() {
+    let world = world(1);
+    world.damage_data_packs();
+    world.run(&["scrub"]).expect_code(4);
+    world.backup("vm.img", "vm");
+    world.ok(&["gc", "--rewrite-below", "100"]);
+    world.ok(&["scrub"]);
+    assert_eq!(world.json(&["status"])["repository"]["damaged_objects"], json!(0));
+    assert_eq!(world.dump("vm@0"), noise(1, (16 * CHUNK) as usize));
+    assert_eq!(world.dump("vm@1"), noise(1, (16 * CHUNK) as usize));
+    world.ok(&["forget", "vm@1"]);
+    world.ok(&["gc"]);
+    assert_eq!(world.dump("vm"), noise(1, (16 * CHUNK) as usize));
+    assert_clean(&world);
+}
+
+/// What was found to be bad is no longer told of when nobody needs it and it is gone.
+#[test]
+fn what_is_bad_and_forgotten_leaves_the_damage_list() {
+    let world = world(1);
+    world.damage_data_packs();
+    world.run(&["scrub"]).expect_code(4);
+    write_image(&world, 16, 2);
+    world.backup("vm.img", "vm");
+    world.ok(&["forget", "vm@1"]);
+    assert_ne!(world.json(&["status"])["repository"]["damaged_objects"], json!(0));
+    world.ok(&["gc"]);
+    assert_eq!(world.json(&["status"])["repository"]["damaged_objects"], json!(0));
+    assert_clean(&world);
+}

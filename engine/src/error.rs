@@ -129,6 +129,13 @@ pub enum Error {
         candidates: Vec<String>,
     },
 
+    /// A revision that was there when it was looked for is there no more.
+    #[error("{revision} was forgotten meanwhile")]
+    Forgotten {
+        /// The revision, as `stream@name`.
+        revision: String,
+    },
+
     /// More than one revision matches a SPEC.
     #[error("'{spec}' matches {} revisions of '{stream}'", candidates.len())]
     AmbiguousRevision {
@@ -343,9 +350,13 @@ impl Error {
         self.is_damage() || self.is_not_found()
     }
 
-    /// Whether a file was not there.
+    /// Whether a file, or a revision's record, was not there.
     pub fn is_not_found(&self) -> bool {
-        matches!(self, Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+        match self {
+            Error::Forgotten { .. } => true,
+            Error::Io { source, .. } => source.kind() == io::ErrorKind::NotFound,
+            _ => false,
+        }
     }
 }
 

@@ -80,7 +80,8 @@ impl Repository {
 
     /// Reads a revision's record, and gives its bytes as well.
     pub(crate) fn record_bytes(&self, stream: &Stream, key: &RecordKey) -> Result<(Record, Vec<u8>)> {
-        let bytes = self.backend().read(&Key::record(stream.id, key), MAX_SEALED_SIZE)?;
+        let read = self.backend().read(&Key::record(stream.id, key), MAX_SEALED_SIZE);
+        let bytes = read.map_err(|error| unless_forgotten(error, &stream.name, &key.name))?;
         let name = format!("the record of {}@{}", stream.name, key.name);
         let record: Record = open(&name, &bytes)?;
         if record.key() != *key || record.stream != stream.id {
@@ -117,12 +118,14 @@ impl Repository {
     /// Pins a revision, so that gc keeps what it reaches while the pin lives; `None` on a medium that takes no pin.
     ///
     /// # Errors
-    /// [`crate::Error::is_not_found`] if the revision was forgotten meanwhile.
+    /// [`Error::Forgotten`] if the revision is there no more.
     pub(crate) fn pin_revision(&self, purpose: &str, record: &Record) -> Result<Option<Claimed>> {
         let pin = self.pin(purpose, vec![record.id], vec![record.root()])?;
         if pin.is_some() {
             // Only if the record is still there, gc has seen it or sees the pin (docs/format.md, section 5).
-            self.backend().open(&Key::record(record.stream, &record.key()))?;
+            let opened = self.backend().open(&Key::record(record.stream, &record.key()));
+            let stream = record.stream.to_string();
+            opened.map_err(|error| unless_forgotten(error, &stream, &record.name))?;
         }
         Ok(pin)
     }
@@ -141,5 +144,13 @@ impl Repository {
     /// [`Error::NotATree`] if the revision is an image.
     pub fn open_tree(&self, record: &Record) -> Result<TreeReader> {
         TreeReader::open(self, record, record.tree()?)
+    }
+}
+
+/// The error of a record that can't be read: one that is not there was forgotten.
+fn unless_forgotten(error: Error, stream: &str, name: &str) -> Error {
+    match error.is_not_found() {
+        true => Error::Forgotten { revision: format!("{stream}@{name}") },
+        false => error,
     }
 }

@@ -66,16 +66,28 @@ impl Place {
         place._lock = Some(repository.lock_stream(stream.id, &stream.name, &session, wait)?);
         repository.object_of_locked(&stream)?;
         place.choose(repository, options, &stream, monitor)?;
-        let chosen: Vec<Record> = place.parent.iter().chain(&place.hints_base).cloned().collect();
-        session.hold(
-            chosen.iter().map(|record| record.id).collect(),
-            chosen.iter().map(Record::root).collect(),
-        )?;
-        for record in &chosen {
-            repository.record(&stream, &record.key())?;
+        // What was chosen may have been forgotten before it was held.
+        while !place.hold(repository, &mut session, &stream)? {
+            place.choose(repository, options, &stream, monitor)?;
         }
         place._session = Some(session);
         Ok(place)
+    }
+
+    /// Names in the session what was chosen; whether it is there still, so that gc keeps it.
+    fn hold(&self, repository: &Repository, session: &mut Claimed, stream: &Stream) -> Result<bool> {
+        let chosen: Vec<&Record> = self.parent.iter().chain(&self.hints_base).collect();
+        session.hold(
+            chosen.iter().map(|record| record.id).collect(),
+            chosen.iter().map(|record| record.root()).collect(),
+        )?;
+        for record in chosen {
+            match repository.record(stream, &record.key()) {
+                Err(error) if error.is_not_found() => return Ok(false),
+                found => found.map(|_| ())?,
+            }
+        }
+        Ok(true)
     }
 
     fn choose(
@@ -86,6 +98,7 @@ impl Place {
         monitor: &dyn Monitor,
     ) -> Result<()> {
         self.damage = known_damage(repository, monitor)?;
+        (self.parent, self.unreadable) = (None, Vec::new());
         self.choose_parent(repository, stream)?;
         self.hints_base = self.choose_hints_base(repository, options, stream)?;
         Ok(())

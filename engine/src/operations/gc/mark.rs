@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::backend::Area;
-use crate::error::{Error, Result};
+use crate::error::{Corrupt, Error, Result};
 use crate::format::{Claim, Kind, RecordKey};
 use crate::id::{ObjectId, PackId, RevisionId};
 use crate::monitor::Monitor;
@@ -35,8 +35,8 @@ pub(super) struct Marking<'a> {
     unnamed: Mutex<Option<ObjectId>>,
     /// Whether all that there was at first is marked: what is in no table then is in one that came since.
     is_later: AtomicBool,
-    /// Packs that only tables name that came since, and that are needed.
-    needed_later: Mutex<HashSet<PackId>>,
+    /// Packs in which something is needed that was not marked when it was counted what is in use.
+    needed: Mutex<HashSet<PackId>>,
     /// Forgotten revisions that somebody has open, and who.
     pub(super) held: Vec<(String, String)>,
     /// The damage list, and which of its objects are in use.
@@ -89,7 +89,7 @@ impl<'a> Marking<'a> {
             damaged: Vec::new(),
             unnamed: Mutex::default(),
             is_later: AtomicBool::new(false),
-            needed_later: Mutex::default(),
+            needed: Mutex::default(),
             held: Vec::new(),
             listed_bad: repository.damage()?.objects.iter().map(|object| object.id).collect(),
             used_bad: Mutex::default(),
@@ -108,15 +108,21 @@ impl<'a> Marking<'a> {
         Ok(())
     }
 
-    /// Marks what came since; returns the packs that are needed for it.
+    /// Marks what came since; returns the packs that are needed for it, and for what came before.
     pub(super) fn mark_new(&mut self) -> Result<HashSet<PackId>> {
         let listed = Listed::now(self.repository)?;
         // What they reach that is in no table of the set is in one that was published since.
-        self.repository.store().index().reload()?;
+        self.repository.store().index().reload_unmerged()?;
         self.mark_listed(listed)?;
-        let mut needed = self.live.take_touched();
-        needed.extend(self.needed_later.lock().unwrap_or_else(std::sync::PoisonError::into_inner).drain());
-        Ok(needed)
+        let mut needed = lock(&self.needed);
+        needed.extend(self.live.take_touched());
+        Ok(needed.clone())
+    }
+
+    /// All that is marked in these packs is taken care of: from now on only what is marked later needs them.
+    pub(super) fn release(&self, packs: impl Iterator<Item = PackId>) {
+        let mut needed = lock(&self.needed);
+        packs.for_each(|pack| _ = needed.remove(&pack));
     }
 
     /// How much of each pack is in use.
@@ -261,7 +267,10 @@ impl<'a> Marking<'a> {
             (Mark::Unnamed, false) => _ = lock(&self.unnamed).get_or_insert(*id),
             (Mark::Unnamed, true) => {
                 let places = store.index().locate_in_tables(id)?;
-                lock(&self.needed_later).extend(places.iter().map(|place| place.pack));
+                if places.is_empty() {
+                    return Err(Corrupt::new("the index", format!("no table names object {id}")).into());
+                }
+                lock(&self.needed).extend(places.iter().map(|place| place.pack));
             }
             _ => {}
         }

@@ -28,6 +28,7 @@ impl Gc<'_> {
                 round.iter().for_each(|(_, pack)| self.note_rewritten(pack));
                 continue;
             }
+            self.marking.release(round.iter().map(|(pack, _)| *pack));
             let written = self.copy_live(round)?;
             self.report.bytes_freed = self.report.bytes_freed.saturating_sub(written.bytes);
             if !self.delete(written.packs)? {

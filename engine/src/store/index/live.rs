@@ -57,7 +57,7 @@ impl Index {
     /// Damage if a table is not whole: what it names is not known.
     pub(crate) fn live_set(&self, condemned: HashSet<PackId>) -> Result<LiveSet> {
         let dropped = read_dropped(self.backend.as_ref())?.iter().map(|(pack, _)| pack).collect();
-        self.reload()?;
+        self.reload_unmerged()?;
         let set = self.tables()?;
         if let Some(damaged) = set.damaged.iter().min() {
             return Err(not_whole(&damaged.to_string()));

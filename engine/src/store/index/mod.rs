@@ -20,6 +20,7 @@ pub(super) use table_writer::write_table;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
 
 use merge::merge_tables;
 use neighbours::Neighbours;
@@ -96,6 +97,9 @@ struct TableSet {
     /// reading alone: such a pack may be of a run that was cut off, so nothing new may rely on it.
     salvaged: OnceLock<Arc<Salvaged>>,
 }
+
+/// How often it is looked whether somebody has done with merging tables.
+const MERGE_RETRY: Duration = Duration::from_millis(20);
 
 /// So often tables are listed when one of them is gone before it is opened.
 const LISTINGS_MAX: usize = 5;
@@ -176,6 +180,18 @@ impl Index {
         }
         self.replace_set(set);
         Ok(())
+    }
+
+    /// Lists the tables anew while nobody merges any: a listing beside a merge may miss both what was merged and what was
+    /// made of it.
+    pub(crate) fn reload_unmerged(&self) -> Result<()> {
+        let _lock = loop {
+            match self.backend.try_lock("index")? {
+                Some(lock) => break lock,
+                None => std::thread::sleep(MERGE_RETRY),
+            }
+        };
+        self.reload()
     }
 
     /// Lists the tables anew after one was published, which a long run does again and again: what was damaged stays put
