@@ -182,7 +182,10 @@ fn all_at_once_loses_nothing() {
         assert!(left.len() >= 2, "{stream}");
         for revision in left {
             let id = revision["id"].as_str().unwrap();
-            assert!(world.dump(&format!("{stream}@id:{id}")) == image(&made[id]), "{stream}@{id}, seed {seed}");
+            assert!(
+                world.dump(&format!("{stream}@id:{id}")) == image(&made[id]),
+                "{stream}@{id}, seed {seed}"
+            );
         }
     }
 }

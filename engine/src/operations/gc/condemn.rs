@@ -73,6 +73,7 @@ impl Gc<'_> {
         if doomed.is_empty() {
             return Ok(());
         }
+        self.go_on()?;
         let backend = self.repository.backend();
         self.report.bytes_freed += self.sizes_of(doomed)?.bytes;
         // No removal of a record may be undone by a crash once its packs are gone.
@@ -80,6 +81,7 @@ impl Gc<'_> {
         let dropped = read_dropped(backend.as_ref())?;
         put_dropped(backend.as_ref(), dropped.iter().chain(doomed.iter()).collect())?;
         for (pack, kind) in doomed.iter() {
+            self.go_on()?;
             backend.remove(&Key::pack(kind, pack))?;
         }
         Ok(())
