@@ -338,18 +338,27 @@ impl Repository {
     ) -> Result<Stream> {
         self.validate_name_for_backup(name)?;
         let stream = match self.find_object(name)? {
-            (Some(known), _) => known.into(),
+            (Some(known), _) => self.take_over(known)?,
             (None, _) => self.create_stream(name, kind, is_new)?,
         };
         stream.must_hold(kind, object)?;
         Ok(stream)
     }
 
+    /// A stream that was found. Who made one that was never used may have been killed before its name was durable: a power
+    /// cut must not take it while the first revision stands.
+    fn take_over(&self, object: StreamObject) -> Result<Stream> {
+        if object.sequence_floor == 0 {
+            self.backend().sync_area(&Area::streams())?;
+        }
+        Ok(object.into())
+    }
+
     /// Makes a stream, unless another process has made it meanwhile.
     fn create_stream(&self, name: &str, kind: Kind, is_new: bool) -> Result<Stream> {
         let _lock = self.lock("streams", "the list of streams", || Ok(true))?;
         match self.find_object(name)? {
-            (Some(known), _) => return Ok(known.into()),
+            (Some(known), _) => return self.take_over(known),
             // A second stream of its name would split the history.
             (None, damaged) if !damaged.is_empty() && !is_new => {
                 return StreamList { streams: Vec::new(), damaged }.find(name);
@@ -403,6 +412,27 @@ impl Repository {
 mod tests {
     use super::*;
     use crate::repository::CreateOptions;
+
+    /// A backup was killed before its new stream's name was durable; then, while the next one committed, the power failed,
+    /// and the revision's stream had lost its name.
+    #[test]
+    fn a_stream_that_another_left_unused_is_durable_before_it_is_used() {
+        use crate::backend::LocalBackend;
+        use crate::backend::recording::{Call, RecordingDisk};
+        with_stream(|repository, id| {
+            let directory = repository.directory().unwrap();
+            let disk = RecordingDisk::new(&directory);
+            let backend = LocalBackend::on_disk(directory, std::sync::Arc::new(disk.clone()));
+            let repository = Repository::open_backend(std::sync::Arc::new(backend), 0).unwrap();
+            let take = || repository.stream_for_backup("vm", Kind::Image, "an image", false).unwrap();
+            assert_eq!(take().id, id);
+            assert!(disk.take().contains(&Call::SyncDirectory("streams".into())));
+            repository.note_use(id, 1).unwrap();
+            disk.take();
+            take();
+            assert_eq!(disk.take(), [], "one that was used was durable then");
+        });
+    }
 
     fn with_stream(test: impl FnOnce(&Repository, StreamId)) {
         let directory = tempfile::tempdir().unwrap();
