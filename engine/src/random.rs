@@ -9,6 +9,12 @@ impl Random {
         Self(uuid::Uuid::new_v4().as_u64_pair().1)
     }
 
+    /// The same numbers for the same seed.
+    #[cfg(test)]
+    pub(crate) fn seeded(seed: u64) -> Self {
+        Self(seed)
+    }
+
     /// A number below a bound, each as probable as another; 0 if there is none below it.
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);

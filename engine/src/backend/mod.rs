@@ -4,6 +4,8 @@
 //! whole and durable, except that names of objects made by [`ObjectWriter::finish`] become durable with the next
 //! [`Backend::sync_area`].
 
+#[cfg(test)]
+pub(crate) mod crash_disk;
 mod disk;
 mod key;
 mod local;

@@ -2,6 +2,8 @@
 
 pub mod backup;
 pub mod copy;
+#[cfg(test)]
+mod crash_tests;
 pub mod diff;
 pub mod dump;
 pub mod find;

@@ -70,6 +70,14 @@ impl Repository {
     /// [`Error::NotEmpty`] if anything lies there, [`Error::BadParameter`] for options that can't be.
     pub fn create(path: &Path, options: &CreateOptions) -> Result<Self> {
         validate_defaults(options.chunk_size, options.compression)?;
+        refuse_place(path)?;
+        std::fs::create_dir_all(path).map_err(Error::io("create directory", path.display()))?;
+        refuse_occupied(path)?;
+        Self::create_on(LocalBackend::new(settled(path)?), options)
+    }
+
+    /// Makes a repository in a directory that is there: first all that it consists of, then the header that says so.
+    pub(crate) fn create_on(backend: LocalBackend, options: &CreateOptions) -> Result<Self> {
         let header = Header {
             id: RepositoryId::random(),
             created: Timestamp::now(),
@@ -77,18 +85,11 @@ impl Repository {
             compression: options.compression,
             features: Vec::new(),
         };
-        refuse_place(path)?;
-        std::fs::create_dir_all(path).map_err(Error::io("create directory", path.display()))?;
-        refuse_occupied(path)?;
-        let backend = LocalBackend::new(settled(path)?);
         backend.create_areas(&Area::fixed())?;
-        sync_parent(path)?;
+        backend.directory().map_or(Ok(()), sync_parent)?;
         match backend.create(&Key::header(), &seal(&header)?) {
             Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::AlreadyExists => {
-                return Err(Error::NotEmpty {
-                    path: path.display().to_string(),
-                    found: "a repository".into(),
-                });
+                return Err(Error::NotEmpty { path: backend.location(), found: "a repository".into() });
             }
             other => other?,
         }
@@ -109,7 +110,7 @@ impl Repository {
         Self::open_backend(Arc::new(LocalBackend::new(path)), cache_bytes)
     }
 
-    fn open_backend(backend: Arc<dyn Backend>, cache_bytes: u64) -> Result<Self> {
+    pub(crate) fn open_backend(backend: Arc<dyn Backend>, cache_bytes: u64) -> Result<Self> {
         let bytes = match backend.read(&Key::header(), MAX_SEALED_SIZE) {
             Err(error) if error.is_not_found() => {
                 return Err(Error::NotARepository { path: backend.location() });
