@@ -188,3 +188,112 @@ fn is_set(bits: &[AtomicU64], number: u64) -> bool {
     let word = bits.get((number / 64) as usize);
     word.is_some_and(|word| word.load(Ordering::Relaxed) & (1 << (number % 64)) != 0)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::backend::{Area, Backend, LocalBackend};
+    use crate::format::{Compression, Header, TableEntry, TablePack, Timestamp};
+    use crate::id::RepositoryId;
+    use crate::store::index::write_table;
+
+    /// Objects in each pack.
+    const IN_PACK: u64 = 500;
+
+    fn id(number: u64, count: u64) -> ObjectId {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&(number * (u64::MAX / count)).to_be_bytes());
+        bytes[8..16].copy_from_slice(&number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
+        ObjectId::from_bytes(bytes)
+    }
+
+    /// A store whose index names so many objects, the n-th in pack n modulo the number of packs.
+    fn store(directory: &std::path::Path, count: u64, tables: u64) -> Store {
+        let backend = LocalBackend::new(directory.to_owned());
+        backend.create_areas(&Area::fixed()).unwrap();
+        let header = Header {
+            id: RepositoryId::random(),
+            created: Timestamp::now(),
+            chunk_size: 65536,
+            compression: Compression::None,
+            features: Vec::new(),
+        };
+        let in_table = count / tables;
+        for table in 0..tables {
+            let pack_count = (in_table / IN_PACK).max(1);
+            let pack = |number: u64| {
+                PackId::from_bytes((u128::from(table) << 64 | u128::from(number)).to_le_bytes())
+            };
+            let packs: Vec<TablePack> = (0..pack_count)
+                .map(|number| TablePack { pack: pack(number), kind: PackKind::Data, size: 1 << 20 })
+                .collect();
+            let entry = |number: u64| TableEntry {
+                id: id(number * tables + table, count),
+                pack: (number % pack_count) as u32,
+                offset: 64,
+                stored_len: 1000,
+                plain_len: 2000,
+            };
+            let entries = (0..in_table).map(|number| Ok(entry(number)));
+            write_table(&backend, header.id, &packs, in_table, entries).unwrap().publish(&backend).unwrap();
+        }
+        Store::new(Arc::new(backend), header, 1 << 20)
+    }
+
+    /// Bytes of memory that the process has in use.
+    fn memory_in_use() -> u64 {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
+    }
+
+    /// A byte an entry for the filter, a bit for the mark. `TREERING_TEST_ENTRIES=100000000` measures what a repository of
+    /// 6 TiB takes.
+    #[test]
+    fn marking_takes_little_more_than_a_byte_for_each_object() {
+        let asked = std::env::var("TREERING_TEST_ENTRIES").ok();
+        let count: u64 = asked.map_or(3_000_000, |count| count.parse().unwrap());
+        let tables = count.div_ceil(1 << 25).max(1);
+        let directory = tempfile::tempdir().unwrap();
+        let store = store(directory.path(), count, tables);
+        let before = memory_in_use();
+        let live = store.index.live_set(HashSet::new()).unwrap();
+        let start = std::time::Instant::now();
+        // Every object of the first tenth of all packs.
+        let marked = (0..count / tables).flat_map(|number| (0..tables).map(move |table| (number, table)));
+        let pack_count = (count / tables / IN_PACK).max(1);
+        let mut marked_count = 0;
+        for (number, table) in marked.filter(|(number, _)| number % pack_count < pack_count / 10) {
+            assert_eq!(live.mark(&store, &id(number * tables + table, count)).unwrap(), Mark::New);
+            marked_count += 1;
+        }
+        let marking = start.elapsed();
+        let uses = live.uses(|| Ok(())).unwrap();
+        let taken = memory_in_use() - before;
+        println!(
+            "{count} entries: {taken} bytes, {marked_count} marked in {marking:?}, all in {:?}",
+            start.elapsed()
+        );
+        let in_use = uses.values().filter(|pack| pack.live_bytes > 0).count() as u64;
+        assert_eq!(in_use, pack_count / 10 * tables);
+        assert!(uses.values().all(|pack| pack.live_bytes == 0 || pack.dead_bytes == 0));
+        assert!(taken < count * 3 / 2 + (16 << 20), "{taken} bytes for {count} entries");
+    }
+
+    #[test]
+    fn an_object_is_marked_once_and_what_no_table_names_never() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = store(directory.path(), 1000, 2);
+        let live = store.index.live_set(HashSet::new()).unwrap();
+        for expected in [Mark::New, Mark::Known, Mark::Known] {
+            assert_eq!(live.mark(&store, &id(7, 1000)).unwrap(), expected);
+        }
+        assert_eq!(live.mark(&store, &ObjectId::from_bytes([9; 32])).unwrap(), Mark::Unnamed);
+        assert_eq!(live.take_touched().len(), 1);
+        assert_eq!(live.take_touched().len(), 0);
+        let uses = live.uses(|| Ok(())).unwrap();
+        assert_eq!(uses.values().map(|pack| pack.live_bytes).sum::<u64>(), 1000 + PackEntry::SIZE as u64);
+    }
+}
