@@ -29,6 +29,7 @@ mod record;
 mod sealed;
 mod table;
 mod time;
+mod version;
 
 pub(crate) use blob::{BlobEncoder, decode_blob_into};
 pub(crate) use directory::{
@@ -61,3 +62,4 @@ pub(crate) use table::{
     decode_packs, seal_block, verify_block,
 };
 pub use time::Timestamp;
+pub(crate) use version::{incompatible, newer_node_version};

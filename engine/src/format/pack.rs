@@ -3,6 +3,7 @@
 use super::bytes::Fields;
 use super::hash::{ChecksumContext, ObjectType};
 use super::header::MAX_CHUNK_SIZE;
+use super::version::newer_magic;
 use crate::id::{ObjectId, PackId, RepositoryId};
 
 const HEADER_MAGIC: [u8; 8] = *b"TRPACK\0\x01";
@@ -74,6 +75,13 @@ impl PackHeader {
         let sum: [u8; 16] = ChecksumContext::PackHeader.sum(&bytes[..48]);
         bytes[48..].copy_from_slice(&sum);
         bytes
+    }
+
+    /// The version of a header whose checksum is right, if it is newer than what is known here.
+    pub(crate) fn newer_version(bytes: &[u8]) -> Option<u8> {
+        let (body, sum) = bytes.split_last_chunk::<16>()?;
+        let is_intact = ChecksumContext::PackHeader.sum::<16>(body) == *sum;
+        newer_magic(HEADER_MAGIC, body).filter(|_| is_intact)
     }
 
     /// `None` if any byte is wrong.
@@ -153,6 +161,13 @@ impl PackTrailer {
         let sum = Self::checksum(pack, &bytes[..48]);
         bytes[48..].copy_from_slice(&sum);
         bytes
+    }
+
+    /// The version of a trailer whose checksum is right, if it is newer than what is known here.
+    pub(crate) fn newer_version(pack: PackId, bytes: &[u8]) -> Option<u8> {
+        let (body, sum) = bytes.split_last_chunk::<16>()?;
+        let is_intact = Self::checksum(pack, body) == *sum;
+        newer_magic(TRAILER_MAGIC, body.get(32..)?).filter(|_| is_intact)
     }
 
     /// `None` if any byte is wrong, or if the directory would not fill a pack of `pack_size` bytes to its end.

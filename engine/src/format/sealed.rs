@@ -5,6 +5,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::bytes::Fields;
 use super::codec;
 use super::hash::ChecksumContext;
+use super::version::incompatible;
 use crate::error::{Corrupt, Error, Result};
 
 const MAGIC: [u8; 8] = *b"TREERING";
@@ -56,11 +57,7 @@ pub(crate) fn open<T: SealedKind>(object: &str, bytes: &[u8]) -> Result<T> {
         return Err(corrupt(&format!("it is not a {}", T::NOUN)));
     }
     if head.version != T::VERSION {
-        return Err(Error::Incompatible {
-            object: object.to_owned(),
-            found: format!("format version {}", head.version),
-            supported: format!("version {}", T::VERSION),
-        });
+        return Err(incompatible(object, head.version, T::VERSION));
     }
     codec::decode(head.payload).map_err(|reason| corrupt(&reason))
 }

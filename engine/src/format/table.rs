@@ -4,6 +4,7 @@ use super::bytes::Fields;
 use super::filter::{BUCKET_SIZE, bucket_count};
 use super::hash::ChecksumContext;
 use super::pack::{MAX_PACK_SIZE, PackKind};
+use super::version::newer_magic;
 use crate::id::{ObjectId, PackId, RepositoryId, TableId};
 
 const MAGIC: [u8; 8] = *b"TRINDEX\x01";
@@ -128,6 +129,11 @@ impl TableHeader {
             bytes.extend_from_slice(&count.to_le_bytes());
         }
         bytes
+    }
+
+    /// The version in the verified payload of block 0, if it is newer than what is known here.
+    pub(crate) fn newer_version(payload: &[u8]) -> Option<u8> {
+        newer_magic(MAGIC, payload)
     }
 
     /// Decodes the verified payload of block 0; `None` if its numbers contradict each other.

@@ -6,7 +6,8 @@ use super::cache::Cached;
 use super::{Store, describe};
 use crate::error::{Corrupt, Error, Result};
 use crate::format::{
-    DirectoryInner, DirectoryLeaf, FileInner, FileLeaf, Inner, Leaf, ObjectType, Root, TreeRoot,
+    DirectoryInner, DirectoryLeaf, FORMAT_VERSION, FileInner, FileLeaf, Inner, Leaf, ObjectType, Root,
+    TreeRoot, incompatible, newer_node_version,
 };
 use crate::id::ObjectId;
 
@@ -34,7 +35,8 @@ impl Store {
 
     /// The root of an image's map. Not kept: who opens it has it.
     pub(crate) fn root(&self, id: &ObjectId) -> Result<Root> {
-        Root::decode(&self.read_object(NODE, id)?).ok_or_else(|| not_a(NODE, id, "map root"))
+        let bytes = self.read_object(NODE, id)?;
+        Root::decode(&bytes).ok_or_else(|| refused(&bytes, NODE, id, "map root"))
     }
 
     /// A leaf of a file's map.
@@ -76,7 +78,7 @@ impl Store {
     /// The root of a tree. Not kept: who opens it has it.
     pub(crate) fn tree_root(&self, id: &ObjectId) -> Result<TreeRoot> {
         let bytes = self.read_object(DIRECTORY, id)?;
-        TreeRoot::decode(&bytes).ok_or_else(|| not_a(DIRECTORY, id, "root of a tree"))
+        TreeRoot::decode(&bytes).ok_or_else(|| refused(&bytes, DIRECTORY, id, "root of a tree"))
     }
 
     /// Whether a node or directory can be read.
@@ -93,11 +95,52 @@ impl Store {
         decode: impl FnOnce(&[u8]) -> Option<Cached>,
     ) -> Result<Cached> {
         self.cache.get_or_load(id, || {
-            decode(&self.read_object(object_type, id)?).ok_or_else(|| not_a(object_type, id, noun))
+            let bytes = self.read_object(object_type, id)?;
+            decode(&bytes).ok_or_else(|| refused(&bytes, object_type, id, noun))
         })
+    }
+}
+
+/// Why a node that has the content of its name can't be used.
+fn refused(content: &[u8], object_type: ObjectType, id: &ObjectId, noun: &str) -> Error {
+    match newer_node_version(content) {
+        Some(version) => incompatible(describe(object_type, id), version, FORMAT_VERSION),
+        None => not_a(object_type, id, noun),
     }
 }
 
 pub(super) fn not_a(object_type: ObjectType, id: &ObjectId, noun: &str) -> Error {
     Corrupt::new(describe(object_type, id), format!("it is not a {noun}")).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::Leaf;
+    use crate::revision::test_maps::{Maps, chunk};
+    use crate::revision::test_trees::Trees;
+
+    /// They were once taken for damage.
+    #[test]
+    fn nodes_of_a_newer_version_are_refused_by_name_and_number() {
+        let is_refused = |error: Error, id: ObjectId| {
+            assert!(matches!(error, Error::Incompatible { .. }), "{error}");
+            let told = error.to_string();
+            assert!(told.contains(&id.to_string()) && told.contains("format version 2"), "{told}");
+        };
+        let mut leaf = Leaf { slots: vec![chunk(1)] }.encode();
+        leaf[1] = 2;
+        let maps = Maps::new();
+        let id = maps.node(&leaf);
+        is_refused(maps.store().leaf(&id).unwrap_err(), id);
+        is_refused(maps.store().inner(&id).unwrap_err(), id);
+        is_refused(maps.store().root(&id).unwrap_err(), id);
+        is_refused(maps.store().file_leaf(&id).unwrap_err(), id);
+        is_refused(maps.store().file_inner(&id).unwrap_err(), id);
+        let trees = Trees::new();
+        let id = trees.directory_node(&leaf);
+        is_refused(trees.store().directory_leaf(&id).unwrap_err(), id);
+        is_refused(trees.store().directory_inner(&id).unwrap_err(), id);
+        is_refused(trees.store().tree_root(&id).unwrap_err(), id);
+    }
 }

@@ -6,7 +6,10 @@ use super::pack_reader::read_directory;
 use super::{MAX_OBJECT_SIZE, Store, describe};
 use crate::backend::{Key, ObjectReader};
 use crate::error::{Corrupt, Error, Result};
-use crate::format::{ChecksumContext, ObjectHasher, PackEntry, PackHeader, PackKind, decode_blob_into};
+use crate::format::{
+    ChecksumContext, FORMAT_VERSION, ObjectHasher, PackEntry, PackHeader, PackKind, decode_blob_into,
+    incompatible,
+};
 use crate::id::PackId;
 
 /// A pack whose header, directory and trailer are intact. Its blobs are still to be verified.
@@ -26,6 +29,9 @@ impl Store {
         let entries = read_directory(reader.as_ref(), &key, pack)?;
         let mut header = [0; PackHeader::SIZE];
         reader.read_at(0, &mut header)?;
+        if let Some(version) = PackHeader::newer_version(&header) {
+            return Err(incompatible(key.to_string(), version, FORMAT_VERSION));
+        }
         if PackHeader::decode(&header) != Some(PackHeader { kind, pack, repository: self.header.id }) {
             return Err(Corrupt::new(key.to_string(), "its header is not intact").into());
         }

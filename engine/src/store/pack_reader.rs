@@ -8,7 +8,9 @@ use lru::LruCache;
 use super::Location;
 use crate::backend::{Backend, Key, ObjectReader};
 use crate::error::{Corrupt, Error, Result};
-use crate::format::{MAX_PACK_SIZE, PackDirectory, PackEntry, PackKind, PackTrailer};
+use crate::format::{
+    FORMAT_VERSION, MAX_PACK_SIZE, PackDirectory, PackEntry, PackKind, PackTrailer, incompatible,
+};
 use crate::id::PackId;
 
 /// Packs that are kept open: enough for the readers of a few revisions, few enough for the limit of open files.
@@ -105,8 +107,11 @@ pub(super) fn read_directory(reader: &dyn ObjectReader, key: &Key, pack: PackId)
     let mut trailer = [0; PackTrailer::SIZE];
     let trailer_offset = size.checked_sub(trailer.len() as u64).ok_or_else(short)?;
     reader.read_at(trailer_offset, &mut trailer)?;
-    let trailer = PackTrailer::decode(pack, size, &trailer);
-    let trailer = trailer.ok_or_else(|| corrupt("its trailer is not intact"))?;
+    let not_intact = || match PackTrailer::newer_version(pack, &trailer) {
+        Some(version) => incompatible(key.to_string(), version, FORMAT_VERSION),
+        None => corrupt("its trailer is not intact"),
+    };
+    let trailer = PackTrailer::decode(pack, size, &trailer).ok_or_else(not_intact)?;
     // Bounded: a trailer that was accepted describes a directory that lies within the pack's size.
     let mut directory = vec![0; usize::try_from(trailer.directory_size()).map_err(|_| short())?];
     reader.read_at(trailer.directory_offset, &mut directory)?;

@@ -10,8 +10,8 @@ use super::Location;
 use crate::backend::{Backend, Key, ObjectReader};
 use crate::error::{Corrupt, Error, Result};
 use crate::format::{
-    BLOCK_SIZE, ENTRIES_PER_BLOCK, Filter, TableEntry, TableHeader, TablePack, decode_entries, decode_packs,
-    verify_block,
+    BLOCK_SIZE, ENTRIES_PER_BLOCK, FORMAT_VERSION, Filter, TableEntry, TableHeader, TablePack,
+    decode_entries, decode_packs, incompatible, verify_block,
 };
 use crate::id::{ObjectId, RepositoryId, TableId};
 
@@ -55,7 +55,11 @@ impl Table {
             return Err(corrupt("it is truncated"));
         }
         reader.read_at(0, &mut block)?;
-        let header = verify_block(id, 0, &block).and_then(TableHeader::decode);
+        let payload = verify_block(id, 0, &block);
+        if let Some(version) = payload.and_then(TableHeader::newer_version) {
+            return Err(incompatible(format!("index table {id}"), version, FORMAT_VERSION));
+        }
+        let header = payload.and_then(TableHeader::decode);
         let header = header.ok_or_else(|| corrupt("its header is not intact"))?;
         if header.table != id || header.repository != repository {
             return Err(corrupt("it belongs to another place"));
