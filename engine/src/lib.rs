@@ -15,8 +15,8 @@
 //! reads and verifies each object.
 //!
 //! Layers, each importing only those above it: `id`; `error`; `extent`, `glob`, `monitor`, `parallel`, `random` and `recent`; `format` and `chunker`
-//! (pure); `backend`; `store`; `repository`; `revision` and `source`; `operations`, which never call each other. The engine is
-//! synchronous, prints nothing, and reads neither environment nor terminal. On disk, everything is as `docs/format.md`
+//! (pure); `backend`; `store`; `repository`; `revision` and `source`; `operations`, which never call each other; `fuzzing`, a door for
+//! fuzzers that only their builds have. The engine is synchronous, prints nothing, and reads neither environment nor terminal. On disk, everything is as `docs/format.md`
 //! says.
 
 mod backend;
@@ -24,6 +24,8 @@ mod chunker;
 mod error;
 mod extent;
 mod format;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod glob;
 mod id;
 mod monitor;

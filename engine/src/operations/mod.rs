@@ -14,3 +14,6 @@ pub mod ls;
 pub mod restore;
 pub mod retention;
 pub mod scrub;
+
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use backup::Hints;

@@ -8,6 +8,8 @@ use super::chunk_parts::ChunkParts;
 use super::map_reader::Sought;
 use crate::error::{Corrupt, Result};
 use crate::format::{ImageContent, ObjectHasher, Record, Slot};
+#[cfg(any(test, feature = "fuzzing"))]
+use crate::id::ObjectId;
 use crate::repository::{Claimed, Repository};
 use crate::store::Store;
 
@@ -31,6 +33,12 @@ impl ImageReader {
             return Err(Corrupt::new(object, "its size is not that of its map").into());
         }
         Ok(Self { store, map, pin })
+    }
+
+    /// Opens an image that nobody can take away.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn open_unpinned(store: &Arc<Store>, root: &ObjectId) -> Result<Self> {
+        Ok(Self { store: Arc::clone(store), map: MapReader::open(store, root)?, pin: None })
     }
 
     /// Whether gc keeps what it reads also when the revision is forgotten.

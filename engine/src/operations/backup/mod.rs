@@ -12,7 +12,8 @@ mod unsettled;
 
 use std::collections::HashSet;
 
-use image::{Hints, ImageBackup};
+pub(crate) use image::Hints;
+use image::ImageBackup;
 use place::Place;
 
 use crate::error::{Error, Result};

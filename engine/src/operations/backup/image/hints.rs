@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 
 /// Ranges that changed, sorted and disjoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::operations::backup) struct Hints {
+pub(crate) struct Hints {
     pub(super) ranges: Vec<Hint>,
 }
 
@@ -40,7 +40,7 @@ impl Hints {
     ///
     /// # Errors
     /// [`Error::Hints`] if they are malformed, overlap or reach past the end.
-    pub(in crate::operations::backup) fn parse(json: &[u8], size: u64) -> Result<Self> {
+    pub(crate) fn parse(json: &[u8], size: u64) -> Result<Self> {
         let raw: Vec<Raw> = serde_json::from_slice(json).map_err(|error| refuse(error.to_string()))?;
         let mut ranges = raw.into_iter().map(|raw| raw.check(size)).collect::<Result<Vec<_>>>()?;
         ranges.sort_by_key(|hint| hint.range.start);
@@ -55,7 +55,7 @@ impl Hints {
     }
 
     /// Bytes of all ranges.
-    pub(super) fn byte_count(&self) -> u64 {
+    pub(crate) fn byte_count(&self) -> u64 {
         self.ranges.iter().map(|hint| hint.range.end - hint.range.start).sum()
     }
 }

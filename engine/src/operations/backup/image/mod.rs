@@ -14,7 +14,7 @@ mod tests;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-pub(super) use hints::Hints;
+pub(crate) use hints::Hints;
 use pipeline::{Context, Outcome};
 use plan::{FullPlan, Piece, hinted_plan};
 
