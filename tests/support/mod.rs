@@ -6,14 +6,18 @@
 pub(crate) mod actors;
 pub(crate) mod blobs;
 pub(crate) mod failing_source;
+pub(crate) mod fixture;
+pub(crate) mod harms;
 pub(crate) mod long_names;
 pub(crate) mod manifest;
 pub(crate) mod oracle;
+pub(crate) mod probes;
 pub(crate) mod random;
 pub(crate) mod system;
 pub(crate) mod tagged;
 pub(crate) mod tree_edits;
 pub(crate) mod trees;
+pub(crate) mod versions;
 
 use std::fs::{self, File};
 use std::io::Write;
