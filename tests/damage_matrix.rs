@@ -151,7 +151,7 @@ fn a_harmed_record_is_told_and_never_another_revision() {
     let next = |name: &str| format!("{:016x}{}-2", 9, &name[16..]);
     let kind = Kind {
         place: "revisions",
-        words: &["the record of", "no revision of", "revisions/"],
+        words: &["the record of", "no revision of", "revisions/", "the newest revision of"],
         is_missed_silently: true,
         is_scrubbed: true,
         other_name: Some(next),
