@@ -11,9 +11,17 @@ pub(super) fn newer_magic(known: [u8; 8], bytes: &[u8]) -> Option<u8> {
     (found == word && found_version > version).then_some(found_version)
 }
 
-/// The version of a node of whatever kind, if it is newer. Every node has it as its second byte.
+/// The greatest kind that a node of a newer version may have: what is beyond it is no node.
+const NODE_KIND_MAX: u8 = 31;
+
+/// The version of a node of whatever kind, if it is newer. Every node begins with its kind, its version, its level and a zero.
 pub(crate) fn newer_node_version(content: &[u8]) -> Option<u8> {
-    content.get(1).copied().filter(|&version| u16::from(version) > FORMAT_VERSION)
+    match *content.first_chunk::<4>()? {
+        [kind, version, _, 0] if kind <= NODE_KIND_MAX && u16::from(version) > FORMAT_VERSION => {
+            Some(version)
+        }
+        _ => None,
+    }
 }
 
 /// Refuses an object that a newer program wrote.
@@ -36,7 +44,9 @@ mod tests {
         for other in [&b"TRINDEX\x01"[..], b"TRINDEX\0", b"TRINDEY\x02", b"TRINDEX"] {
             assert_eq!(newer_magic(known, other), None, "{}", other.escape_ascii());
         }
-        assert_eq!(newer_node_version(&[9, 2]), Some(2));
-        assert_eq!((newer_node_version(&[1, 1]), newer_node_version(&[1])), (None, None));
+        assert_eq!(newer_node_version(&[9, 2, 0, 0]), Some(2));
+        for other in [&[1, 1, 0, 0][..], &[1, 2, 0, 1], &[1, 2, 0], b"nonsense"] {
+            assert_eq!(newer_node_version(other), None, "{other:?}");
+        }
     }
 }
