@@ -42,14 +42,14 @@ pub use error::{Corrupt, Error, Result};
 pub use format::{
     AttributeList, Attributes, BadObject, Compression, Content, Counters, Damage, DirectoryTop, Entry,
     EntryContent, EntryName, EntryType, FileData, FileEvidence, FileSubtree, Header, HintEvidence,
-    ImageContent, Kind, Labels, Metadata, Method, ObjectType, Record, RecordKey, SymlinkTarget, Timestamp,
-    TreeContent, TreeTotals,
+    ImageContent, Kind, Labels, LastScrub, Metadata, Method, ObjectType, Record, RecordKey, SymlinkTarget,
+    Timestamp, TreeContent, TreeTotals,
 };
 pub use id::{ObjectId, RepositoryId, RevisionId, StreamId};
 pub use monitor::{CollectingMonitor, Monitor, SilentMonitor};
 pub use repository::{
     CreateOptions, DEFAULT_CACHE_BYTES, DEFAULT_CHUNK_SIZE, DEFAULT_COMPRESSION, DamagedStream, LostPart,
-    Repository, Stream, StreamList, validate_label, validate_stream_name,
+    Repository, ScrubState, Stream, StreamList, validate_label, validate_stream_name,
 };
 pub use revision::{
     EntryPlace, EntryRun, EntryRuns, FileCount, FileExtent, FileReader, ImageReader, StreamLabels,

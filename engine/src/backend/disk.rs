@@ -34,6 +34,9 @@ pub(crate) trait Disk: Send + Sync {
     /// Removes a directory, which must be empty.
     fn remove_directory(&self, path: &Path) -> io::Result<()>;
 
+    /// Makes the bytes of a file durable that is written already.
+    fn sync_file(&self, path: &Path) -> io::Result<()>;
+
     /// Makes the names in a directory durable.
     fn sync_directory(&self, path: &Path) -> io::Result<()>;
 }
@@ -83,6 +86,10 @@ impl Disk for SystemDisk {
 
     fn remove_directory(&self, path: &Path) -> io::Result<()> {
         fs::remove_dir(path)
+    }
+
+    fn sync_file(&self, path: &Path) -> io::Result<()> {
+        File::open(path)?.sync_all()
     }
 
     fn sync_directory(&self, path: &Path) -> io::Result<()> {

@@ -10,7 +10,7 @@ use crate::id::{ClaimId, PackId, RevisionId, StreamId, TableId};
 pub(crate) struct Area(String);
 
 impl Area {
-    /// The repository itself: header, damage list and the target of copies.
+    /// The repository itself: header, damage list, scrub ledger and the target of copies.
     pub(crate) fn root() -> Self {
         Self(String::new())
     }
@@ -70,6 +70,24 @@ impl Area {
         Self("locks".into())
     }
 
+    /// Holds an area for each stream.
+    pub(crate) fn all_labels() -> Self {
+        Self("labels".into())
+    }
+
+    /// What repairs have set aside. Nothing in it is ever read.
+    pub(crate) fn quarantine() -> Self {
+        Self("quarantine".into())
+    }
+
+    /// Where one repair puts what lay in this area.
+    pub(crate) fn quarantined(&self, repair: ClaimId) -> Self {
+        match self.path() {
+            "" => Self(format!("quarantine/{repair}")),
+            path => Self(format!("quarantine/{repair}/{path}")),
+        }
+    }
+
     /// Where objects are written before they become visible.
     pub(crate) fn incoming() -> Self {
         Self("incoming".into())
@@ -86,15 +104,18 @@ impl Area {
 
     /// The areas that a repository may have.
     pub(crate) fn known() -> Vec<Self> {
-        Self::fixed().into_iter().chain([Self::all_trash(), Self::gc()]).collect()
+        Self::fixed().into_iter().chain([Self::all_trash(), Self::gc(), Self::quarantine()]).collect()
     }
 
     /// Whether a repository is whole without this area: a stream may have no revisions or labels yet, and nothing is
-    /// lost with tables, claims, and what waits for gc. Any other area that is missing is lost, or its medium is.
+    /// lost with tables, claims, what waits for gc, and what was set aside. Any other area that is missing is lost, or
+    /// its medium is.
     pub(crate) fn may_be_absent(&self) -> bool {
         let is_of_stream =
             self.parent().is_some_and(|parent| ["revisions", "labels", "trash"].contains(&parent.path()));
-        is_of_stream || [Self::index(), Self::all_trash(), Self::gc()].contains(self) || self.is_passing()
+        let is_set_aside = self.0.split('/').next() == Some("quarantine");
+        let is_left_out = [Self::index(), Self::all_trash(), Self::gc()].contains(self) || is_set_aside;
+        is_of_stream || is_left_out || self.is_passing()
     }
 
     /// Whether what lies here is of no use after its process: then its directory need not be durable.
@@ -147,6 +168,10 @@ impl Key {
 
     pub(crate) fn copy_target() -> Self {
         Area::root().key("copy-target")
+    }
+
+    pub(crate) fn scrub_ledger() -> Self {
+        Area::root().key("scrub")
     }
 
     pub(crate) fn stream(id: StreamId) -> Self {

@@ -261,6 +261,11 @@ impl Backend for LocalBackend {
         self.sync_directory(area)
     }
 
+    fn sync_object(&self, key: &Key) -> Result<()> {
+        let path = self.path(key);
+        self.disk.sync_file(&path).map_err(Error::io("sync", path.display()))
+    }
+
     fn create_areas(&self, areas: &[Area]) -> Result<()> {
         areas.iter().try_for_each(|area| self.make_area(area, |_| true))
     }
@@ -580,6 +585,10 @@ mod tests {
 
         fn remove_directory(&self, path: &Path) -> io::Result<()> {
             SystemDisk.remove_directory(path)
+        }
+
+        fn sync_file(&self, path: &Path) -> io::Result<()> {
+            SystemDisk.sync_file(path)
         }
 
         fn sync_directory(&self, _path: &Path) -> io::Result<()> {

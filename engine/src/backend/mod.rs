@@ -68,6 +68,10 @@ pub(crate) trait Backend: Send + Sync {
     /// Makes the names of an area durable.
     fn sync_area(&self, area: &Area) -> Result<()>;
 
+    /// Makes an object durable that another process has written, or was about to. Its name is after the next
+    /// [`Backend::sync_area`].
+    fn sync_object(&self, key: &Key) -> Result<()>;
+
     /// Moves objects to another area, and makes that durable, there first. One that is not there is no error, nor is one
     /// that is there already: it is removed here.
     fn move_objects(&self, from: &Area, to: &Area, names: &[String]) -> Result<()>;

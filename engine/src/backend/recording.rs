@@ -82,6 +82,11 @@ impl Disk for RecordingDisk {
         SystemDisk.remove_directory(path)
     }
 
+    fn sync_file(&self, path: &Path) -> io::Result<()> {
+        self.note(Call::SyncFile);
+        SystemDisk.sync_file(path)
+    }
+
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
         self.note(Call::SyncDirectory(self.relative(path)));
         SystemDisk.sync_directory(path)

@@ -99,6 +99,21 @@ fn lists_of_gc_are_as_specified() {
     check_sealed("dropped", &Dropped { packs });
 }
 
+#[test]
+fn the_ledger_of_scrubs_is_as_specified() {
+    let last = LastScrub {
+        start: TIME,
+        end: Timestamp { seconds: TIME.seconds + 3600, ..TIME },
+        is_complete: true,
+        packs: 1,
+        bytes: 2,
+        bad_objects: 3,
+        damaged_files: 4,
+    };
+    let packs = vec![VerifiedPack { pack: PackId::from_bytes([7; 16]), seconds: TIME.seconds }];
+    check_sealed("scrub-ledger", &ScrubLedger { last: Some(last), packs });
+}
+
 /// The record of a revision that holds this.
 pub(super) fn record(content: Content) -> Record {
     Record {

@@ -22,6 +22,7 @@ mod golden_tree;
 mod hash;
 mod header;
 mod labels;
+mod ledger;
 mod node;
 mod node_head;
 mod pack;
@@ -51,6 +52,8 @@ pub(crate) use header::validate_defaults;
 pub use header::{Compression, Header};
 pub use labels::{BadObject, Damage, Labels};
 pub(crate) use labels::{Claim, CopyTarget, StreamObject};
+pub use ledger::LastScrub;
+pub(crate) use ledger::{ScrubLedger, VerifiedPack};
 pub(crate) use node::{Child, FAN_OUT, Inner, Leaf, Root, Slot, Subtree};
 pub(crate) use pack::{MAX_PACK_SIZE, PackDirectory, PackEntry, PackHeader, PackKind, PackTrailer};
 pub use record::{

@@ -16,10 +16,12 @@
 mod claims;
 mod copy_target;
 mod damage;
+mod scrub_ledger;
 mod stream_copies;
 mod streams;
 
 pub(crate) use claims::{Claimed, StreamLock, host_name};
+pub use scrub_ledger::ScrubState;
 pub use streams::{DamagedStream, LostPart, Stream, StreamList, validate_label, validate_stream_name};
 
 use std::path::{Path, PathBuf};

@@ -443,6 +443,10 @@ mod tests {
             SystemDisk.remove_directory(path)
         }
 
+        fn sync_file(&self, path: &Path) -> io::Result<()> {
+            SystemDisk.sync_file(path)
+        }
+
         fn sync_directory(&self, path: &Path) -> io::Result<()> {
             SystemDisk.sync_directory(path)
         }

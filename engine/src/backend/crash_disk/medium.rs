@@ -15,6 +15,7 @@ pub(super) enum Change {
     Create { path: PathBuf, file: FileNumber },
     Write { file: FileNumber, bytes: Vec<u8> },
     Sync { file: FileNumber, is_synced: bool },
+    SyncNamed { path: PathBuf, is_synced: bool },
     Rename { from: PathBuf, to: PathBuf },
     Remove { path: PathBuf },
     CreateDirectory { path: PathBuf },
@@ -156,6 +157,11 @@ impl Medium {
             }
             Change::Write { file, bytes } => self.files[file.0].bytes.extend_from_slice(bytes),
             Change::Sync { file, is_synced } => self.sync_file(*file, *is_synced),
+            Change::SyncNamed { path, is_synced } => {
+                if let Some(Node::File(file)) = self.name(path).newest() {
+                    self.sync_file(file, *is_synced);
+                }
+            }
             Change::Rename { from, to } => {
                 let node = self.name(from).newest();
                 let (removed, named) = (self.set(from, None), self.set(to, node));

@@ -189,6 +189,14 @@ impl Disk for CrashDisk {
         })
     }
 
+    fn sync_file(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        let verdict = state.judge(Call::Sync);
+        let is_synced = matches!(verdict, Verdict::Grant);
+        state.changes.push(Change::SyncNamed { path: self.relative(path), is_synced });
+        verdict.into_result()
+    }
+
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state();
         let verdict = state.judge(Call::SyncDirectory);
