@@ -15,6 +15,7 @@ mod labels;
 mod map_diff;
 mod map_reader;
 mod pinned_set;
+mod small_files;
 mod spec;
 #[cfg(test)]
 pub(crate) mod test_maps;
@@ -29,6 +30,7 @@ mod tree_sample;
 mod tree_set;
 mod tree_walk;
 mod version;
+mod while_pinned;
 
 pub(crate) use damaged::BadSearch;
 pub use directory_reader::{EntryPlace, EntryRun, EntryRuns};
@@ -45,6 +47,7 @@ pub use labels::StreamLabels;
 pub(crate) use map_diff::diff_maps;
 pub(crate) use map_reader::{MapPart, MapReader, Sought, span_of};
 pub(crate) use pinned_set::{LostRevision, PinnedSet};
+pub(crate) use small_files::SmallFiles;
 pub(crate) use spec::is_relative;
 pub use spec::split_revision;
 pub use tree_path::tidy_path;

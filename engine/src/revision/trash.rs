@@ -30,7 +30,7 @@ impl Repository {
         Ok(deleted)
     }
 
-    fn deleted_stream(&self, id: StreamId) -> Result<StreamObject> {
+    pub(super) fn deleted_stream(&self, id: StreamId) -> Result<StreamObject> {
         let key = Key::deleted_stream(id);
         let object: StreamObject = open(&key.to_string(), &self.backend().read(&key, MAX_SEALED_SIZE)?)?;
         match object.id == id {

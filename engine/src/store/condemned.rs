@@ -25,13 +25,18 @@ pub(crate) fn remove_condemned(backend: &dyn Backend) -> Result<()> {
 
 /// The packs that were deleted though tables name them. A list that rotted says nothing: they show as missing then.
 pub(crate) fn read_dropped(backend: &dyn Backend) -> Result<PackNames> {
-    match read::<Dropped>(backend, &Key::dropped()) {
+    match read_dropped_strictly(backend) {
         Err(error) if error.is_damage() => {
             log::warn!("{error}; packs that were deleted may be called missing");
             Ok(PackNames::default())
         }
-        other => Ok(other?.unwrap_or_default().packs),
+        other => other,
     }
+}
+
+/// The same, and an error if it rotted.
+pub(crate) fn read_dropped_strictly(backend: &dyn Backend) -> Result<PackNames> {
+    Ok(read::<Dropped>(backend, &Key::dropped())?.unwrap_or_default().packs)
 }
 
 /// Notes which packs are deleted.

@@ -15,8 +15,10 @@ mod run;
 mod writer;
 
 pub(crate) use blob_reader::BlobReader;
-pub(crate) use condemned::{put_condemned, put_dropped, read_condemned, read_dropped, remove_condemned};
-pub(crate) use index::{Index, LiveSet, Location, Mark, PackUse};
+pub(crate) use condemned::{
+    put_condemned, put_dropped, read_condemned, read_dropped, read_dropped_strictly, remove_condemned,
+};
+pub(crate) use index::{AllContents, Index, LiveSet, Location, Mark, PackSum, PackUse};
 pub(crate) use run::Wanted;
 pub(crate) use writer::{Presence, StoreWriter, Stored};
 

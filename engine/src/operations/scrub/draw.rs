@@ -28,7 +28,7 @@ impl Scrub<'_> {
             .collect();
         let mut found = CheckedPiece::default();
         for (stream, record) in newest.into_values() {
-            self.while_pinned(stream, record, || self.check_one(record, &mut found))?;
+            self.repository.while_pinned("scrub", (stream, record), || self.check_one(record, &mut found))?;
         }
         found.note(findings);
         Ok(())

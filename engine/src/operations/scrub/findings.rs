@@ -85,6 +85,11 @@ pub(super) struct Findings {
     pub(super) damaged_files: Vec<(String, String)>,
     /// Whether a record or a node of a revision could not be read: nobody knows what lies below it.
     pub(super) is_cut_short: bool,
+    /// Whether the time was over before all packs were read.
+    pub(super) is_out_of_time: bool,
+    /// Packs that were read whole and are not in the ledger yet.
+    pub(super) read_packs: Vec<PackId>,
+    pub(super) packs_read: u64,
     /// Known when all is read.
     pub(super) affected: Option<Affected>,
     pub(super) mismatched: Vec<Range<u64>>,
@@ -190,7 +195,7 @@ impl Findings {
         let is_missed = |pack: &DamagedPack| match &pack.lost {
             Some(lost) => self.too_many || lost.iter().any(|id| !all_is_followed || is_used(id)),
             // All that revisions reach was found elsewhere, so it can't be what lay here.
-            None => !(all_is_followed && bad.is_empty()),
+            None => !(all_is_followed && !self.is_out_of_time && bad.is_empty()),
         };
         let mut superseded = Vec::new();
         for pack in &self.damaged_packs {
@@ -209,6 +214,8 @@ impl Findings {
             mismatched: self.mismatched,
             damaged_files: self.damaged_files,
             superseded,
+            packs_read: self.packs_read,
+            is_out_of_time: self.is_out_of_time,
         }
     }
 

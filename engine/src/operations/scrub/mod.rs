@@ -8,15 +8,17 @@ mod compare;
 mod draw;
 mod files;
 mod findings;
+mod ledger;
 mod packs;
 mod reach;
 
 use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
-use crate::format::{Damage, ObjectType, Record};
+use crate::format::{Damage, ObjectType, Record, Timestamp};
 use crate::id::{ObjectId, RevisionId};
 use crate::monitor::Monitor;
 use crate::parallel;
@@ -61,6 +63,10 @@ pub struct ScrubReport {
     /// Packs that are damaged, and how, though nothing is lost with them: all that they miss has a good copy in
     /// another pack, or is used by no revision.
     pub superseded: Vec<(String, String)>,
+    /// Packs that were read whole.
+    pub packs_read: u64,
+    /// Whether the time was over before all packs were read: what revisions reach was not followed.
+    pub is_out_of_time: bool,
 }
 
 /// An object without an intact copy, and who needs it.
@@ -111,18 +117,24 @@ pub fn scrub(
     options: &ScrubOptions,
     monitor: &dyn Monitor,
 ) -> Result<ScrubReport, Box<UnfinishedScrub>> {
-    let scrub = Scrub::new(repository, options, monitor)?;
-    let mut findings = Findings::default();
-    let checked = scrub.check(scope, &mut findings);
-    let is_everything = checked.is_ok() && matches!(scope, ScrubScope::Everything);
-    // However it ended, and before anything else can fail.
-    scrub.mark(&findings, is_everything);
-    let ended = checked.and_then(|revisions| scrub.conclude(&revisions, &mut findings));
-    let report = findings.into_report();
-    match ended {
-        Ok(()) => Ok(report),
-        Err(error) => Err(Box::new(UnfinishedScrub { error, report })),
-    }
+    Scrub::new(repository, options, monitor)?.run(scope)
+}
+
+/// Verifies every stored file but packs, and then packs, those first that were not read for longest, until the time is
+/// over. What revisions reach is followed only if all packs were read before that. Done night by night it reads all.
+///
+/// # Errors
+/// Those of [`scrub`].
+pub fn scrub_for(
+    repository: &Repository,
+    duration: Duration,
+    monitor: &dyn Monitor,
+) -> Result<ScrubReport, Box<UnfinishedScrub>> {
+    let options = ScrubOptions { percent: 100.0, source: None };
+    let mut scrub = Scrub::new(repository, &options, monitor)?;
+    // One that can't be told is never reached.
+    scrub.deadline = Instant::now().checked_add(duration);
+    scrub.run(&ScrubScope::Everything)
 }
 
 /// A scrub on its way.
@@ -134,6 +146,9 @@ struct Scrub<'a> {
     seed: [u8; 32],
     /// Objects that were on the damage list when this began.
     listed_bad: HashSet<ObjectId>,
+    /// When no further pack is begun.
+    deadline: Option<Instant>,
+    began: Timestamp,
 }
 
 impl<'a> Scrub<'a> {
@@ -144,7 +159,30 @@ impl<'a> Scrub<'a> {
         }
         let seed = blake3::derive_key("treering v1 scrub sample", RevisionId::random().as_bytes());
         let listed_bad = repository.damage()?.objects.iter().map(|object| object.id).collect();
-        Ok(Self { repository, options, monitor, seed, listed_bad })
+        Ok(Self { repository, options, monitor, seed, listed_bad, deadline: None, began: Timestamp::now() })
+    }
+
+    fn run(&self, scope: &ScrubScope) -> Result<ScrubReport, Box<UnfinishedScrub>> {
+        let mut findings = Findings::default();
+        let checked = self.check(scope, &mut findings);
+        let everything = matches!(scope, ScrubScope::Everything);
+        // However it ended, and before anything else can fail.
+        self.mark(&findings, everything && checked.is_ok() && !findings.is_out_of_time);
+        let ended = checked.and_then(|revisions| self.conclude(&revisions, &mut findings));
+        let read = std::mem::take(&mut findings.read_packs);
+        let report = findings.into_report();
+        if everything && self.reads_all_chunks() {
+            self.note_end(&read, &report, ended.is_ok());
+        }
+        match ended {
+            Ok(()) => Ok(report),
+            Err(error) => Err(Box::new(UnfinishedScrub { error, report })),
+        }
+    }
+
+    /// Whether nothing is left out of what is read.
+    fn reads_all_chunks(&self) -> bool {
+        self.options.percent >= 100.0
     }
 
     /// Verifies what the scope names; returns its revisions, as far as their records are in order.
@@ -160,6 +198,9 @@ impl<'a> Scrub<'a> {
         let everything = matches!(scope, ScrubScope::Everything);
         if everything {
             self.check_packs(findings)?;
+        }
+        if findings.is_out_of_time {
+            return Ok(revisions);
         }
         self.check_reach(&revisions, everything, findings)?;
         if findings.chunks_checked == 0 && findings.bad.is_empty() {
@@ -197,7 +238,7 @@ impl<'a> Scrub<'a> {
             ));
         }
         // All that is stored was read: nothing more is to be learned from a list that can't be read.
-        let renew = is_everything && self.options.percent >= 100.0;
+        let renew = is_everything && self.reads_all_chunks();
         if let Err(error) = self.repository.change_damage(findings.bad_objects(), &remove, renew) {
             self.monitor.warn(&format!("what was found could not be noted in the repository: {error}"));
         }
@@ -213,7 +254,7 @@ impl<'a> Scrub<'a> {
         let mut search = BadSearch::new(self.repository, &damage);
         let mut look = |stream: &Stream, record: &Record| {
             self.go_on()?;
-            self.while_pinned(stream, record, || {
+            self.repository.while_pinned("scrub", (stream, record), || {
                 let reached = search.reached_from(record.kind(), &record.root())?;
                 affected.note(format!("{}@{}", stream.name, record.name), &reached);
                 Ok(())
@@ -234,27 +275,6 @@ impl<'a> Scrub<'a> {
             }
         }
         Ok(affected)
-    }
-
-    /// Looks at a revision while it is pinned, so that gc keeps what it reaches; not if it was forgotten meanwhile.
-    fn while_pinned(
-        &self,
-        stream: &Stream,
-        record: &Record,
-        look: impl FnOnce() -> Result<()>,
-    ) -> Result<()> {
-        match self.repository.pin_revision("scrub", record) {
-            Err(error) if error.is_not_found() && self.is_forgotten(stream, record)? => Ok(()),
-            pin => {
-                let _pin = pin?;
-                look()
-            }
-        }
-    }
-
-    /// Whether a revision is gone, as against the medium that it lay on, which can't be listed then.
-    fn is_forgotten(&self, stream: &Stream, record: &Record) -> Result<bool> {
-        Ok(self.repository.revisions(stream)?.iter().all(|key| key.id != record.id))
     }
 
     fn go_on(&self) -> Result<()> {

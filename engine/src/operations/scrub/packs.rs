@@ -1,8 +1,11 @@
 //! Reads packs from the first byte to the last, or as many of their chunks as were asked for.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use super::findings::DamagedPack;
+use super::ledger::LedgerKeeper;
 use super::{Findings, Scrub, damage_of, gather};
 use crate::backend::Area;
 use crate::error::Result;
@@ -11,9 +14,9 @@ use crate::id::{ObjectId, PackId};
 use crate::store::Location;
 
 /// What one pack gave.
-struct CheckedPack {
+pub(super) struct CheckedPack {
     kind: PackKind,
-    pack: PackId,
+    pub(super) pack: PackId,
     frame: Frame,
     chunks: u64,
     bytes: u64,
@@ -22,6 +25,8 @@ struct CheckedPack {
     misplaced: Option<ObjectId>,
     /// Objects on the damage list whose copies here are intact.
     good_again: Vec<ObjectId>,
+    /// Whether all its objects were looked at.
+    is_whole: bool,
 }
 
 /// What holds the blobs of a pack together.
@@ -38,12 +43,34 @@ impl Scrub<'_> {
     pub(super) fn check_packs(&self, findings: &mut Findings) -> Result<()> {
         let (packs, total) = self.list_packs()?;
         self.monitor.begin("reading packs", Some(total));
+        let is_out_of_time = AtomicBool::new(false);
+        let mut ledger = LedgerKeeper::new(self);
         gather(
-            packs.into_iter(),
+            self.in_time(packs, &is_out_of_time),
             |(kind, pack)| self.check_pack(kind, pack),
-            |checked| self.take_pack(checked, findings),
+            |checked| {
+                findings.packs_read += u64::from(checked.is_read());
+                ledger.note(&checked, &mut findings.read_packs);
+                self.take_pack(checked, findings)
+            },
         )?;
+        findings.is_out_of_time = is_out_of_time.into_inner();
         self.check_unreadable(findings)
+    }
+
+    /// All packs, or as many as there is time for, those first that were not read for longest. One is read at least, so
+    /// that all have their turn however short the time is.
+    fn in_time<'a>(
+        &'a self,
+        packs: Vec<(PackKind, PackId)>,
+        is_out_of_time: &'a AtomicBool,
+    ) -> impl Iterator<Item = (PackKind, PackId)> + Send + 'a {
+        packs.into_iter().enumerate().map_while(move |(index, pack)| {
+            let is_over = self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
+            let is_begun = index == 0 || !is_over;
+            is_out_of_time.fetch_or(!is_begun, Ordering::Relaxed);
+            is_begun.then_some(pack)
+        })
     }
 
     /// All packs, and their size.
@@ -58,6 +85,10 @@ impl Scrub<'_> {
                 }
             }
         }
+        if self.deadline.is_some() {
+            let verified = self.repository.verified_packs()?;
+            packs.sort_by_key(|(_, pack)| verified.get(pack).copied());
+        }
         Ok((packs, total))
     }
 
@@ -65,8 +96,17 @@ impl Scrub<'_> {
     fn check_pack(&self, kind: PackKind, pack: PackId) -> (CheckedPack, Result<()>) {
         let frame = Frame::Gone;
         let (bad, good_again) = (Vec::new(), Vec::new());
-        let mut found =
-            CheckedPack { kind, pack, frame, chunks: 0, bytes: 0, bad, misplaced: None, good_again };
+        let mut found = CheckedPack {
+            kind,
+            pack,
+            frame,
+            chunks: 0,
+            bytes: 0,
+            bad,
+            misplaced: None,
+            good_again,
+            is_whole: false,
+        };
         let result = self.check_pack_into(&mut found);
         (found, result)
     }
@@ -99,11 +139,12 @@ impl Scrub<'_> {
             }
             self.monitor.advance(entry.stored_len.into());
         }
+        found.is_whole = self.reads_all_chunks();
         Ok(())
     }
 
     fn take_pack(&self, checked: CheckedPack, findings: &mut Findings) -> Result<()> {
-        let CheckedPack { kind, pack, frame, chunks, bytes, bad, misplaced, good_again } = checked;
+        let CheckedPack { kind, pack, frame, chunks, bytes, bad, misplaced, good_again, .. } = checked;
         findings.chunks_checked += chunks;
         findings.bytes_checked += bytes;
         findings.good_again.extend(good_again);
@@ -217,6 +258,11 @@ impl Scrub<'_> {
 }
 
 impl CheckedPack {
+    /// Whether all of it could be read, good or bad.
+    pub(super) fn is_read(&self) -> bool {
+        matches!(self.frame, Frame::Intact) && self.is_whole
+    }
+
     fn note_intact(&mut self, entry: &PackEntry, is_listed_bad: bool) {
         if entry.object_type == ObjectType::Chunk {
             self.chunks += 1;
@@ -267,6 +313,7 @@ mod tests {
                 bad: range.map(bad).collect(),
                 misplaced: None,
                 good_again: Vec::new(),
+                is_whole: true,
             };
             scrub.take_pack(checked, &mut findings).unwrap();
         }

@@ -49,7 +49,7 @@ impl Scrub<'_> {
         let mut walk =
             Walk { packs_read, nodes: Recent::default(), chunks: Recent::default(), batch: Vec::new() };
         for (stream, record) in revisions {
-            self.while_pinned(stream, record, || {
+            self.repository.while_pinned("scrub", (stream, record), || {
                 self.follow(record, &mut walk, findings)?;
                 self.check_batch(&mut walk, findings)
             })?;

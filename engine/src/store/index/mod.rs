@@ -3,6 +3,7 @@
 //! Tables are immutable files that are read block by block, each block verified after it was read. So a table that
 //! is truncated or rots under a living mount is noticed and put aside, never believed.
 
+mod contents;
 mod health;
 mod live;
 mod merge;
@@ -14,6 +15,7 @@ mod table_writer;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use contents::{AllContents, PackSum};
 pub(crate) use live::{LiveSet, Mark, PackUse};
 pub(super) use table_writer::write_table;
 

@@ -258,6 +258,15 @@ impl Table {
 
     /// Reads every block.
     pub(super) fn verify(&self, mut read: impl FnMut(u64) -> Result<()>) -> Result<()> {
+        self.verify_each(&mut read, |_| {})
+    }
+
+    /// The same, and shows each entry.
+    pub(super) fn verify_each(
+        &self,
+        read: &mut impl FnMut(u64) -> Result<()>,
+        mut visit: impl FnMut(&TableEntry),
+    ) -> Result<()> {
         let damaged =
             || Error::from(Corrupt::new(format!("index table {}", self.id()), "a block of it is not intact"));
         let mut before: Option<ObjectId> = None;
@@ -267,6 +276,7 @@ impl Table {
                 if before.is_some_and(|before| before > entry.id) || self.location(&entry).is_none() {
                     return Err(damaged());
                 }
+                visit(&entry);
                 before = Some(entry.id);
             }
             read(BLOCK_SIZE as u64)?;

@@ -1,0 +1,57 @@
+//! Notes which packs were read whole, as it goes: of a scrub that is killed little is to be lost.
+
+use std::time::{Duration, Instant};
+
+use super::packs::CheckedPack;
+use super::{Scrub, ScrubReport};
+use crate::format::{LastScrub, Timestamp};
+use crate::id::PackId;
+
+/// How often the ledger is written.
+const NOTE_EVERY: Duration = Duration::from_secs(60);
+
+/// Writes the ledger while packs are read.
+pub(super) struct LedgerKeeper<'a> {
+    scrub: &'a Scrub<'a>,
+    noted: Instant,
+}
+
+impl<'a> LedgerKeeper<'a> {
+    pub(super) fn new(scrub: &'a Scrub<'a>) -> Self {
+        Self { scrub, noted: Instant::now() }
+    }
+
+    /// Notes a pack, and writes the ledger now and then; `waiting` are those that are not in it yet. What can't be written
+    /// is told at the end.
+    pub(super) fn note(&mut self, checked: &CheckedPack, waiting: &mut Vec<PackId>) {
+        if checked.is_read() {
+            waiting.push(checked.pack);
+        }
+        if self.noted.elapsed() < NOTE_EVERY {
+            return;
+        }
+        self.noted = Instant::now();
+        match self.scrub.repository.note_verified(waiting, None) {
+            Ok(()) => waiting.clear(),
+            Err(error) => log::debug!("the scrub ledger: {error}"),
+        }
+    }
+}
+
+impl Scrub<'_> {
+    /// Notes the packs that were read since, and how the scrub ended.
+    pub(super) fn note_end(&self, waiting: &[PackId], report: &ScrubReport, is_complete: bool) {
+        let last = LastScrub {
+            start: self.began,
+            end: Timestamp::now(),
+            is_complete,
+            packs: report.packs_read,
+            bytes: report.bytes_checked,
+            bad_objects: report.bad.len() as u64,
+            damaged_files: report.damaged_files.len() as u64,
+        };
+        if let Err(error) = self.repository.note_verified(waiting, Some(last)) {
+            self.monitor.warn(&format!("what was verified could not be noted in the repository: {error}"));
+        }
+    }
+}
