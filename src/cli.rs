@@ -7,8 +7,8 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    backup, completions, copy, diff, dump, find, forget, gc, history, init, labels, list, ls, man, mount,
-    restore, scrub, status, stream, unmount,
+    backup, check, completions, copy, diff, dump, find, forget, gc, history, init, labels, list, ls, man,
+    mount, restore, scrub, status, stream, unmount,
 };
 
 /// The first argument of a process that serves a mount in the background. Not for users, so clap does not know it.
@@ -139,6 +139,7 @@ pub(crate) enum Command {
     Mount(mount::MountArgs),
     Unmount(unmount::UnmountArgs),
     Scrub(scrub::ScrubArgs),
+    Check(check::CheckArgs),
     Copy(copy::CopyArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
@@ -216,7 +217,7 @@ mod tests {
             let arguments = match command.get_name() {
                 "diff" | "find" | "history" => vec!["a", "b"],
                 "completions" => vec!["bash"],
-                "list" | "status" | "init" | "scrub" | "gc" | "man" => vec![],
+                "list" | "status" | "init" | "scrub" | "check" | "gc" | "man" => vec![],
                 "restore" => vec!["a", "b"],
                 "stream" => vec!["list"],
                 _ => vec!["a"],

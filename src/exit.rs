@@ -277,17 +277,26 @@ pub(crate) fn damage_hint(object: &str) -> &'static str {
         }
         "streams" => {
             "put the file in streams/ back from a copy of the repository; until then the stream is found under its id, and \
-             `treering stream rename ID NAME` gives it a name again"
+             `treering stream rename ID NAME`, or `treering check --repair`, makes the file anew"
         }
-        "revisions" => "put it back from a copy of the repository; other revisions are not affected",
+        "revisions" => {
+            "put it back from a copy of the repository; other revisions are not affected. `treering check --repair` sets a \
+             damaged record aside: then the revision is lost"
+        }
         "labels" => {
-            "put the file in labels/ back from a copy of the repository, or remove it: only tags and protection are lost with it"
+            "put the file in labels/ back from a copy of the repository, or set it aside by `treering check --repair`: only tags \
+             and protection are lost with it"
         }
         "index" => {
-            "nothing is lost with it: the packs' own directories serve in its place; a later version's `check --repair` \
-             will make it anew"
+            "nothing is lost with it: the packs' own directories serve in its place, and `treering check --repair` makes it \
+             anew"
         }
         "damage" => "a full `treering scrub` makes it anew",
+        "scrub" => "the next full `treering scrub` makes it anew",
+        "lists of gc" => "nothing is lost with it: the next `treering gc` makes it anew",
+        "trash" => {
+            "what was forgotten with it can't be brought back; `treering check --repair` sets it aside"
+        }
         "gc" => {
             "`treering scrub` tells what is damaged; heal it by a backup, put back what is missing, or forget it. \
              `treering gc --despite-damage` frees what only lies below it, which is lost then"
@@ -304,10 +313,12 @@ fn place_of(object: &str) -> &str {
     match parts[..] {
         ["treering-repository" | "the repository header", ..] => "treering-repository",
         ["damage" | "the damage list", ..] => "damage",
+        ["scrub" | "the scrub ledger", ..] => "scrub",
+        ["condemned" | "dropped", "gc", ..] => "lists of gc",
         ["what revisions need", ..] => "gc",
         ["copy-target" | "the remembered target of copies", ..] => "copy-target",
         [_, area @ ("streams" | "revisions" | "labels" | "index"), ..] => area,
-        [_, stream, area @ ("revisions" | "labels")] if StreamId::parse(stream).is_some() => area,
+        [_, stream, area @ ("revisions" | "labels" | "trash")] if StreamId::parse(stream).is_some() => area,
         _ if object.starts_with("stream ") => "streams",
         _ if object.starts_with("the record ") => "revisions",
         _ if object.starts_with("the set of labels ") => "labels",
@@ -439,6 +450,9 @@ mod tests {
             ("treering-repository".to_owned(), "treering-repository"),
             ("damage".to_owned(), "damage"),
             ("copy-target".to_owned(), "copy-target"),
+            ("scrub".to_owned(), "scrub"),
+            ("gc/dropped".to_owned(), "lists of gc"),
+            (format!("trash/{id}/stream"), "trash"),
             (format!("streams/{id}"), "streams"),
             (format!("revisions/{id}/0000000000000001_{id}_2026-11-20T10-13-20Z"), "revisions"),
             (format!("labels/{id}/{id}"), "labels"),

@@ -415,3 +415,97 @@ fn what_is_a_hole_on_both_sides_is_not_read() {
     write_chunk(&image, 5_000_000, 7);
     world.fails(4, &["scrub", "wide", "-s", image.to_str().unwrap()], &[]);
 }
+
+fn scrub_state(world: &World) -> serde_json::Value {
+    world.json(&["status"])["repository"]["scrub"].clone()
+}
+
+/// Some packs, each of a run of its own.
+fn world_of_packs(count: u64) -> World {
+    let world = World::new();
+    let image = world.image("vm1.img", 8 * CHUNK, &[0]);
+    for number in 0..count {
+        write_chunk(&image, 0, 10_000 + number);
+        world.backup("vm1.img", "vm1");
+    }
+    world
+}
+
+#[test]
+fn short_scrubs_read_every_pack_in_turn() {
+    let world = world_of_packs(4);
+    let packs = world.stored_files("packs").len() as u64;
+    assert_eq!(
+        (&scrub_state(&world)["verified_packs"], &scrub_state(&world)["last"]),
+        (&0.into(), &().into())
+    );
+    assert!(world.ok(&["status"]).text().contains("scrubbed    nothing yet"));
+    let mut verified = 0;
+    for _ in 0..packs {
+        // Less than any pack takes: one is read all the same, or the few that were begun at the same time.
+        let said = world.json(&["scrub", "--max-duration", "1us"]);
+        let read = said["packs_read"].as_u64().unwrap();
+        assert!(read >= 1, "{said}");
+        let state = scrub_state(&world);
+        // None is read twice before all were read.
+        assert_eq!(state["verified_packs"], (verified + read).min(packs));
+        verified = state["verified_packs"].as_u64().unwrap();
+        assert_eq!(said["out_of_time"], verified < packs || read < packs);
+        assert_eq!(state["last"]["packs"], read);
+    }
+    let state = scrub_state(&world);
+    assert_eq!((&state["verified_packs"], &state["recent_bytes"]), (&packs.into(), &state["bytes"]));
+    let text = world.ok(&["status"]).text();
+    assert!(text.contains("100 % within 30 days") && text.contains("nothing bad"), "{text}");
+}
+
+#[test]
+fn only_scrubs_of_everything_are_in_the_ledger() {
+    let world = world_of_packs(2);
+    for command in [&["scrub", "-p", "50"][..], &["scrub", "vm1"]] {
+        world.ok(command);
+        assert_eq!(scrub_state(&world)["verified_packs"], 0, "{command:?}");
+    }
+    world.ok(&["scrub"]);
+    let state = scrub_state(&world);
+    assert_eq!(state["verified_packs"], world.stored_files("packs").len());
+    assert_eq!(state["last"]["complete"], true);
+    // Time enough: all is read, and revisions are followed.
+    assert_eq!(world.json(&["scrub", "--max-duration", "1h"])["out_of_time"], false);
+}
+
+#[test]
+fn a_scrub_that_is_short_of_time_finds_marks_and_notes_what_is_bad() {
+    let world = world_of_packs(1);
+    world.damage_data_packs();
+    let mut codes = Vec::new();
+    for _ in 0..world.stored_files("packs").len() {
+        codes.push(world.run(&["scrub", "--max-duration", "1us"]).code.unwrap());
+    }
+    assert!(codes.contains(&4), "{codes:?}");
+    assert_eq!(world.json(&["status"])["repository"]["damaged_objects"], 1);
+    world.run(&["scrub"]).expect_code(4);
+    assert_eq!(scrub_state(&world)["last"]["bad_objects"], 1);
+    assert!(world.ok(&["status"]).text().contains("found 1 bad object"));
+}
+
+#[test]
+fn forgotten_revisions_and_lists_of_gc_are_read_by_a_full_scrub() {
+    let world = world_of_packs(2);
+    world.ok(&["forget", "vm1@1"]);
+    world.ok(&["scrub"]);
+    fs::create_dir_all(world.repository().join("gc")).unwrap();
+    let forgotten = world.stored_files("trash").remove(0);
+    flip_bit(&forgotten, 60);
+    for list in ["condemned", "dropped"] {
+        fs::write(world.repository().join("gc").join(list), "garbage").unwrap();
+    }
+    fs::write(world.repository().join("scrub"), "garbage").unwrap();
+    let said = world.run(&["scrub", "--json"]).expect_code(4).json();
+    let damaged: Vec<&str> =
+        said["damaged_files"].as_array().unwrap().iter().map(|file| file["file"].as_str().unwrap()).collect();
+    let forgotten = forgotten.strip_prefix(world.repository()).unwrap().to_str().unwrap();
+    assert_eq!(damaged, ["gc/condemned", "gc/dropped", "scrub", forgotten]);
+    let status = world.json(&["status"]);
+    assert_eq!(status["repository"]["damaged_files"], serde_json::json!([]), "the ledger is made anew");
+}

@@ -9,7 +9,7 @@ use std::os::unix::process::ExitStatusExt;
 use support::system::{Requirement, can_use, run_on_terminal};
 use support::{CHUNK, World, assert_keys};
 
-const COMMANDS: [&str; 22] = [
+const COMMANDS: [&str; 23] = [
     "init",
     "backup",
     "list",
@@ -29,6 +29,7 @@ const COMMANDS: [&str; 22] = [
     "mount",
     "unmount",
     "scrub",
+    "check",
     "copy",
     "completions",
     "man",
@@ -55,7 +56,7 @@ fn the_help_of_every_command_has_examples() {
     for command in COMMANDS {
         let help = world.ok(&[command, "--help"]).text();
         assert!(help.contains("Examples:") && help.contains(&format!("treering {command}")), "{help}");
-        for absent in ["--encrypt", "--working-copies", "--check", "internal"] {
+        for absent in ["--encrypt", "--working-copies", "--check ", "internal"] {
             assert!(!help.contains(absent), "{command}: {absent}");
         }
     }
@@ -75,6 +76,9 @@ fn usage_errors_end_with_2_and_are_json_where_that_is_wanted() {
         vec!["mount", "m", "--owner", "root"],
         vec!["mount", "m", "--threads", "0"],
         vec!["scrub", "-s", "x"],
+        vec!["scrub", "vm1", "--max-duration", "1h"],
+        vec!["scrub", "--max-duration", "never"],
+        vec!["scrub", "--max-duration", "-1h"],
         vec!["copy", "--to", "x"],
         vec!["copy", "vm1", "--all", "--to", "x"],
         vec!["copy", "--all", "--remember"],

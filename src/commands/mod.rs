@@ -1,6 +1,7 @@
 //! The commands, one module each: arguments, whose doc comments are the help, and what is done with them.
 
 pub(crate) mod backup;
+pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod copy;
 pub(crate) mod diff;
@@ -66,6 +67,7 @@ pub(crate) fn run(cli: &Cli, ui: &Ui) -> CommandOutcome {
         Command::Mount(args) => mount::run(&context, args),
         Command::Unmount(args) => unmount::run(&context, args),
         Command::Scrub(args) => scrub::run(&context, args),
+        Command::Check(args) => check::run(&context, args),
         Command::Copy(args) => copy::run(&context, args),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
@@ -90,6 +92,7 @@ fn tells_damage(command: &Command) -> bool {
     matches!(
         command,
         Command::Scrub(_)
+            | Command::Check(_)
             | Command::Copy(_)
             | Command::Restore(_)
             | Command::Dump(_)

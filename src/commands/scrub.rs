@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::{Value, json};
-use treering_engine::operations::scrub::{BadFinding, ScrubOptions, ScrubReport, ScrubScope, scrub};
+use treering_engine::operations::scrub::{
+    BadFinding, MaxDuration, ScrubOptions, ScrubReport, ScrubScope, scrub, scrub_for,
+};
 use treering_engine::{Error, FileSource, ImageSource, Record, Repository, Stream, split_revision};
 
 use super::Context;
@@ -18,6 +20,7 @@ Examples:
   treering scrub                      everything, index and records included
   treering scrub -p 10                a tenth of all chunks, another one each time
   treering scrub vm1@latest
+  treering scrub --max-duration 1h    every night: goes on with what was not read for longest
   treering scrub vm1 -s /dev/vg0/vm1  the newest revision, also compared with its source
 
 Bad chunks are marked: `list` and `status` show the revisions that need them, and the next backup stores them
@@ -35,6 +38,12 @@ What is bad and missed by nobody is named as a note, and is no damage: what no r
 backup, say), and packs all of whose bad objects have good copies elsewhere, as they have when a backup has healed
 them. No backup builds upon it, and gc takes it away.
 
+With --max-duration, all files but packs are read first, and then packs, those first that were not read for longest (or
+never), until the time is over; the pack that is being read then is read to its end. So short runs cover everything in
+turn. Whether all that revisions need is there is looked at only by a run that has come through all packs: `treering check`
+does so without reading data, and should run beside it. When each pack was read is kept in the repository, and shown by
+`treering status`; full scrubs note it, too, and those of a percentage or of some revisions do not.
+
 A scrub that is interrupted or fails marks and prints what it had found; it ends with 130 or 1 all the same.
 
 Keys of --json:
@@ -46,6 +55,8 @@ Keys of --json:
   mismatched     where the source differs from the revision: offset, length
   damaged_files  stored files that are not what was written: file, reason
   superseded     packs that are not what was written, but missed by nobody: file, reason; no damage
+  packs_read     packs that were read whole
+  out_of_time    whether the time was over before all packs were read
 After an error these keys are those of error.found."
 );
 
@@ -60,6 +71,10 @@ pub(crate) struct ScrubArgs {
     /// Verify so many percent of the chunks
     #[arg(short, long, value_name = "P", default_value_t = 100.0)]
     percentile: f64,
+
+    /// Stop after so long, such as 1h or 90m, and go on with the rest the next time
+    #[arg(long, value_name = "DURATION", conflicts_with_all = ["named", "percentile"])]
+    max_duration: Option<MaxDuration>,
 
     /// Compare with the source as well; STREAM alone is its newest revision then
     #[arg(short, long, value_name = "SOURCE", requires = "named")]
@@ -79,7 +94,10 @@ pub(super) fn run(context: &Context<'_>, args: &ScrubArgs) -> CommandOutcome {
         };
     let options = ScrubOptions { percent: args.percentile, source };
     let monitor = context.ui.monitor()?;
-    let outcome = scrub(&repository, &scoped.scope, &options, &monitor);
+    let outcome = match args.max_duration {
+        Some(MaxDuration(duration)) => scrub_for(&repository, duration, &monitor),
+        None => scrub(&repository, &scoped.scope, &options, &monitor),
+    };
     drop(monitor);
     let (mut report, error) = match outcome {
         Ok(report) => (report, None),
@@ -167,6 +185,8 @@ fn to_json(report: &ScrubReport) -> Value {
         "mismatched": ranges_json(&report.mismatched),
         "damaged_files": files(&report.damaged_files),
         "superseded": files(&report.superseded),
+        "packs_read": report.packs_read,
+        "out_of_time": report.is_out_of_time,
     })
 }
 
@@ -221,9 +241,10 @@ fn tell(context: &Context<'_>, report: &ScrubReport) -> Result<(), Failure> {
 }
 
 fn tell_verdict(context: &Context<'_>, report: &ScrubReport) -> Result<(), Failure> {
-    let verdict = match report.is_clean() {
-        true => "all is in order",
-        false => "see above; the next backup heals bad chunks that its source still has",
+    let verdict = match (report.is_clean(), report.is_out_of_time) {
+        (true, false) => "all is in order",
+        (true, true) => "all of that is in order; the time is over, and the next scrub goes on",
+        (false, _) => "see above; the next backup heals bad chunks that its source still has",
     };
     context.ui.summary(&format!(
         "{} with {} verified: {verdict}\n",

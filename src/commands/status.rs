@@ -3,7 +3,7 @@
 use clap::Args;
 use serde::Serialize;
 use serde_json::json;
-use treering_engine::{FileCount, Repository, Timestamp};
+use treering_engine::{FileCount, Repository, ScrubState, Timestamp};
 
 use super::init::compression_text;
 use super::inventory::{self, DamagedFile, Inventory, StreamInventory, size_of};
@@ -45,6 +45,7 @@ struct Health {
     leftovers: FileCount,
     packs_without_table: FileCount,
     damaged_objects: usize,
+    scrubbed: ScrubState,
     /// Damaged files that are neither packs nor records.
     damaged_files: Vec<DamagedFile>,
 }
@@ -81,6 +82,7 @@ impl Health {
             leftovers: repository.leftovers()?,
             packs_without_table: repository.packs_without_table()?,
             damaged_objects: repository.damage()?.objects.len(),
+            scrubbed: repository.scrub_state()?,
             damaged_files,
         })
     }
@@ -150,6 +152,7 @@ fn to_json(
             "packs_without_table": files_json(health.packs_without_table),
             "damaged_objects": health.damaged_objects,
             "damaged_files": health.damaged_files,
+            "scrub": scrub_json(&health.scrubbed),
         },
         "streams": streams,
     }))
@@ -180,14 +183,61 @@ fn tell(
         ),
     };
     context.ui.print(&format!(
-        "repository  {}\nid          {}\nstored      {}, chunks of {}, compression {}\nhealth      {condition}\nleftovers   {leftovers}\n{unnamed}\n",
+        "repository  {}\nid          {}\nstored      {}, chunks of {}, compression {}\nhealth      {condition}\nscrubbed    {}\nleftovers   {leftovers}\n{unnamed}\n",
         absolute(context.repository_path()?).display(),
         header.id,
         size(health.bytes),
         size(header.chunk_size.into()),
         compression_text(header.compression),
+        scrubbed_text(&health.scrubbed, Timestamp::now()),
     ))?;
     context.ui.print_table(&table(streams))
+}
+
+fn scrub_json(state: &ScrubState) -> serde_json::Value {
+    let last = state.last.as_ref().map(|last| {
+        json!({
+            "start": last.start.to_string(),
+            "end": last.end.to_string(),
+            "complete": last.is_complete,
+            "packs": last.packs,
+            "bytes": last.bytes,
+            "bad_objects": last.bad_objects,
+            "damaged_files": last.damaged_files,
+        })
+    });
+    json!({
+        "packs": state.packs,
+        "bytes": state.bytes,
+        "verified_packs": state.verified_packs,
+        "verified_bytes": state.verified_bytes,
+        "recent_bytes": state.recent_bytes,
+        "oldest": state.oldest.map(|time| time.to_string()),
+        "last": last,
+    })
+}
+
+/// How much scrubs have verified, and what the last one found.
+fn scrubbed_text(state: &ScrubState, now: Timestamp) -> String {
+    let percent = |bytes: u64| u128::from(bytes) * 100 / u128::from(state.bytes.max(1));
+    let covered = match state.oldest {
+        None => "nothing yet".to_owned(),
+        Some(oldest) => format!(
+            "{} % within 30 days, {} % at all, oldest {} ago",
+            percent(state.recent_bytes),
+            percent(state.verified_bytes),
+            age(now.seconds_since(oldest))
+        ),
+    };
+    let Some(last) = &state.last else { return covered };
+    let found = match (last.bad_objects, last.damaged_files) {
+        (0, 0) => "nothing bad".to_owned(),
+        (objects, files) => {
+            format!("found {} and {}", count(objects, "bad object"), count(files, "damaged file"))
+        }
+    };
+    let ended = if last.is_complete { "" } else { " before it was cut off" };
+    format!("{covered}; the last one {} ago: {found}{ended}", age(now.seconds_since(last.end)))
 }
 
 fn files_json(count: FileCount) -> serde_json::Value {

@@ -1,6 +1,7 @@
 //! What users do. An operation may use everything below it, and never another operation.
 
 pub mod backup;
+pub mod check;
 pub mod copy;
 #[cfg(test)]
 mod crash_tests;

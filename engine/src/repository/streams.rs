@@ -166,20 +166,45 @@ impl Repository {
         self.backend().holds(&Area::revisions(id), &|name| RecordKey::parse(name).is_some())
     }
 
-    /// What the revisions of a stream are whose own file does not say it: what the newest record says that can be read.
-    /// Where none can be, nothing of the stream can, and it does not matter.
+    /// What the revisions of a stream are whose own file does not say it: what the newest record says that can be read, or
+    /// else the newest one in the trash. Where none can be, nothing of the stream can, and it does not matter.
     fn kind_of_revisions(&self, id: StreamId) -> Result<Kind> {
-        let mut keys = self.backend().names(&Area::revisions(id))?;
-        keys.sort();
-        for key in keys.iter().rev().filter_map(|name| RecordKey::parse(name)) {
-            let record = self.backend().read(&Key::record(id, &key), MAX_SEALED_SIZE);
-            match record.and_then(|bytes| open::<Record>("a record", &bytes)) {
-                Ok(record) => return Ok(record.kind()),
-                Err(error) if error.is_loss() => {}
-                Err(error) => return Err(error),
+        for area in [Area::revisions(id), Area::trash(id)] {
+            let mut keys = self.backend().names(&area)?;
+            keys.sort();
+            for key in keys.iter().rev().filter_map(|name| RecordKey::parse(name)) {
+                let record = self.backend().read(&area.key(&key), MAX_SEALED_SIZE);
+                match record.and_then(|bytes| open::<Record>("a record", &bytes)) {
+                    Ok(record) => return Ok(record.kind()),
+                    Err(error) if error.is_loss() => {}
+                    Err(error) => return Err(error),
+                }
             }
         }
         Ok(Kind::Image)
+    }
+
+    /// Makes the object of a stream anew from its records, if its own can't be read; the stream has its id for a name then.
+    /// `set_aside` takes away what is there. Says whether the stream has any records to be made anew for.
+    pub(crate) fn renew_stream_object(
+        &self,
+        id: StreamId,
+        set_aside: impl FnOnce() -> Result<()>,
+    ) -> Result<bool> {
+        let stream = Stream { id, name: id.to_string(), kind: self.kind_of_revisions(id)? };
+        let _streams = self.lock("streams", "the list of streams", || Ok(true))?;
+        let _history = self.lock_history(&stream)?;
+        match self.stream_object(id) {
+            Ok(_) => return Ok(true),
+            Err(error) if error.is_loss() => set_aside()?,
+            Err(error) => return Err(error),
+        }
+        let object = self.stream_object_of_records(&stream)?;
+        let has_records = object.sequence_floor > 0;
+        if has_records {
+            self.backend().put(&Key::stream(id), &seal(&object)?)?;
+        }
+        Ok(has_records)
     }
 
     /// Whether a stream without revisions had some that were not forgotten.

@@ -89,6 +89,16 @@ impl<'a> BadSearch<'a> {
         }
     }
 
+    /// Whether nothing bad lies below a node, as far as that is remembered of revisions that were searched.
+    pub(crate) fn has_none_below(&self, node: &ObjectId) -> bool {
+        matches!(self.nodes.get(node), Some(Below::Few(found)) if found.is_empty())
+    }
+
+    /// Whether an object is bad, or a node that turned out to be unreadable.
+    pub(crate) fn is_bad(&self, id: &ObjectId) -> bool {
+        self.places.contains_key(id)
+    }
+
     /// The place of a bad object in the list, in which it is put if need be.
     fn place_of(&mut self, id: ObjectId) -> u32 {
         *self.places.entry(id).or_insert_with(|| {

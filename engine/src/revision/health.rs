@@ -63,7 +63,7 @@ impl Repository {
         Ok(packs)
     }
 
-    /// What is damaged or missing of index tables and packs, and the damage list if it is damaged itself: files, and what
+    /// What is damaged or missing of index tables and packs, and the damage list and the scrub ledger if they are damaged themselves: files, and what
     /// is wrong with them. Tables of more than `bytes_max` together are only opened: a scrub reads them all.
     pub fn damaged_tables(&self, bytes_max: u64) -> Result<Vec<(String, String)>> {
         let mut damaged = self.store().index().verify_tables(bytes_max, |_| Ok(()))?;
@@ -77,6 +77,7 @@ impl Repository {
             damaged.push((key, reason));
         }
         damaged.extend(self.damage_of_list()?.map(|reason| (Key::damage().to_string(), reason)));
+        damaged.extend(self.scrub_state()?.damage.map(|reason| (Key::scrub_ledger().to_string(), reason)));
         Ok(damaged)
     }
 

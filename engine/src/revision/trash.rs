@@ -48,6 +48,16 @@ impl Repository {
         self.backend().move_objects(&Area::revisions(stream.id), &Area::trash(stream.id), &names_of(keys))
     }
 
+    /// Sets records aside that can't be read. As when they are forgotten, their names are retired first, and a stream that
+    /// has lost its newest revision so can be backed up to.
+    pub(crate) fn set_records_aside(&self, stream: &Stream, keys: &[RecordKey], to: &Area) -> Result<()> {
+        let _history = self.lock_history(stream)?;
+        let before = self.stream_object(stream.id)?;
+        let after = without(&before, &self.revisions(stream)?, keys);
+        self.replace_stream_object(&before, &after)?;
+        self.backend().move_objects(&Area::revisions(stream.id), to, &names_of(keys))
+    }
+
     /// Brings revisions back from the trash. The caller has the stream's history locked.
     pub(crate) fn bring_back(&self, stream: &Stream, keys: &[RecordKey]) -> Result<()> {
         self.backend().move_objects(&Area::trash(stream.id), &Area::revisions(stream.id), &names_of(keys))?;

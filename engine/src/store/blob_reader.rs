@@ -34,6 +34,16 @@ struct Checksums {
     count: usize,
 }
 
+impl Store {
+    /// Reads and verifies one copy of an object, and says of which type it is.
+    pub(crate) fn read_copy(&self, id: &ObjectId, location: &Location) -> Result<(ObjectType, Vec<u8>)> {
+        let object_type = self.identify_place(id, location)?;
+        let mut content = vec![0; location.plain_len.min(MAX_OBJECT_SIZE) as usize];
+        self.read_place(object_type, id, location, &mut content)?;
+        Ok((object_type, content))
+    }
+}
+
 impl<'a> BlobReader<'a> {
     pub(crate) fn new(store: &'a Store) -> Self {
         Self { store, checksums: Mutex::new(Checksums { packs: LruCache::unbounded(), count: 0 }) }

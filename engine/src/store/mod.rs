@@ -18,7 +18,7 @@ pub(crate) use blob_reader::BlobReader;
 pub(crate) use condemned::{
     put_condemned, put_dropped, read_condemned, read_dropped, read_dropped_strictly, remove_condemned,
 };
-pub(crate) use index::{AllContents, Index, LiveSet, Location, Mark, PackSum, PackUse};
+pub(crate) use index::{AllContents, Index, LiveSet, Location, Mark, PackSum, PackUse, TableContents};
 pub(crate) use run::Wanted;
 pub(crate) use writer::{Presence, StoreWriter, Stored};
 

@@ -41,6 +41,11 @@ impl Store {
 }
 
 impl PackCheck<'_> {
+    /// Size of the pack's file.
+    pub(crate) fn size(&self) -> Result<u64> {
+        self.reader.size()
+    }
+
     /// Reads a blob once, and verifies its checksum and that its content is that of the object's name.
     pub(crate) fn verify(&mut self, entry: &PackEntry) -> Result<()> {
         // Bounded: no directory is accepted that has longer blobs.

@@ -12,6 +12,7 @@ mod content;
 mod faults;
 mod init;
 mod power;
+mod repair;
 mod scenarios;
 mod seed;
 mod stage;

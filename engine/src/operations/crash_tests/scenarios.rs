@@ -120,7 +120,7 @@ fn damage_is_listed_and_healed_through_faults() {
     survives_faults(&HEALING);
 }
 
-fn three_images(stage: &mut Stage) -> Result<()> {
+pub(super) fn three_images(stage: &mut Stage) -> Result<()> {
     (0..3).try_for_each(|_| stage.back_up_image())
 }
 

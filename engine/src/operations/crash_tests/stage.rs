@@ -15,6 +15,7 @@ use crate::error::Result;
 use crate::id::RevisionId;
 use crate::monitor::SilentMonitor;
 use crate::operations::backup::{BackupOptions, backup};
+use crate::operations::check::check_and_repair;
 use crate::operations::forget::{ForgetScope, forget, undo_forget};
 use crate::operations::gc::{GcOptions, GcReport, gc};
 use crate::operations::scrub::{ScrubOptions, ScrubScope, scrub};
@@ -244,6 +245,31 @@ impl Stage {
         let options = ScrubOptions { percent: 100.0, source: None };
         let report = scrub(&self.repository()?, &ScrubScope::Everything, &options, &SilentMonitor);
         report.map(|_| ()).map_err(|unfinished| unfinished.error)
+    }
+
+    /// Flips a bit in each table, and in the frame of a pack with chunks that all generations of the image have.
+    pub(super) fn damage_frames(&mut self) {
+        let flip = |file: &Path, from_end: usize| {
+            let mut bytes = fs::read(file).unwrap();
+            let place = bytes.len() - from_end;
+            bytes[place] ^= 1;
+            fs::write(file, bytes).unwrap();
+        };
+        let files = |area: &str| -> Vec<PathBuf> {
+            let listed = fs::read_dir(self.directory().join(area)).unwrap();
+            listed.map(|entry| entry.unwrap().path()).collect()
+        };
+        files("index").iter().for_each(|table| flip(table, 5000));
+        let packs = files("packs/data");
+        let largest = packs.iter().max_by_key(|pack| fs::metadata(pack).unwrap().len()).unwrap();
+        flip(largest, 10);
+    }
+
+    /// Repairs what can be; all of it can.
+    pub(super) fn repair(&mut self) -> Result<()> {
+        let report = check_and_repair(&self.repository()?, &SilentMonitor)?;
+        assert!(report.is_clean(), "{report:?}");
+        Ok(())
     }
 
     /// Fails unless the repository is what the truth says. Returns the revisions, and whether rot was found.

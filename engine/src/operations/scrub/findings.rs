@@ -3,68 +3,15 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 
-use super::{BadFinding, ScrubReport, damage_of};
+use super::{BadFinding, ScrubReport};
 use crate::backend::{Area, Key};
-use crate::error::Result;
 use crate::format::{BadObject, ObjectType, PackKind};
 use crate::id::{ObjectId, PackId};
+use crate::revision::NeededBy;
 
 /// Bad objects that are kept. Of more the rest is neither named nor marked, as memory is bounded and so is the damage
 /// list: a scrub after the next backup finds them.
 pub(super) const MAX_BAD: usize = 100_000;
-
-/// Names of revisions that are kept for all bad objects together, besides one for each. Of more it is only counted who
-/// needs what: a hundred thousand objects of a year's revisions would have millions.
-const MAX_NAMES: usize = 200_000;
-
-/// The revisions that need each bad object.
-#[derive(Default)]
-pub(super) struct Affected {
-    revisions: Vec<String>,
-    needed: HashMap<ObjectId, Needed>,
-    /// How many names are kept.
-    names: usize,
-}
-
-/// The revisions that need one object.
-#[derive(Default)]
-struct Needed {
-    /// Their places among all revisions.
-    by: Vec<u32>,
-    /// How many there are besides.
-    more: u64,
-}
-
-impl Affected {
-    /// Notes the bad objects that a revision reaches.
-    pub(super) fn note(&mut self, revision: String, reached: &[ObjectId]) {
-        if reached.is_empty() {
-            return;
-        }
-        let place = self.revisions.len() as u32;
-        self.revisions.push(revision);
-        for id in reached {
-            let needed = self.needed.entry(*id).or_default();
-            if self.names < MAX_NAMES || needed.by.is_empty() {
-                needed.by.push(place);
-                self.names += 1;
-            } else {
-                needed.more += 1;
-            }
-        }
-    }
-
-    fn is_needed(&self, id: &ObjectId) -> bool {
-        self.needed.contains_key(id)
-    }
-
-    /// Names of the revisions that need an object, and how many more there are.
-    fn needing(&self, id: &ObjectId) -> (Vec<String>, u64) {
-        let Some(needed) = self.needed.get(id) else { return (Vec::new(), 0) };
-        let names = needed.by.iter().filter_map(|&place| self.revisions.get(place as usize).cloned());
-        (names.collect(), needed.more)
-    }
-}
 
 /// What was found so far.
 #[derive(Default)]
@@ -91,7 +38,7 @@ pub(super) struct Findings {
     pub(super) read_packs: Vec<PackId>,
     pub(super) packs_read: u64,
     /// Known when all is read.
-    pub(super) affected: Option<Affected>,
+    pub(super) affected: Option<NeededBy>,
     pub(super) mismatched: Vec<Range<u64>>,
 }
 
@@ -111,18 +58,6 @@ impl DamagedPack {
 }
 
 impl Findings {
-    /// Notes a file that is damaged; other errors end the scrub. A file that is gone was removed meanwhile.
-    pub(super) fn note_file<T>(&mut self, file: &str, result: Result<T>) -> Result<Option<T>> {
-        match result {
-            Ok(value) => Ok(Some(value)),
-            Err(error) if error.is_not_found() => Ok(None),
-            Err(error) => {
-                self.damaged_files.push((file.to_owned(), damage_of(error)?));
-                Ok(None)
-            }
-        }
-    }
-
     /// Notes an object of which no intact copy is known. Of its type the last one to tell knows best: revisions, that
     /// come after packs, show what it is used for.
     pub(super) fn note_bad(&mut self, id: ObjectId, object_type: ObjectType, reason: String) {
@@ -240,27 +175,12 @@ mod tests {
         let mut findings = Findings::default();
         (0..=MAX_BAD).for_each(|number| findings.note_bad(id(number), ObjectType::Chunk, String::new()));
         assert_eq!((findings.bad.len(), findings.too_many), (MAX_BAD, true));
-        findings.affected = Some(Affected::default());
+        findings.affected = Some(NeededBy::default());
         let (kind, pack) = (PackKind::Data, PackId::from_bytes([1; 16]));
         let damaged = DamagedPack { kind, pack, reason: String::new(), lost: Some(Vec::new()) };
         findings.damaged_packs.push(damaged);
         let report = findings.into_report();
         assert_eq!((report.bad.len(), report.unused.len()), (MAX_BAD, 0));
         assert_eq!((report.damaged_files.len(), report.superseded.len()), (1, 0));
-    }
-
-    #[test]
-    fn of_many_bad_objects_some_names_are_kept_and_the_rest_is_counted() {
-        let objects: Vec<ObjectId> = (0..MAX_BAD).map(id).collect();
-        let mut affected = Affected::default();
-        for revision in 0..9 {
-            affected.note(format!("vm@{revision}"), &objects);
-        }
-        affected.note("vm@9".to_owned(), &[id(MAX_BAD)]);
-        let (first, latest) = (affected.needing(&id(0)), affected.needing(&id(MAX_BAD)));
-        assert_eq!(first, (vec!["vm@0".to_owned(), "vm@1".to_owned()], 7));
-        assert_eq!(latest, (vec!["vm@9".to_owned()], 0));
-        assert_eq!(affected.needing(&id(MAX_BAD + 1)), (Vec::new(), 0));
-        assert!(affected.names <= MAX_NAMES + MAX_BAD);
     }
 }

@@ -14,8 +14,11 @@ mod reach;
 
 use std::collections::HashSet;
 use std::ops::Range;
+use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+
+use jiff::SignedDuration;
 
 use crate::error::{Error, Result};
 use crate::format::{Damage, ObjectType, Record, Timestamp};
@@ -23,10 +26,10 @@ use crate::id::{ObjectId, RevisionId};
 use crate::monitor::Monitor;
 use crate::parallel;
 use crate::repository::{Repository, Stream};
-use crate::revision::BadSearch;
+use crate::revision::{BadSearch, NeededBy};
 use crate::source::ImageSource;
 
-use findings::{Affected, Findings};
+use findings::Findings;
 
 /// What is verified.
 pub enum ScrubScope {
@@ -118,6 +121,22 @@ pub fn scrub(
     monitor: &dyn Monitor,
 ) -> Result<ScrubReport, Box<UnfinishedScrub>> {
     Scrub::new(repository, options, monitor)?.run(scope)
+}
+
+/// How long a scrub may take: `1h`, `90m`, `1h 30m`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaxDuration(pub Duration);
+
+impl FromStr for MaxDuration {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parsed = text.parse::<SignedDuration>().map_err(|error| error.to_string())?;
+        match Duration::try_from(parsed) {
+            Ok(duration) if !duration.is_zero() => Ok(Self(duration)),
+            _ => Err("it is not longer than nothing".to_owned()),
+        }
+    }
 }
 
 /// Verifies every stored file but packs, and then packs, those first that were not read for longest, until the time is
@@ -245,8 +264,8 @@ impl<'a> Scrub<'a> {
     }
 
     /// The revisions that need each bad object.
-    fn affected(&self, scope: &[(Stream, Record)], findings: &Findings) -> Result<Affected> {
-        let mut affected = Affected::default();
+    fn affected(&self, scope: &[(Stream, Record)], findings: &Findings) -> Result<NeededBy> {
+        let mut affected = NeededBy::default();
         let damage = Damage { objects: findings.questionable() };
         if damage.objects.is_empty() {
             return Ok(affected);

@@ -15,7 +15,7 @@ mod table_writer;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use contents::{AllContents, PackSum};
+pub(crate) use contents::{AllContents, PackSum, TableContents};
 pub(crate) use live::{LiveSet, Mark, PackUse};
 pub(super) use table_writer::write_table;
 
@@ -211,7 +211,7 @@ impl Index {
     }
 
     /// Merges tables where there are many. Does nothing if another process is at it.
-    pub(super) fn merge(&self) -> Result<()> {
+    pub(crate) fn merge(&self) -> Result<()> {
         merge_tables(self.backend.as_ref(), self.repository, &self.damaged)
     }
 

@@ -1,0 +1,117 @@
+//! Verifies the structure of a repository without reading its data: small files, tables, the frames of packs, and that all
+//! that revisions reach has its place in a pack. Says what of which revision is affected by what is bad, and repairs.
+//!
+//! Needs no lock, and runs beside everything else on any medium: what goes away meanwhile is no damage. Nothing is kept of
+//! what is in order but a few bytes for each pack, so memory does not grow with the chunks.
+
+mod affected;
+mod leftovers;
+mod packs;
+mod places;
+mod reach;
+mod repair;
+mod report;
+mod strangers;
+
+pub use leftovers::Leftovers;
+pub use places::{AffectedFile, FilePart, Places};
+pub use report::{AffectedRevision, BadFinding, CheckReport, Counts, Repaired};
+
+use packs::Packs;
+use reach::Reached;
+
+use crate::error::{Error, Result};
+use crate::format::BadObject;
+use crate::monitor::Monitor;
+use crate::repository::Repository;
+use crate::revision::SmallFiles;
+
+/// Verifies the structure, and notes chunks without a copy on the repository's damage list where that can be written.
+///
+/// # Errors
+/// Damage is no error but a finding.
+pub fn check(repository: &Repository, monitor: &dyn Monitor) -> Result<CheckReport> {
+    Check { repository, monitor }.run()
+}
+
+/// Repairs what can be repaired, and then checks. What is damaged is set aside, never deleted; whatever ends it, nothing is
+/// lost, and it can be run again.
+///
+/// # Errors
+/// [`Error::Busy`] while a gc, another repair, or any backup runs.
+pub fn check_and_repair(repository: &Repository, monitor: &dyn Monitor) -> Result<CheckReport> {
+    let check = Check { repository, monitor };
+    let repaired = repair::repair(&check)?;
+    let mut report = check.run()?;
+    report.repaired = repaired;
+    Ok(report)
+}
+
+/// A check on its way.
+struct Check<'a> {
+    repository: &'a Repository,
+    monitor: &'a dyn Monitor,
+}
+
+impl Check<'_> {
+    fn run(&self) -> Result<CheckReport> {
+        let files = self.check_small_files()?;
+        let packs = self.check_packs()?;
+        let reached = self.check_reach(&files, &packs)?;
+        self.mark(&reached);
+        let mut report = CheckReport::default();
+        self.find_affected(&files.revisions, &reached, &mut report)?;
+        report.leftovers = self.leftovers()?;
+        report.strangers = self.strangers()?;
+        report.take(&files, &packs, &reached);
+        Ok(report)
+    }
+
+    fn check_small_files(&self) -> Result<SmallFiles> {
+        self.monitor.begin("reading records", None);
+        self.repository.read_small_files(&|| self.go_on())
+    }
+
+    /// Writes what is bad on the damage list, so that the next backup stores it anew.
+    fn mark(&self, reached: &Reached) {
+        let bad = reached.bad.iter();
+        let bad = bad.map(|(id, (object_type, reason))| BadObject::new(*id, *object_type, reason.clone()));
+        if let Err(error) = self.repository.change_damage(bad.collect(), &[], false) {
+            self.monitor.warn(&format!("what was found could not be noted in the repository: {error}"));
+        }
+    }
+
+    fn go_on(&self) -> Result<()> {
+        match self.monitor.is_cancelled() {
+            true => Err(Error::Cancelled),
+            false => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::revision::test_trees::Trees;
+
+    /// A user who has pressed Ctrl-C.
+    struct Interrupted;
+
+    impl Monitor for Interrupted {
+        fn begin(&self, _task: &str, _total_bytes: Option<u64>) {}
+        fn advance(&self, _bytes: u64) {}
+        fn warn(&self, _message: &str) {}
+
+        fn is_cancelled(&self) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn it_stops_when_it_is_told_to() {
+        let trees = Trees::new();
+        trees.chunk(b"chunk");
+        assert!(matches!(check(&trees.repository, &Interrupted), Err(Error::Cancelled)));
+        assert!(matches!(check_and_repair(&trees.repository, &Interrupted), Err(Error::Cancelled)));
+    }
+}

@@ -1,0 +1,207 @@
+//! Follows all revisions through their metadata, what several share once, and looks whether each object that they reach has
+//! its place in a pack that is in order.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::{Check, Packs};
+use crate::error::{Error, Result};
+use crate::format::{Kind, ObjectType, Record};
+use crate::id::{ObjectId, PackId};
+use crate::parallel;
+use crate::recent::Recent;
+use crate::revision::{MapPart, MapReader, SmallFiles, TreePart, TreeReader};
+use crate::store::Location;
+
+/// Objects that are gathered before all cores look them up,
+const BATCH_OBJECTS: usize = 1 << 14;
+/// and those that one takes at a time.
+const PIECE_OBJECTS: usize = 256;
+
+/// Bad objects that are kept, as memory is bounded and so is the damage list: a check after the next backup finds the rest.
+const MAX_BAD: usize = 100_000;
+
+/// What following all revisions has found.
+#[derive(Default)]
+pub(super) struct Reached {
+    /// Objects of which no copy can be read: what they are, and what is wrong.
+    pub(super) bad: BTreeMap<ObjectId, (ObjectType, String)>,
+    /// Whether there are more of these than are kept.
+    pub(super) too_many: bool,
+    /// An object that no table names, though a pack has it: tables are lost.
+    pub(super) unnamed: Option<ObjectId>,
+    /// Damaged packs in which something lies, or lay, that is needed and is in no sound one.
+    pub(super) missed_packs: HashSet<PackId>,
+    /// Whether a record or node can't be read: nobody knows what lies below it.
+    pub(super) is_cut_short: bool,
+    pub(super) nodes: u64,
+    pub(super) chunks: u64,
+}
+
+/// The walk on its way.
+struct Walk<'a> {
+    check: &'a Check<'a>,
+    packs: &'a Packs,
+    nodes: Recent<()>,
+    chunks: Recent<()>,
+    batch: Vec<(ObjectId, ObjectType)>,
+    found: Mutex<Reached>,
+    /// Packs that came while this runs, and whether they are in order.
+    newer: Mutex<HashMap<PackId, bool>>,
+}
+
+impl Check<'_> {
+    /// Follows all revisions whose records are in order.
+    pub(super) fn check_reach(&self, files: &SmallFiles, packs: &Packs) -> Result<Reached> {
+        self.monitor.begin("following revisions", None);
+        let mut walk = Walk {
+            check: self,
+            packs,
+            nodes: Recent::default(),
+            chunks: Recent::default(),
+            batch: Vec::new(),
+            found: Mutex::new(Reached { is_cut_short: files.is_cut_short, ..Reached::default() }),
+            newer: Mutex::default(),
+        };
+        for (stream, record) in &files.revisions {
+            self.repository.while_pinned("check", (stream, record), || {
+                walk.follow(record)?;
+                walk.look_up_batch()
+            })?;
+        }
+        Ok(walk.found.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Walk<'_> {
+    fn follow(&mut self, record: &Record) -> Result<()> {
+        let (store, root) = (self.check.repository.store(), record.root());
+        let object_type = match record.kind() {
+            Kind::Image => ObjectType::Node,
+            Kind::Tree => ObjectType::Directory,
+        };
+        self.take(&root, object_type)?;
+        let followed = match record.kind() {
+            Kind::Image => MapReader::open(store, &root).map(|map| self.follow_map(&map)),
+            Kind::Tree => TreeReader::open_unpinned(store, &root).map(|tree| self.follow_tree(&tree)),
+        };
+        followed.unwrap_or_else(|error| self.note_unreadable(&root, object_type, error))
+    }
+
+    fn follow_map(&mut self, map: &MapReader) -> Result<()> {
+        map.walk(&mut |part| match part {
+            MapPart::Node { id, .. } => self.take(id, ObjectType::Node),
+            MapPart::Unreadable { id, error, .. } => {
+                self.note_unreadable(id, ObjectType::Node, error).map(|()| true)
+            }
+            MapPart::Chunk { id, .. } => self.take(id, ObjectType::Chunk),
+        })
+    }
+
+    fn follow_tree(&mut self, tree: &TreeReader) -> Result<()> {
+        tree.walk(&mut |part| match part {
+            TreePart::Node { id, object_type, .. } => self.take(id, object_type),
+            TreePart::Unreadable { id, object_type, error, .. } => {
+                self.note_unreadable(id, object_type, error).map(|()| true)
+            }
+            TreePart::Chunk { id, .. } => self.take(id, ObjectType::Chunk),
+        })
+    }
+
+    /// Comes upon an object; says whether it did not come by before, with all that lies below it.
+    fn take(&mut self, id: &ObjectId, object_type: ObjectType) -> Result<bool> {
+        self.check.go_on()?;
+        let seen = match object_type {
+            ObjectType::Chunk => &mut self.chunks,
+            ObjectType::Node | ObjectType::Directory => &mut self.nodes,
+        };
+        if !seen.insert(id, ()) {
+            return Ok(false);
+        }
+        self.batch.push((*id, object_type));
+        if self.batch.len() >= BATCH_OBJECTS {
+            self.look_up_batch()?;
+        }
+        Ok(true)
+    }
+
+    /// Looks up the objects of the batch, and empties it.
+    fn look_up_batch(&mut self) -> Result<()> {
+        let batch = std::mem::take(&mut self.batch);
+        let chunks = batch.iter().filter(|(_, object_type)| *object_type == ObjectType::Chunk).count() as u64;
+        let mut found = lock(&self.found);
+        found.chunks += chunks;
+        found.nodes += batch.len() as u64 - chunks;
+        drop(found);
+        parallel::unordered(batch.chunks(PIECE_OBJECTS).map(Ok), |piece| {
+            self.check.go_on()?;
+            piece.iter().try_for_each(|(id, object_type)| self.look_up(id, *object_type))
+        })
+    }
+
+    /// Looks where an object lies. Only what is in no sound pack is read.
+    fn look_up(&self, id: &ObjectId, object_type: ObjectType) -> Result<()> {
+        let index = self.check.repository.store().index();
+        if index.locate_in_tables(id)?.iter().any(|place| self.packs.sound.contains(&place.pack)) {
+            return self.note_if_unnamed(id);
+        }
+        // Others may have merged tables, and gc may have moved it.
+        let places = index.locate_again(id)?;
+        for place in &places {
+            if self.is_sound(place)? {
+                return self.note_if_unnamed(id);
+            }
+        }
+        lock(&self.found).missed_packs.extend(places.iter().map(|place| place.pack));
+        match self.check.repository.store().read_object(object_type, id) {
+            Ok(_) => self.note_if_unnamed(id),
+            Err(error) => self.note_bad(id, object_type, error),
+        }
+    }
+
+    fn is_sound(&self, place: &Location) -> Result<bool> {
+        let is_known =
+            self.packs.frames.contains_key(&place.pack) || self.packs.damaged.contains_key(&place.pack);
+        if is_known {
+            return Ok(self.packs.sound.contains(&place.pack));
+        }
+        if let Some(is_sound) = lock(&self.newer).get(&place.pack) {
+            return Ok(*is_sound);
+        }
+        let frame = self.check.read_frame(place.pack, place.kind)?;
+        let is_sound = frame.is_some_and(|frame| frame.is_ok());
+        lock(&self.newer).insert(place.pack, is_sound);
+        Ok(is_sound)
+    }
+
+    /// Notes an object that only a pack knows. Asked only when something was missed: else it is named.
+    fn note_if_unnamed(&self, id: &ObjectId) -> Result<()> {
+        let index = self.check.repository.store().index();
+        if index.has_missed_tables() && !index.is_named(id)? {
+            lock(&self.found).unnamed.get_or_insert(*id);
+        }
+        Ok(())
+    }
+
+    fn note_unreadable(&self, id: &ObjectId, object_type: ObjectType, error: Error) -> Result<()> {
+        lock(&self.found).is_cut_short = true;
+        self.note_bad(id, object_type, error)
+    }
+
+    /// Notes an object that can't be read. An error that says nothing of what is stored ends the check.
+    fn note_bad(&self, id: &ObjectId, object_type: ObjectType, error: Error) -> Result<()> {
+        if !error.is_loss() {
+            return Err(error);
+        }
+        let mut found = lock(&self.found);
+        match found.bad.len() < MAX_BAD {
+            true => _ = found.bad.insert(*id, (object_type, error.to_string())),
+            false => found.too_many = true,
+        }
+        Ok(())
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,68 @@
+//! Repairs: sets aside what is damaged, saves what can still be read of it, and makes indexes anew from packs.
+//!
+//! Invariants: nothing is deleted. What replaces something is durable before that is set aside, so that whoever is cut off
+//! anywhere loses nothing, and the next repair goes on. A session that begins while this runs is not in its way: only packs
+//! and tables that were there before it are touched, and all that can be read of them stays named.
+
+mod index;
+mod rescue;
+mod small_files;
+
+use std::collections::HashMap;
+
+use super::{Check, Repaired};
+use crate::backend::{Area, Key};
+use crate::error::{Error, Result};
+use crate::format::PackKind;
+use crate::id::{ClaimId, PackId};
+
+/// Repairs what can be; returns what was done.
+pub(super) fn repair(check: &Check<'_>) -> Result<Vec<Repaired>> {
+    let _alone = check.repository.lock_gc()?;
+    // Before it is looked who is there: what a session stores that comes later is not among them.
+    let packs = check.repository.store().index().list_packs()?;
+    refuse_sessions(check)?;
+    let mut repair = Repair { check, packs, id: ClaimId::random(), done: Vec::new() };
+    repair.repair_small_files()?;
+    repair.repair_index()?;
+    Ok(repair.done)
+}
+
+/// What a session that runs has stored may not be named yet, and what it relies on must stay where it is.
+fn refuse_sessions(check: &Check<'_>) -> Result<()> {
+    match check.repository.living_claims(&Area::sessions())?.first() {
+        Some(session) => Err(Error::Busy { what: "the repository".to_owned(), holder: session.holder() }),
+        None => Ok(()),
+    }
+}
+
+/// A repair on its way.
+struct Repair<'a> {
+    check: &'a Check<'a>,
+    /// The packs that were there when it began.
+    packs: HashMap<PackId, (PackKind, u64)>,
+    /// Its own directory in the quarantine has this name.
+    id: ClaimId,
+    done: Vec<Repaired>,
+}
+
+impl Repair<'_> {
+    fn note(&mut self, file: impl ToString, action: impl Into<String>, loss: Option<&str>) {
+        let repaired =
+            Repaired { file: file.to_string(), action: action.into(), loss: loss.map(str::to_owned) };
+        // Into the log at once: whoever is interrupted has no report.
+        self.check.monitor.begin(&format!("repaired {}: {}", repaired.file, repaired.action), None);
+        self.done.push(repaired);
+    }
+
+    /// Moves a file to the quarantine.
+    fn set_aside(&self, key: &Key) -> Result<()> {
+        let to = key.area.quarantined(self.id);
+        self.check.repository.backend().move_objects(&key.area, &to, std::slice::from_ref(&key.name))
+    }
+
+    /// What is said of a file that was moved.
+    fn moved(&self, key: &Key) -> String {
+        format!("set aside as {}", key.area.quarantined(self.id).key(&key.name))
+    }
+}
