@@ -270,7 +270,7 @@ fn a_harmed_target_of_copies_stops_no_other_command() {
 #[test]
 fn harmed_lists_of_gc_cost_nothing_that_is_used() {
     for place in ["gc/condemned", "gc/dropped"] {
-        let kind = Kind { place, words: &[], is_missed_silently: true, is_scrubbed: false, other_name: None };
+        let kind = Kind { place, words: &[], is_missed_silently: true, is_scrubbed: true, other_name: None };
         run_matrix(&kind, |probes| {
             let area = probes.world.repository().join("gc");
             fs::create_dir_all(&area).unwrap();
@@ -287,7 +287,7 @@ fn what_is_harmed_in_the_trash_is_forgotten_or_told() {
         place: "trash",
         words: &["trash"],
         is_missed_silently: true,
-        is_scrubbed: false,
+        is_scrubbed: true,
         other_name: None,
     };
     run_matrix(&kind, |probes| {

@@ -135,9 +135,12 @@ impl Probes {
         let scrub = self.run(&["scrub"]);
         note(&scrub);
         outcome.is_found = scrub.code != Some(0);
+        let check = self.run(&["check"]);
+        outcome.note(&check, names);
         self.check_labels(names, &mut outcome);
         self.check_backups(names, &mut outcome);
         self.check_forgetting(names, &mut outcome);
+        self.check_repair(names, &mut outcome);
         outcome
     }
 
@@ -304,6 +307,15 @@ impl Probes {
         run(&["forget", &old]);
         run(&["gc"]);
         self.assert_still_read(before);
+    }
+
+    /// Nothing that could be read before is lost by a repair, and a second one finds nothing more to do.
+    fn check_repair(&self, names: &[String], outcome: &mut Outcome) {
+        let before = self.dumps();
+        outcome.note(&self.run(&["check", "--repair"]), names);
+        self.assert_still_read(before);
+        let again = self.run(&["check", "--repair", "--json"]);
+        assert!(again.code == Some(1) || said(&again).contains("\"repaired\": []"), "{}", said(&again));
     }
 
     /// Fails where what was dumped before can't be dumped now.

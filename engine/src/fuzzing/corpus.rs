@@ -47,6 +47,7 @@ fn seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     let record = golden("record");
     let others = [
         ("copy_target", "golden", payload("copy-target")),
+        ("scrub_ledger", "golden", payload("scrub-ledger")),
         ("record", "golden-tree", payload("record-tree")),
         ("envelope", "golden", record[..record.len() - 32].to_vec()),
         ("blob", "plain", b"\x05\0\0plain".to_vec()),

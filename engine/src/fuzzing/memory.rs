@@ -104,6 +104,10 @@ impl Backend for Memory {
         refused(area.path())
     }
 
+    fn sync_object(&self, key: &Key) -> Result<()> {
+        refused(key)
+    }
+
     fn move_objects(&self, from: &Area, _: &Area, _: &[String]) -> Result<()> {
         refused(from.path())
     }

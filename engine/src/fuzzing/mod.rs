@@ -27,7 +27,9 @@ pub use nodes::{
     attributes, directory_inner, directory_leaf, file_inner, file_leaf, map_inner, map_leaf, map_root,
     tree_root,
 };
-pub use sealed::{claim, condemned, copy_target, damage, dropped, envelope, header, labels, record, stream};
+pub use sealed::{
+    claim, condemned, copy_target, damage, dropped, envelope, header, labels, record, scrub_ledger, stream,
+};
 pub use tables::{table, table_entries, table_header, table_packs};
 pub use texts::{hints, names};
 pub use trees::tree;
@@ -54,7 +56,7 @@ const fn reader(name: &'static str, run: fn(&[u8]) -> bool) -> Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 32] = [
+pub const TARGETS: [Target; 33] = [
     decoder("attributes", attributes),
     decoder("blob", blob),
     decoder("claim", claim),
@@ -80,6 +82,7 @@ pub const TARGETS: [Target; 32] = [
     decoder("pack_header", pack_header),
     decoder("pack_trailer", pack_trailer),
     decoder("record", record),
+    decoder("scrub_ledger", scrub_ledger),
     decoder("stream", stream),
     reader("table", table),
     decoder("table_entries", table_entries),

@@ -3,7 +3,7 @@
 use super::is_canonical;
 use crate::format::{
     ChecksumContext, Claim, Condemned, CopyTarget, Damage, Dropped, Header, Labels, PackNames, Record,
-    RecordKey, SealedKind, StreamObject, Timestamp, open, seal,
+    RecordKey, ScrubLedger, SealedKind, StreamObject, Timestamp, open, seal,
 };
 
 /// What a sealed object begins with, besides its kind, its version and the length of its payload.
@@ -70,6 +70,13 @@ pub fn condemned(payload: &[u8]) -> bool {
 /// The payload of the list of dropped packs.
 pub fn dropped(payload: &[u8]) -> bool {
     look_at::<Dropped>(payload, |dropped| name_packs(&dropped.packs))
+}
+
+/// The payload of the ledger of scrubs.
+pub fn scrub_ledger(payload: &[u8]) -> bool {
+    look_at::<ScrubLedger>(payload, |ledger| {
+        ledger.last.iter().for_each(|last| [last.start, last.end].into_iter().for_each(show));
+    })
 }
 
 fn name_packs(packs: &PackNames) {
