@@ -6,7 +6,7 @@ use treering_engine::operations::check::{
     AffectedFile, AffectedRevision, BadFinding, CheckReport, FilePart, Leftovers, Places, check,
     check_and_repair,
 };
-use treering_engine::{FileCount, ObjectType};
+use treering_engine::{Error, FileCount, ObjectType};
 
 use super::Context;
 use super::tree_entry::{insert_path, path_text};
@@ -74,7 +74,7 @@ pub(super) fn run(context: &Context<'_>, args: &CheckArgs) -> CommandOutcome {
             true => check_and_repair(&repository, &monitor),
             false => check(&repository, &monitor),
         };
-        checked.map_err(|error| Failure::from(error).during(action))?
+        checked.map_err(|error| failed(error).during(action))?
     };
     match context.ui.is_json() {
         true => context.ui.print_json(&to_json(&report))?,
@@ -84,6 +84,13 @@ pub(super) fn run(context: &Context<'_>, args: &CheckArgs) -> CommandOutcome {
         }
     }
     Ok(if report.is_clean() { Code::Done } else { Code::Damage })
+}
+
+/// It can't be told to wait.
+fn failed(error: Error) -> Failure {
+    let is_busy = matches!(error, Error::Busy { .. });
+    let failure = Failure::from(error);
+    if is_busy { failure.hint("run it again when that is done") } else { failure }
 }
 
 fn to_json(report: &CheckReport) -> Value {

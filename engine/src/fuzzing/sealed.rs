@@ -96,6 +96,7 @@ pub fn envelope(bytes: &[u8]) -> bool {
         opens::<Claim>,
         opens::<Condemned>,
         opens::<Dropped>,
+        opens::<ScrubLedger>,
     ];
     // No checksum is right by chance.
     opens.iter().filter(|opens| !opens(bytes) && opens(&summed)).count() > 0

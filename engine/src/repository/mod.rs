@@ -11,6 +11,9 @@
 //! | changing labels, and the commit of a backup or copy | the lock `history` of the stream | it reads what it changes |
 //! | making a stream | the lock `streams` | it lists the streams |
 //! | changing the damage list | the lock `damage` | it reads the list |
+//! | changing the scrub ledger | the lock `scrub` | it reads the ledger |
+//! | check | [`Claimed`] under `pins/` while it follows a revision | it looks again whether the record is there |
+//! | repair | the lock `gc`, then sees that no session lives; the lock `index` while it makes tables | it lists the tables |
 //! | merging tables | the lock `index`, or leaves it to the holder | it lists the tables |
 
 mod claims;

@@ -77,7 +77,12 @@ impl Repository {
             damaged.push((key, reason));
         }
         damaged.extend(self.damage_of_list()?.map(|reason| (Key::damage().to_string(), reason)));
-        damaged.extend(self.scrub_state()?.damage.map(|reason| (Key::scrub_ledger().to_string(), reason)));
+        match self.read_scrub_ledger() {
+            Err(error) if error.is_damage() => {
+                damaged.push((Key::scrub_ledger().to_string(), error.to_string()));
+            }
+            ledger => _ = ledger?,
+        }
         Ok(damaged)
     }
 

@@ -13,7 +13,7 @@ use crate::repository::Stream;
 use crate::revision::{BadSearch, NeededBy};
 
 /// Places that are named of all revisions together.
-const MAX_PLACES_IN_ALL: usize = 50_000;
+const MAX_PLACES_IN_ALL: usize = 20_000;
 
 impl Check<'_> {
     /// Looks who needs what is bad. Costs nothing while nothing is.

@@ -13,7 +13,11 @@ use crate::revision::{BadSearch, MapPart, MapReader, TreePart, TreeReader, span_
 pub(super) const MAX_PLACES: usize = 2_000;
 
 /// Paths that are longer are counted and not named.
-const MAX_PATH: usize = 8 << 10;
+const MAX_PATH: usize = 4 << 10;
+
+/// So much is looked at in one revision: far more than a hundred thousand bad objects want. A hostile one names its few nodes
+/// in more places than can ever be visited.
+const MAX_VISITS: u64 = 50_000_000;
 
 /// What of a revision can't be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,9 +79,12 @@ pub(super) fn ranges_of(
             false => more += 1,
         }
     };
+    let mut visits = 0;
     map.walk(&mut |part| -> Result<bool> {
         go_on()?;
+        visits += 1;
         match part {
+            _ if visits > MAX_VISITS => Ok(false),
             MapPart::Node { id, level, first_slot } if search.is_bad(id) => {
                 note(bytes_of(first_slot, span_of(level)));
                 Ok(false)
@@ -96,7 +103,7 @@ pub(super) fn ranges_of(
             }
         }
     })?;
-    Ok((ranges, more))
+    Ok((ranges, more + visits.saturating_sub(MAX_VISITS)))
 }
 
 /// Finds the bad files of a tree.
@@ -114,7 +121,8 @@ pub(super) fn files_of(
         Err(error) if error.is_loss() => return Ok(whole()),
         tree => tree?,
     };
-    let mut walk = TreeSearch { tree: &tree, search, go_on, pending: Vec::new(), files: Vec::new(), more: 0 };
+    let mut walk =
+        TreeSearch { tree: &tree, search, go_on, pending: Vec::new(), files: Vec::new(), more: 0, visits: 0 };
     walk.look_at(tree.root(), Vec::new())?;
     while let Some((path, top)) = walk.pending.pop() {
         walk.look_into(&path, &top)?;
@@ -132,6 +140,7 @@ struct TreeSearch<'a> {
     pending: Vec<(Vec<u8>, DirectoryTop)>,
     files: Vec<AffectedFile>,
     more: u64,
+    visits: u64,
 }
 
 impl TreeSearch<'_> {
@@ -150,6 +159,12 @@ impl TreeSearch<'_> {
     }
 
     fn look_at(&mut self, entry: &Entry, path: Vec<u8>) -> Result<()> {
+        self.visits += 1;
+        if self.visits > MAX_VISITS {
+            self.pending.clear();
+            self.more += 1;
+            return Ok(());
+        }
         if let Attributes::Chunk(id) = &entry.attributes
             && self.search.is_bad(id)
         {

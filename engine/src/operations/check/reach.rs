@@ -76,19 +76,23 @@ impl Check<'_> {
 impl Walk<'_> {
     fn follow(&mut self, record: &Record) -> Result<()> {
         let (store, root) = (self.check.repository.store(), record.root());
-        let object_type = match record.kind() {
-            Kind::Image => ObjectType::Node,
-            Kind::Tree => ObjectType::Directory,
-        };
-        self.take(&root, object_type)?;
-        let followed = match record.kind() {
-            Kind::Image => MapReader::open(store, &root).map(|map| self.follow_map(&map)),
-            Kind::Tree => TreeReader::open_unpinned(store, &root).map(|tree| self.follow_tree(&tree)),
-        };
-        followed.unwrap_or_else(|error| self.note_unreadable(&root, object_type, error))
+        match record.kind() {
+            Kind::Image => match MapReader::open(store, &root) {
+                Ok(map) => self.follow_map(&root, &map),
+                Err(error) => self.note_unreadable(&root, ObjectType::Node, error),
+            },
+            Kind::Tree => match TreeReader::open_unpinned(store, &root) {
+                Ok(tree) => self.follow_tree(&tree),
+                Err(error) => self.note_unreadable(&root, ObjectType::Directory, error),
+            },
+        }
     }
 
-    fn follow_map(&mut self, map: &MapReader) -> Result<()> {
+    fn follow_map(&mut self, root: &ObjectId, map: &MapReader) -> Result<()> {
+        // A walk through a map begins below its root.
+        if !self.take(root, ObjectType::Node)? {
+            return Ok(());
+        }
         map.walk(&mut |part| match part {
             MapPart::Node { id, .. } => self.take(id, ObjectType::Node),
             MapPart::Unreadable { id, error, .. } => {
@@ -184,7 +188,11 @@ impl Walk<'_> {
     }
 
     fn note_unreadable(&self, id: &ObjectId, object_type: ObjectType, error: Error) -> Result<()> {
-        lock(&self.found).is_cut_short = true;
+        let places = self.check.repository.store().index().locate_in_tables(id)?;
+        let mut found = lock(&self.found);
+        found.is_cut_short = true;
+        found.missed_packs.extend(places.iter().map(|place| place.pack));
+        drop(found);
         self.note_bad(id, object_type, error)
     }
 

@@ -247,7 +247,7 @@ impl Stage {
         report.map(|_| ()).map_err(|unfinished| unfinished.error)
     }
 
-    /// Flips a bit in each table, and in the frame of a pack with chunks that all generations of the image have.
+    /// Flips a bit in the filter of each table, and in the frame of a pack with chunks that all generations of the image have.
     pub(super) fn damage_frames(&mut self) {
         let flip = |file: &Path, from_end: usize| {
             let mut bytes = fs::read(file).unwrap();
@@ -259,7 +259,7 @@ impl Stage {
             let listed = fs::read_dir(self.directory().join(area)).unwrap();
             listed.map(|entry| entry.unwrap().path()).collect()
         };
-        files("index").iter().for_each(|table| flip(table, 5000));
+        files("index").iter().for_each(|table| flip(table, 3000));
         let packs = files("packs/data");
         let largest = packs.iter().max_by_key(|pack| fs::metadata(pack).unwrap().len()).unwrap();
         flip(largest, 10);

@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::format::{BlobEncoder, PackKind};
 use crate::id::{ObjectId, PackId};
 use crate::operations::check::Packs;
+use crate::recent::Recent;
 use crate::store::StoreWriter;
 
 /// What became of the objects of one pack.
@@ -42,12 +43,12 @@ impl Repair<'_> {
         self.check.monitor.begin("copying what can be read of damaged packs", None);
         let mut writer = StoreWriter::new(store, HashSet::new(), false)?;
         let mut encoder = BlobEncoder::new(store.header().compression)?;
-        let mut copied: HashSet<ObjectId> = HashSet::new();
+        let mut copied: Recent<()> = Recent::default();
         store.index().visit_entries_of(damaged, |id, place| {
             self.check.go_on()?;
             self.check.monitor.advance(place.stored_len.into());
             let rescue = rescues.entry(place.pack).or_default();
-            if copied.contains(&id) || self.has_sound_copy(packs, &id)? {
+            if copied.get(&id).is_some() || self.has_sound_copy(packs, &id)? {
                 rescue.elsewhere += 1;
                 return Ok(());
             }
@@ -56,7 +57,7 @@ impl Repair<'_> {
                     // OK to unwrap: no object is longer than the longest chunk.
                     let plain_len = u32::try_from(content.len()).unwrap_or(u32::MAX);
                     writer.add(object_type, id, plain_len, &encoder.encode(&content))?;
-                    copied.insert(id);
+                    copied.insert(&id, ());
                     rescue.copied += 1;
                 }
                 Err(error) if error.is_loss() => rescue.unreadable += 1,
