@@ -1,9 +1,11 @@
 //! Notes which packs were read whole, as it goes: of a scrub that is killed little is to be lost.
 
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use super::packs::CheckedPack;
 use super::{Scrub, ScrubReport};
+use crate::error::Error;
 use crate::format::{LastScrub, Timestamp};
 use crate::id::PackId;
 
@@ -50,8 +52,21 @@ impl Scrub<'_> {
             bad_objects: report.bad.len() as u64,
             damaged_files: report.damaged_files.len() as u64,
         };
-        if let Err(error) = self.repository.note_verified(waiting, Some(last)) {
-            self.monitor.warn(&format!("what was verified could not be noted in the repository: {error}"));
+        match self.repository.note_verified(waiting, Some(last)) {
+            Ok(()) => {}
+            // Of a medium that others write nothing is to be noted by who may not.
+            Err(error) if may_not_be_written(&error) => {
+                log::info!("the scrub ledger is left as it is: {error}")
+            }
+            Err(error) => {
+                self.monitor
+                    .warn(&format!("what was verified could not be noted in the repository: {error}"));
+            }
         }
     }
+}
+
+fn may_not_be_written(error: &Error) -> bool {
+    let Error::Io { source, .. } = error else { return false };
+    matches!(source.kind(), ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied)
 }

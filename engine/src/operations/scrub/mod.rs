@@ -190,7 +190,8 @@ impl<'a> Scrub<'a> {
         let ended = checked.and_then(|revisions| self.conclude(&revisions, &mut findings));
         let read = std::mem::take(&mut findings.read_packs);
         let report = findings.into_report();
-        if everything && self.reads_all_chunks() {
+        // One that was refused, or failed before it had read anything, is none.
+        if everything && self.reads_all_chunks() && (ended.is_ok() || report.packs_read > 0) {
             self.note_end(&read, &report, ended.is_ok());
         }
         match ended {

@@ -42,13 +42,14 @@ impl Repair<'_> {
         let store = self.check.repository.store();
         self.check.monitor.begin("copying what can be read of damaged packs", None);
         let mut writer = StoreWriter::new(store, HashSet::new(), false)?;
+        let dropped = self.check.dropped()?;
         let mut encoder = BlobEncoder::new(store.header().compression)?;
         let mut copied: Recent<()> = Recent::default();
         store.index().visit_entries_of(damaged, |id, place| {
             self.check.go_on()?;
             self.check.monitor.advance(place.stored_len.into());
             let rescue = rescues.entry(place.pack).or_default();
-            if copied.get(&id).is_some() || self.has_sound_copy(packs, &id)? {
+            if copied.get(&id).is_some() || self.has_sound_copy(packs, &dropped, &id)? {
                 rescue.elsewhere += 1;
                 return Ok(());
             }
@@ -69,11 +70,12 @@ impl Repair<'_> {
         Ok(rescues)
     }
 
-    /// Whether a pack whose frame is intact has a copy that can be read.
-    fn has_sound_copy(&self, packs: &Packs, id: &ObjectId) -> Result<bool> {
+    /// Whether a pack whose frame is intact, and that is to stay, has a copy that can be read.
+    fn has_sound_copy(&self, packs: &Packs, dropped: &HashSet<PackId>, id: &ObjectId) -> Result<bool> {
         let store = self.check.repository.store();
         let places = store.index().locate_in_tables(id)?;
-        let mut sound = places.iter().filter(|place| packs.frames.contains_key(&place.pack));
+        let stays = |pack: &PackId| packs.frames.contains_key(pack) && !dropped.contains(pack);
+        let mut sound = places.iter().filter(|place| stays(&place.pack));
         sound.try_fold(false, |found, place| Ok(found || is_readable(store.identify_place(id, place))?))
     }
 }
