@@ -86,7 +86,7 @@ fn name_packs(packs: &PackNames) {
 /// A sealed object of whatever kind, but for its checksum; and the same bytes as they are.
 pub fn envelope(bytes: &[u8]) -> bool {
     let summed = with_checksum(bytes.to_vec());
-    let opens: [fn(&[u8]) -> bool; 9] = [
+    let opens: [fn(&[u8]) -> bool; 10] = [
         opens::<Header>,
         opens::<StreamObject>,
         opens::<Record>,
