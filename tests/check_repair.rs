@@ -304,7 +304,8 @@ fn other_small_files_are_set_aside_and_what_is_lost_with_them_is_told() {
     let said = repair(&world, 4);
     let mut names: Vec<String> = damaged.iter().map(|file| relative(&world, file)).collect();
     let mut done = repaired(&said);
-    (names.sort(), done.sort());
+    names.sort();
+    done.sort();
     assert_eq!(done, names);
     for done in said["repaired"].as_array().unwrap() {
         let file = done["file"].as_str().unwrap();

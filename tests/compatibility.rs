@@ -96,6 +96,7 @@ fn every_version_is_listed_mounted_restored_and_scrubbed() {
         drop(mounted);
         assert_same(&restored(&world, "restored"), &manifest, "what is restored");
         world.ok(&["scrub"]);
+        world.ok(&["check"]);
     }
 }
 
@@ -159,6 +160,7 @@ fn commands(world: &World) -> Vec<Vec<&'static str>> {
         lines.filter(|line| !line.starts_with("     ")).filter_map(|line| line.split_whitespace().next());
     let known: Vec<Vec<&str>> = vec![
         vec!["backup", "file", "vm"],
+        vec!["check", "--repair"],
         vec!["copy", "--all", "--to", "second"],
         vec!["diff", "vm@1", "0"],
         vec!["dump", "vm"],

@@ -161,9 +161,17 @@ fn an_interrupted_backup_of_a_tree_ends_with_130_and_its_work_is_used_again() {
         let world = World::new();
         let home = world.path("home");
         fill(&home, attempt * 10_000);
+        for file in 0..8 {
+            fs::write(home.join(format!("bulk-{file}")), noise(attempt * 10_000 + 5_000 + file, 16 * MIB))
+                .unwrap();
+        }
         settle();
         let child = world.start(&["backup", "home", "--json"]);
-        std::thread::sleep(Duration::from_millis(20 * attempt));
+        // Until one pack of several is stored.
+        let start = Instant::now();
+        while world.stored_files("packs/data").is_empty() && start.elapsed() < TIME {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         interrupt(&child);
         let run = Run::of(&["backup"], child.wait_with_output().unwrap());
         let revisions = world.json(&["list"])["revisions"].as_array().unwrap().len();

@@ -219,10 +219,10 @@ def chosen_files():
     return chosen
 
 
-def scatter(path, changed_bytes):
+def scatter(path, changed_bytes, seed=SEED + 1):
     """Writes 4 KiB blocks in hot spots of the file's data. What is written looks like data: a block from elsewhere
     with a few bytes changed."""
-    generator, extents = random.Random(SEED + 1), data_extents(path)
+    generator, extents = random.Random(seed), data_extents(path)
     spots = max(1, changed_bytes // (SPOT_WRITES * BLOCK))
     size = os.path.getsize(path)
     with open(path, "r+b") as file:

@@ -6,7 +6,7 @@ import os
 import shutil
 
 from . import tools as tool_module
-from . import tree_rows
+from . import history_rows, tree_rows
 from .measure import (COPYING_GIB, MIB, Failed, allocated_bytes, data_extents, measure, read_at_random,
                       read_extents, run)
 from .targets import B3SUM, CAT, CP, FILE, IDEAL, ORIGINAL, SQUASHFUSE, TREERING, Row, Target, peers
@@ -44,6 +44,7 @@ ROWS = [
     Row("memory-mount", "", "peak memory: mount", "MiB", (Target("", 256),)),
     Row("memory-restore", "", "peak memory: restore", "MiB", (Target("", 256),)),
     *tree_rows.ROWS,
+    *history_rows.ROWS,
 ]
 KEYS = {row.key for row in ROWS}
 GROUPS = list(dict.fromkeys(row.group for row in ROWS if row.group))
@@ -325,4 +326,4 @@ def one_mount_of_many(bench, tool):
 
 
 RUN_GROUP = {"backup": backup_group, "hints": hints_group, "mount": mount_group, "restore": restore_group,
-             "mount-many": mount_many_group, **tree_rows.RUN_GROUP}
+             "mount-many": mount_many_group, **tree_rows.RUN_GROUP, **history_rows.RUN_GROUP}

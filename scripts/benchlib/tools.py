@@ -74,6 +74,14 @@ class Tool:
         """What the repository takes."""
         return allocated_bytes(self.repository)
 
+    def forget_commands(self, keep):
+        """The commands that forget all but so many of the newest backups, and free what only those used."""
+        return None
+
+    def check_command(self):
+        """The command that verifies the structure of a repository without reading the data."""
+        return None
+
     def mount_command(self, mountpoint):
         """The command that serves a mount in the foreground."""
         return None
@@ -170,6 +178,12 @@ class Treering(Tool):
         source = [self.source, "tree"] if self.is_tree else [self.data.image, "vm"]
         return self.treering("backup", *(["--force-read"] if force_read else []), *source)
 
+    def forget_commands(self, keep):
+        return [self.treering("forget", "vm", "--keep-last", keep), self.treering("gc")]
+
+    def check_command(self):
+        return self.treering("check")
+
     def mount_command(self, mountpoint):
         return self.treering("mount", "-f", mountpoint)
 
@@ -197,6 +211,12 @@ class Restic(Tool):
 
     def backup_command(self, force_read):
         return ["restic", "backup", "-q", *(["--force"] if force_read else []), self.source]
+
+    def forget_commands(self, keep):
+        return [["restic", "forget", "-q", "--keep-last", keep, "--prune"]]
+
+    def check_command(self):
+        return ["restic", "check", "-q"]
 
     def mount_command(self, mountpoint):
         return ["restic", "mount", "-q", mountpoint]
@@ -228,6 +248,12 @@ class Rustic(Tool):
         """Whether this build has the mount, which is a feature of the crate."""
         return subprocess.run(["rustic", "mount", "--help"], capture_output=True, check=False).returncode == 0
 
+    def forget_commands(self, keep):
+        return [["rustic", "forget", "--keep-last", keep, "--prune", "--instant-delete"]]
+
+    def check_command(self):
+        return ["rustic", "check"]
+
     def mount_command(self, mountpoint):
         return ["rustic", "mount", mountpoint, f"latest:{self.source}"] if self.can_mount() else None
 
@@ -253,6 +279,12 @@ class Borg(Tool):
         chunker = [] if self.is_tree else ["--chunker-params", "fixed,4194304", "--sparse"]
         return ["borg", "create", "--compression", "zstd,3", *chunker,
                 *(["--files-cache", "disabled"] if force_read else []), self.archive(), self.source]
+
+    def forget_commands(self, keep):
+        return [["borg", "prune", "--keep-last", keep, self.repository], ["borg", "compact", self.repository]]
+
+    def check_command(self):
+        return ["borg", "check", "--archives-only", self.repository]
 
     def mount_command(self, mountpoint):
         return ["borg", "mount", "-f", self.archive(), mountpoint]

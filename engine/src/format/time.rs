@@ -3,7 +3,8 @@
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// When the year 0 begins, in seconds since 1970.
 const FIRST_OF_YEAR_0: i64 = -62_167_219_200;
@@ -14,10 +15,29 @@ pub struct Timestamp {
     /// Whole seconds, negative before 1970.
     pub seconds: i64,
     /// The rest, 0 to 999,999,999.
+    #[serde(deserialize_with = "decode_fraction")]
     pub nanoseconds: u32,
 }
 
+/// The greatest fraction of a second.
+const MAX_NANOSECONDS: u32 = 999_999_999;
+
+fn decode_fraction<'de, D: Deserializer<'de>>(decoder: D) -> Result<u32, D::Error> {
+    let nanoseconds = u32::deserialize(decoder)?;
+    match nanoseconds <= MAX_NANOSECONDS {
+        true => Ok(nanoseconds),
+        false => Err(D::Error::custom("a time with more than a second of nanoseconds")),
+    }
+}
+
 impl Timestamp {
+    /// A time as `stat` tells it. A fraction that is none, of whatever file system, counts as zero: it could not be read
+    /// back.
+    pub(crate) fn from_stat(seconds: i64, nanoseconds: impl TryInto<u32>) -> Self {
+        let nanoseconds = nanoseconds.try_into().ok().filter(|&fraction| fraction <= MAX_NANOSECONDS);
+        Self { seconds, nanoseconds: nanoseconds.unwrap_or(0) }
+    }
+
     /// The clock's time.
     pub fn now() -> Self {
         SystemTime::now().into()
@@ -105,6 +125,7 @@ impl fmt::Display for Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::codec;
 
     #[test]
     fn a_revision_is_named_by_its_time_in_utc() {
@@ -119,6 +140,18 @@ mod tests {
             let time = Timestamp { seconds, nanoseconds };
             assert_eq!(Timestamp::from(time.to_system_time()), time);
         }
+    }
+
+    #[test]
+    fn a_fraction_of_more_than_a_second_is_neither_taken_nor_read() {
+        assert_eq!(Timestamp::from_stat(3, 999_999_999_i64).nanoseconds, 999_999_999);
+        for absurd in [1_000_000_000_i64, -1, i64::MAX] {
+            assert_eq!(Timestamp::from_stat(3, absurd), Timestamp { seconds: 3, nanoseconds: 0 });
+        }
+        let read = |nanoseconds| {
+            codec::decode::<Timestamp>(&codec::encode(&Timestamp { seconds: 3, nanoseconds }).unwrap())
+        };
+        assert!(read(999_999_999).is_ok() && read(1_000_000_000).is_err());
     }
 
     #[test]

@@ -97,14 +97,10 @@ impl ImageSource for FileSource {
             return Ok(None);
         }
         let metadata = self.file.metadata().map_err(Error::io("stat", self.path.display()))?;
-        let time = |seconds, nanoseconds: i64| Timestamp {
-            seconds,
-            nanoseconds: u32::try_from(nanoseconds).unwrap_or(0),
-        };
         Ok(Some(FileEvidence {
             size: metadata.size(),
-            mtime: time(metadata.mtime(), metadata.mtime_nsec()),
-            ctime: time(metadata.ctime(), metadata.ctime_nsec()),
+            mtime: Timestamp::from_stat(metadata.mtime(), metadata.mtime_nsec()),
+            ctime: Timestamp::from_stat(metadata.ctime(), metadata.ctime_nsec()),
             inode: metadata.ino(),
             unsettled: !tells_changes(&self.file),
         }))

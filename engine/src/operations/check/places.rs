@@ -58,7 +58,7 @@ pub(super) fn ranges_of(
     image: &ImageContent,
     go_on: &dyn Fn() -> Result<()>,
 ) -> Result<Found<Range<u64>>> {
-    let whole = || (vec![0..image.size], 0);
+    let whole = || (std::iter::once(0..image.size).collect(), 0);
     if search.is_bad(&image.root) {
         return Ok(whole());
     }

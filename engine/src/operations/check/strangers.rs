@@ -9,7 +9,10 @@ use crate::id::{ClaimId, PackId, RevisionId, StreamId, TableId};
 /// So many are named; a directory of somebody's may have any number.
 const MAX_NAMED: usize = 1_000;
 
+/// Whether a name is that of an object.
 type IsOurs = fn(&str) -> bool;
+/// The area of a stream.
+type AreaOf = fn(StreamId) -> Area;
 
 impl Check<'_> {
     /// Names what is no object.
@@ -35,7 +38,7 @@ impl Check<'_> {
         }
         let is_record: IsOurs = |name| RecordKey::parse(name).is_some();
         let is_forgotten: IsOurs = |name| name == "stream" || RecordKey::parse(name).is_some();
-        let nested: [(Area, fn(StreamId) -> Area, IsOurs); 3] = [
+        let nested: [(Area, AreaOf, IsOurs); 3] = [
             (Area::all_revisions(), Area::revisions, is_record),
             (Area::all_labels(), Area::labels, |name| RevisionId::parse(name).is_some()),
             (Area::all_trash(), Area::trash, is_forgotten),

@@ -11,20 +11,32 @@ use crate::random::Random;
 pub(super) fn survives_faults(scenario: &Scenario) {
     let seed = seed();
     let mut random = Random::seeded(seed);
-    let template = Template::of(scenario);
+    let _told = Told(format!("seed {seed}"));
+    every_fault(&Template::after(scenario.before), scenario.run, |stage, kind| {
+        look_after(stage, kind, &mut random)
+    });
+}
+
+/// Runs something again and again, a later call failing each time, until none is left. When the fault is over, what is there
+/// is looked at.
+pub(super) fn every_fault(
+    template: &Template,
+    run: impl Fn(&mut Stage) -> Result<()>,
+    mut look: impl FnMut(Stage, FaultKind),
+) {
     for kind in FaultKind::ALL {
         for at in 0.. {
             let fault = Fault { at, kind };
-            let _told = Told(format!("{fault:?}, seed {seed}"));
+            let _told = Told(format!("{fault:?}"));
             let mut stage = template.stage();
             stage.disk.fail(fault);
-            let ended = (scenario.run)(&mut stage);
+            let ended = run(&mut stage);
             if !stage.disk.mend() {
                 ended.unwrap();
                 break;
             }
             assert_is_clear(&ended);
-            look_after(stage, kind, &mut random);
+            look(stage, kind);
         }
     }
 }
@@ -37,7 +49,7 @@ fn assert_is_clear(ended: &Result<()>) {
     }
 }
 
-/// When the fault is over, all stands and the next backups work; and nothing that they told to be stored relies on what
+/// All stands and the next backups work; and nothing that they told to be stored relies on what
 /// failed to be made durable, so that a power cut takes none of it. With a fault that ended a process this is a kill, and
 /// then a power cut.
 fn look_after(mut stage: Stage, kind: FaultKind, random: &mut Random) {

@@ -9,6 +9,7 @@
 //! `TREERING_TEST_SEED` repeats the draws of a run, as far as the order of threads lets it; a failure prints it.
 
 mod content;
+mod copy;
 mod faults;
 mod init;
 mod power;
@@ -16,6 +17,7 @@ mod repair;
 mod scenarios;
 mod seed;
 mod stage;
+mod streams;
 mod truth;
 
 use stage::Stage;

@@ -163,7 +163,7 @@ const GC: Scenario = Scenario { before: much_that_is_unused, run: gc_and_backup 
 
 #[test]
 fn gc_has_something_of_everything_to_do() {
-    let report = Template::of(&GC).stage().gc().unwrap();
+    let report = Template::after(much_that_is_unused).stage().gc().unwrap();
     assert_eq!(report.taken_revisions, 2);
     assert!(report.dead.files > 0 && report.rewritten.files > 0, "{report:?}");
 }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 
-use super::Scenario;
 use super::content::{CHUNK_BYTES, Content, MemoryImage, image, tree, tree_source};
 use super::truth::{Known, KnownLabels, Pending, Truth};
 use crate::backend::LocalBackend;
@@ -16,6 +15,7 @@ use crate::id::RevisionId;
 use crate::monitor::SilentMonitor;
 use crate::operations::backup::{BackupOptions, backup};
 use crate::operations::check::check_and_repair;
+use crate::operations::copy::{CopyOptions, CopyOutcome, CopyRequest, RevisionCopy, copy};
 use crate::operations::forget::{ForgetScope, forget, undo_forget};
 use crate::operations::gc::{GcOptions, GcReport, gc};
 use crate::operations::scrub::{ScrubOptions, ScrubScope, scrub};
@@ -43,13 +43,13 @@ pub(super) struct Template {
 }
 
 impl Template {
-    pub(super) fn of(scenario: &Scenario) -> Self {
+    pub(super) fn after(before: fn(&mut Stage) -> Result<()>) -> Self {
         let scratch = scratch();
         let repository = scratch.path().join("repository");
         let options = CreateOptions { chunk_size: CHUNK_BYTES as u32, ..CreateOptions::default() };
         Repository::create(&repository, &options).unwrap();
         let mut stage = Stage::on(scratch, Truth::default(), 0);
-        (scenario.before)(&mut stage).unwrap();
+        before(&mut stage).unwrap();
         // Read anew, as not all that happened went through the disk.
         let remains = CrashDisk::new(&repository).medium(0).after_power_cut(Outcome::Everything);
         Self { remains, truth: stage.truth.clone(), generation: stage.generation }
@@ -220,6 +220,36 @@ impl Stage {
         self.truth.end_gc();
         self.note_moment();
         Ok(report)
+    }
+
+    /// Copies the oldest revisions of each stream of another repository, so many.
+    pub(super) fn copy(&mut self, source: &Self, count: usize) -> Result<()> {
+        let (from, to) = (source.repository()?, self.repository()?);
+        for stream in source.truth.streams() {
+            let mut wanted: Vec<Known> =
+                source.truth.standing.iter().filter(|known| known.stream == stream).cloned().collect();
+            wanted.sort_by_key(|known| known.sequence);
+            wanted.truncate(count);
+            wanted.retain(|known| self.truth.standing.iter().all(|standing| standing.id != known.id));
+            let pending = self.truth.pending.len();
+            self.truth.pending.extend(wanted.iter().cloned().map(Pending::Copy));
+            self.note_moment();
+            let stream = from.stream(&stream)?;
+            let keys = from.revisions(&stream)?.into_iter();
+            let named = keys.filter(|key| wanted.iter().any(|known| known.id == key.id)).collect();
+            let request = CopyRequest { stream, whole: count == usize::MAX, named };
+            let copied = copy(&from, &to, &[request], &CopyOptions::default(), &SilentMonitor);
+            let report = copied.map_err(|unfinished| unfinished.error)?;
+            for stream in report.streams {
+                let is_whole = |copied: &RevisionCopy| !matches!(copied.outcome, CopyOutcome::Unreadable(_));
+                assert!(stream.revisions.iter().all(is_whole), "{stream:?}");
+                stream.error.map_or(Ok(()), Err)?;
+            }
+            self.truth.pending.truncate(pending);
+            wanted.into_iter().for_each(|known| self.truth.commit(known));
+            self.note_moment();
+        }
+        Ok(())
     }
 
     /// Changes so many chunks of the image.

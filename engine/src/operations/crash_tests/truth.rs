@@ -37,6 +37,8 @@ pub(super) enum Pending {
         revision: RevisionId,
         labels: KnownLabels,
     },
+    /// A revision of another repository is copied.
+    Copy(Known),
     /// A revision is forgotten.
     Forget(RevisionId),
     /// A revision that was forgotten is brought back.
@@ -132,6 +134,7 @@ impl Truth {
         let given = self.given.iter().map(|(stream, ..)| stream);
         let pending = self.pending.iter().filter_map(|pending| match pending {
             Pending::Revision { stream, .. } => Some(stream),
+            Pending::Copy(known) => Some(&known.stream),
             _ => None,
         });
         let mut streams: Vec<String> = given.chain(pending).cloned().collect();
@@ -201,11 +204,15 @@ impl Truth {
         Known { stream, id: key.id, sequence, name: key.name.clone(), content, labels }
     }
 
-    /// A revision that stands, or may have come back.
+    /// A revision that stands, or may have come, or come back.
     fn known(&self, revision: RevisionId) -> Option<&Known> {
         let may_be_back = |known: &&Known| self.pending.iter().any(|pending| pending.moves(known.id));
         let back = self.forgotten.iter().filter(may_be_back);
-        self.standing.iter().chain(back).find(|known| known.id == revision)
+        let copied = self.pending.iter().filter_map(|pending| match pending {
+            Pending::Copy(known) => Some(known),
+            _ => None,
+        });
+        self.standing.iter().chain(back).chain(copied).find(|known| known.id == revision)
     }
 
     /// What a revision holds; `None` if it can't be read, and nothing else was to be expected.

@@ -74,10 +74,6 @@ impl EntryStat {
     }
 
     fn new(stat: &Stat) -> io::Result<Self> {
-        let time = |seconds, nanoseconds: u64| Timestamp {
-            seconds,
-            nanoseconds: u32::try_from(nanoseconds).unwrap_or(0),
-        };
         Ok(Self {
             kind: EntryType::new(stat.st_mode).ok_or(io::Errno::NOTSUP)?,
             mode: (stat.st_mode & 0o7777) as u16,
@@ -87,8 +83,8 @@ impl EntryStat {
             identity: Identity { device: stat.st_dev, inode: stat.st_ino },
             size: u64::try_from(stat.st_size).unwrap_or(0),
             blocks: u64::try_from(stat.st_blocks).unwrap_or(0),
-            mtime: time(stat.st_mtime, stat.st_mtime_nsec),
-            ctime: time(stat.st_ctime, stat.st_ctime_nsec),
+            mtime: Timestamp::from_stat(stat.st_mtime, stat.st_mtime_nsec),
+            ctime: Timestamp::from_stat(stat.st_ctime, stat.st_ctime_nsec),
             device_number: (major(stat.st_rdev), minor(stat.st_rdev)),
         })
     }
