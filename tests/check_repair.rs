@@ -172,6 +172,42 @@ fn all_that_can_be_read_is_copied_out_of_packs_whose_frames_are_damaged() {
     }
 }
 
+/// Their own directories tell what lies in them.
+#[test]
+fn packs_with_damaged_headers_that_no_table_names_are_saved() {
+    let world = world();
+    for kind in ["packs/data", "packs/metadata"] {
+        world.stored_files(kind).iter().for_each(|pack| flip_bit(pack, 20));
+    }
+    fs::remove_dir_all(world.repository().join("index")).unwrap();
+    let said = repair(&world, 0);
+    assert!(repaired(&said).iter().any(|file| file.starts_with("packs/data")), "{said:#}");
+    assert_all_works(&world);
+}
+
+/// With it, all packs look damaged.
+#[test]
+fn nothing_is_set_aside_because_of_the_header_of_another_repository() {
+    let world = world();
+    world.ok(&["init", "other"]);
+    let (header, other) =
+        (world.repository().join("treering-repository"), world.path("other/treering-repository"));
+    let own = fs::read(&header).unwrap();
+    fs::write(&header, fs::read(other).unwrap()).unwrap();
+    let said = world.run(&["check", "--json"]).expect_code(4).json();
+    let named = said["damaged_files"].as_array().unwrap();
+    assert!(named.iter().any(|damaged| damaged["file"] == "treering-repository"), "{said:#}");
+    let run = world.run(&["check", "--repair"]).expect_code(4);
+    run.says(&[
+        "the repository header",
+        "all packs are of repository",
+        "hint: put the file treering-repository",
+    ]);
+    assert_eq!(quarantine(&world), []);
+    fs::write(&header, own).unwrap();
+    assert_all_works(&world);
+}
+
 #[test]
 fn of_a_truncated_pack_the_rest_is_saved_and_what_is_lost_is_named_to_the_byte() {
     let world = world();

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use super::pack_reader::read_directory;
-use super::{MAX_OBJECT_SIZE, Store, describe};
+use super::pack_reader::{read_directory, read_pack_directory};
+use super::{Location, MAX_OBJECT_SIZE, Store, describe};
 use crate::backend::{Key, ObjectReader};
 use crate::error::{Corrupt, Error, Result};
 use crate::format::{
     ChecksumContext, FORMAT_VERSION, ObjectHasher, PackEntry, PackHeader, PackKind, decode_blob_into,
     incompatible,
 };
-use crate::id::PackId;
+use crate::id::{ObjectId, PackId, RepositoryId};
 
 /// A pack whose header, directory and trailer are intact. Its blobs are still to be verified.
 pub(crate) struct PackCheck<'a> {
@@ -37,6 +37,30 @@ impl Store {
         }
         let check = PackCheck { hasher: &self.hasher, reader, pack, blob: Vec::new(), content: Vec::new() };
         Ok((check, entries))
+    }
+
+    /// The repository that a pack was written for, as its header says; `None` if that can't be read.
+    pub(crate) fn repository_of_pack(&self, kind: PackKind, pack: PackId) -> Result<Option<RepositoryId>> {
+        let mut header = [0; PackHeader::SIZE];
+        match self.backend.open(&Key::pack(kind, pack)).and_then(|reader| reader.read_at(0, &mut header)) {
+            Ok(()) => Ok(PackHeader::decode(&header).map(|header| header.repository)),
+            Err(error) if error.is_loss() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The directory of a pack, if it can be read, whatever the pack's header is like.
+    pub(crate) fn directory_of_pack(
+        &self,
+        kind: PackKind,
+        pack: PackId,
+    ) -> Result<Option<Vec<(ObjectId, Location)>>> {
+        let place = |entry: &PackEntry| (entry.id, Location::in_pack(kind, pack, entry));
+        match read_pack_directory(self.backend.as_ref(), kind, pack) {
+            Ok(entries) => Ok(Some(entries.iter().map(place).collect())),
+            Err(error) if error.is_loss() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }
 

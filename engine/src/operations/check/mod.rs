@@ -20,7 +20,8 @@ pub use report::{AffectedRevision, BadFinding, CheckReport, Counts, Repaired};
 use packs::Packs;
 use reach::Reached;
 
-use crate::error::{Error, Result};
+use crate::backend::Key;
+use crate::error::{Corrupt, Error, Result};
 use crate::format::BadObject;
 use crate::monitor::Monitor;
 use crate::repository::Repository;
@@ -38,7 +39,8 @@ pub fn check(repository: &Repository, monitor: &dyn Monitor) -> Result<CheckRepo
 /// lost, and it can be run again.
 ///
 /// # Errors
-/// [`Error::Busy`] while a gc, another repair, or any backup runs.
+/// [`Error::Busy`] while a gc, another repair, or any backup runs; damage if the header is that of another repository: all
+/// packs would be set aside.
 pub fn check_and_repair(repository: &Repository, monitor: &dyn Monitor) -> Result<CheckReport> {
     let check = Check { repository, monitor };
     let repaired = repair::repair(&check)?;
@@ -60,11 +62,28 @@ impl Check<'_> {
         let reached = self.check_reach(&files, &packs)?;
         self.mark(&reached);
         let mut report = CheckReport::default();
+        match self.require_own_header() {
+            Err(error) if error.is_damage() => {
+                report.damaged_files.push((Key::header().to_string(), error.to_string()));
+            }
+            header => header?,
+        }
         self.find_affected(&files.revisions, &reached, &mut report)?;
         report.leftovers = self.leftovers()?;
         report.strangers = self.strangers()?;
         report.take(&files, &packs, &reached);
         Ok(report)
+    }
+
+    /// Fails if the header is that of another repository.
+    fn require_own_header(&self) -> Result<()> {
+        match self.foreign_owner()? {
+            Some(owner) => {
+                let told = format!("it is another repository's: all packs are of repository {owner}");
+                Err(Corrupt::new("the repository header", told).into())
+            }
+            None => Ok(()),
+        }
     }
 
     fn check_small_files(&self) -> Result<SmallFiles> {

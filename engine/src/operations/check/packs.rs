@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use super::Check;
 use crate::error::Result;
 use crate::format::{PackKind, TablePack};
-use crate::id::{PackId, TableId};
+use crate::id::{PackId, RepositoryId, TableId};
 use crate::parallel;
 use crate::store::{AllContents, PackSum, TableContents, read_dropped};
 
@@ -79,6 +79,19 @@ impl Check<'_> {
         packs.sound = packs.frames.iter().filter(agrees).map(|(pack, _)| *pack).collect();
         packs.judge_tables(tables, &self.dropped()?);
         Ok(packs)
+    }
+
+    /// The repository of which all packs are, if they are of another one than the header. Reads one pack in most cases.
+    pub(super) fn foreign_owner(&self) -> Result<Option<RepositoryId>> {
+        let store = self.repository.store();
+        let mut owner = None;
+        for (pack, (kind, _)) in store.index().list_packs()? {
+            match store.repository_of_pack(kind, pack)? {
+                Some(own) if own == store.header().id => return Ok(None),
+                other => owner = other.or(owner),
+            }
+        }
+        Ok(owner)
     }
 
     /// The packs that were deleted though tables may name them.

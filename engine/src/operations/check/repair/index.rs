@@ -28,7 +28,7 @@ impl Repair<'_> {
             for (pack, kind) in damaged {
                 let key = Key::pack(kind, pack);
                 self.set_aside(&key)?;
-                let told = rescues.get(&pack).map_or("no table told what lay in it".to_owned(), |r| r.told());
+                let told = rescues.get(&pack).map_or("nothing told what lay in it".to_owned(), |r| r.told());
                 self.note(&key, format!("{}; {told}", self.moved(&key)), None);
             }
         }

@@ -19,6 +19,7 @@ use crate::id::{ClaimId, PackId};
 /// Repairs what can be; returns what was done.
 pub(super) fn repair(check: &Check<'_>) -> Result<Vec<Repaired>> {
     let _alone = check.repository.lock_gc()?;
+    check.require_own_header()?;
     // Before it is looked who is there: what a session stores that comes later is not among them.
     let packs = check.repository.store().index().list_packs()?;
     refuse_sessions(check)?;

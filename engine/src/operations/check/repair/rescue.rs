@@ -8,7 +8,7 @@ use crate::format::{BlobEncoder, PackKind};
 use crate::id::{ObjectId, PackId};
 use crate::operations::check::Packs;
 use crate::recent::Recent;
-use crate::store::StoreWriter;
+use crate::store::{Location, StoreWriter};
 
 /// What became of the objects of one pack.
 #[derive(Default)]
@@ -28,7 +28,7 @@ impl Rescue {
 }
 
 impl Repair<'_> {
-    /// Copies what tables name in damaged packs, and has no other copy that can be read, into new packs; these are durable
+    /// Copies what is known to lie in damaged packs, and has no other copy that can be read, into new packs; these are durable
     /// and named when this returns.
     pub(super) fn rescue(
         &self,
@@ -45,7 +45,7 @@ impl Repair<'_> {
         let dropped = self.check.dropped()?;
         let mut encoder = BlobEncoder::new(store.header().compression)?;
         let mut copied: Recent<()> = Recent::default();
-        store.index().visit_entries_of(damaged, |id, place| {
+        self.visit_objects_of(damaged, |id, place| {
             self.check.go_on()?;
             self.check.monitor.advance(place.stored_len.into());
             let rescue = rescues.entry(place.pack).or_default();
@@ -68,6 +68,23 @@ impl Repair<'_> {
         })?;
         writer.finish()?;
         Ok(rescues)
+    }
+
+    /// Visits what lies in damaged packs: what they say themselves, where that can be read, or else what tables say.
+    fn visit_objects_of(
+        &self,
+        damaged: &HashMap<PackId, PackKind>,
+        mut visit: impl FnMut(ObjectId, Location) -> Result<()>,
+    ) -> Result<()> {
+        let store = self.check.repository.store();
+        let mut silent = HashMap::new();
+        for (&pack, &kind) in damaged {
+            match store.directory_of_pack(kind, pack)? {
+                Some(objects) => objects.into_iter().try_for_each(|(id, place)| visit(id, place))?,
+                None => _ = silent.insert(pack, kind),
+            }
+        }
+        store.index().visit_entries_of(&silent, visit)
     }
 
     /// Whether a pack whose frame is intact, and that is to stay, has a copy that can be read.
