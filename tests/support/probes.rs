@@ -248,6 +248,7 @@ impl Probes {
         for (command, key, value) in [
             (&["tag", &image, "--add", "probe"][..], "tags", "probe"),
             (&["protect", &tree], "protected", "true"),
+            (&["unprotect", &tree], "protected", "false"),
         ] {
             let run = self.run(command);
             outcome.note(&run, names);
@@ -304,6 +305,10 @@ impl Probes {
         if run(&["stream", "rename", "home", "house"]) {
             assert!(run(&["list", "house"]) && run(&["stream", "rename", "house", "home"]));
         }
+        if run(&["stream", "delete", "home", "--yes"]) {
+            assert!(run(&["forget", "--undo", "home"]), "home does not come back");
+        }
+        run(&["forget", "--all", "--keep-last", "1", "--dry-run"]);
         run(&["forget", &old]);
         run(&["gc"]);
         self.assert_still_read(before);

@@ -18,7 +18,9 @@ pub(crate) use blob_reader::BlobReader;
 pub(crate) use condemned::{
     put_condemned, put_dropped, read_condemned, read_dropped, read_dropped_strictly, remove_condemned,
 };
-pub(crate) use index::{AllContents, Index, LiveSet, Location, Mark, PackSum, PackUse, TableContents};
+pub(crate) use index::{
+    AllContents, Cursor, Index, LiveSet, Location, Mark, PackSum, PackUse, TableContents,
+};
 pub(crate) use run::Wanted;
 pub(crate) use writer::{Presence, StoreWriter, Stored};
 

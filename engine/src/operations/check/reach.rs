@@ -11,12 +11,12 @@ use crate::id::{ObjectId, PackId};
 use crate::parallel;
 use crate::recent::Recent;
 use crate::revision::{MapPart, MapReader, SmallFiles, TreePart, TreeReader};
-use crate::store::Location;
+use crate::store::{Cursor, Location};
 
 /// Objects that are gathered before all cores look them up,
-const BATCH_OBJECTS: usize = 1 << 14;
+const BATCH_OBJECTS: usize = 1 << 16;
 /// and those that one takes at a time.
-const PIECE_OBJECTS: usize = 256;
+const PIECE_OBJECTS: usize = 1 << 12;
 
 /// Bad objects that are kept, as memory is bounded and so is the damage list: a check after the next backup finds the rest.
 const MAX_BAD: usize = 100_000;
@@ -131,7 +131,9 @@ impl Walk<'_> {
 
     /// Looks up the objects of the batch, and empties it.
     fn look_up_batch(&mut self) -> Result<()> {
-        let batch = std::mem::take(&mut self.batch);
+        let mut batch = std::mem::take(&mut self.batch);
+        // In the order of the tables, whose blocks are each read once then.
+        batch.sort_unstable_by_key(|(id, _)| *id);
         let chunks = batch.iter().filter(|(_, object_type)| *object_type == ObjectType::Chunk).count() as u64;
         let mut found = lock(&self.found);
         found.chunks += chunks;
@@ -139,14 +141,16 @@ impl Walk<'_> {
         drop(found);
         parallel::unordered(batch.chunks(PIECE_OBJECTS).map(Ok), |piece| {
             self.check.go_on()?;
-            piece.iter().try_for_each(|(id, object_type)| self.look_up(id, *object_type))
+            let mut cursor = Cursor::default();
+            piece.iter().try_for_each(|(id, object_type)| self.look_up(id, *object_type, &mut cursor))
         })
     }
 
     /// Looks where an object lies. Only what is in no sound pack is read.
-    fn look_up(&self, id: &ObjectId, object_type: ObjectType) -> Result<()> {
+    fn look_up(&self, id: &ObjectId, object_type: ObjectType, cursor: &mut Cursor) -> Result<()> {
         let index = self.check.repository.store().index();
-        if index.locate_in_tables(id)?.iter().any(|place| self.packs.sound.contains(&place.pack)) {
+        if index.locate_next_in_tables(id, cursor)?.iter().any(|place| self.packs.sound.contains(&place.pack))
+        {
             return self.note_if_unnamed(id);
         }
         // Others may have merged tables, and gc may have moved it.

@@ -12,12 +12,12 @@ use crate::monitor::Monitor;
 use crate::parallel;
 use crate::repository::{Repository, Stream};
 use crate::revision::{MapPart, MapReader, TreePart, TreeReader};
-use crate::store::{LiveSet, Mark, PackUse, read_condemned};
+use crate::store::{Cursor, LiveSet, Mark, PackUse, read_condemned};
 
 /// Chunks that are gathered before all cores look them up,
-const BATCH_CHUNKS: usize = 1 << 14;
+const BATCH_CHUNKS: usize = 1 << 16;
 /// and those that one takes at a time.
-const PIECE_CHUNKS: usize = 256;
+const PIECE_CHUNKS: usize = 1 << 12;
 /// Damage that is named; of more it is enough to know that there is more.
 const DAMAGED_MAX: usize = 1000;
 
@@ -237,7 +237,7 @@ impl<'a> Marking<'a> {
     /// Comes upon a node; whether to go on below it.
     fn enter(&mut self, id: &ObjectId) -> Result<bool> {
         self.go_on()?;
-        Ok(self.mark(id)? != Mark::Known)
+        Ok(self.mark(id, &mut Cursor::default())? != Mark::Known)
     }
 
     fn take_chunk(&mut self, id: &ObjectId) -> Result<()> {
@@ -251,18 +251,22 @@ impl<'a> Marking<'a> {
     /// Marks the chunks of the batch, and empties it.
     fn flush(&mut self) -> Result<()> {
         self.go_on()?;
-        let batch = std::mem::take(&mut self.batch);
+        let mut batch = std::mem::take(&mut self.batch);
+        // In the order of the tables, whose blocks are each read once then.
+        batch.sort_unstable();
+        batch.dedup();
         parallel::unordered(batch.chunks(PIECE_CHUNKS).map(Ok), |piece| {
-            piece.iter().try_for_each(|id| self.mark(id).map(|_| ()))
+            let mut cursor = Cursor::default();
+            piece.iter().try_for_each(|id| self.mark(id, &mut cursor).map(|_| ()))
         })
     }
 
-    fn mark(&self, id: &ObjectId) -> Result<Mark> {
+    fn mark(&self, id: &ObjectId, cursor: &mut Cursor) -> Result<Mark> {
         let store = self.repository.store();
         if self.listed_bad.contains(id) {
             lock(&self.used_bad).insert(*id);
         }
-        let mark = self.live.mark(store, id)?;
+        let mark = self.live.mark(store, id, cursor)?;
         match (mark, self.is_later.load(Ordering::Relaxed)) {
             (Mark::Unnamed, false) => _ = lock(&self.unnamed).get_or_insert(*id),
             (Mark::Unnamed, true) => {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::table_reader::Table;
-use super::{Index, Location, lock};
+use super::{Cursor, Index, Location, lock};
 use crate::error::{Corrupt, Result};
 use crate::format::{PackEntry, PackKind};
 use crate::id::{ObjectId, PackId};
@@ -79,12 +79,12 @@ fn not_whole(table: &str) -> crate::Error {
 }
 
 impl LiveSet {
-    /// Marks an object as used.
+    /// Marks an object as used. `cursor` is that of whoever marks several of them in the order of their ids.
     ///
     /// # Errors
     /// Damage if a table is not whole.
-    pub(crate) fn mark(&self, store: &Store, id: &ObjectId) -> Result<Mark> {
-        let named = self.find(id)?;
+    pub(crate) fn mark(&self, store: &Store, id: &ObjectId, cursor: &mut Cursor) -> Result<Mark> {
+        let named = self.find(id, cursor)?;
         if named.is_empty() {
             return Ok(Mark::Unnamed);
         }
@@ -101,7 +101,10 @@ impl LiveSet {
     /// Whether an object is in use in this pack, at the place that the pack's directory tells.
     pub(crate) fn is_used_at(&self, kind: PackKind, pack: PackId, entry: &PackEntry) -> Result<bool> {
         let place = Location::in_pack(kind, pack, entry);
-        Ok(self.find(&entry.id)?.iter().any(|named| named.2 == place && self.has_bit(named)))
+        Ok(self
+            .find(&entry.id, &mut Cursor::default())?
+            .iter()
+            .any(|named| named.2 == place && self.has_bit(named)))
     }
 
     /// All packs that tables name, also those that were deleted.
@@ -143,13 +146,13 @@ impl LiveSet {
         Ok(uses)
     }
 
-    fn find(&self, id: &ObjectId) -> Result<Vec<Named>> {
+    fn find(&self, id: &ObjectId, cursor: &mut Cursor) -> Result<Vec<Named>> {
         let mut named = Vec::new();
         for (ordinal, (table, _)) in self.tables.iter().enumerate() {
             if !table.may_contain(id) {
                 continue;
             }
-            let (entries, is_doubtful) = table.find(id);
+            let (entries, is_doubtful) = table.find_next(id, cursor);
             if is_doubtful || table.is_damaged() {
                 return Err(not_whole(&table.id().to_string()));
             }
@@ -264,9 +267,12 @@ mod tests {
         // Every object of the first tenth of all packs.
         let marked = (0..count / tables).flat_map(|number| (0..tables).map(move |table| (number, table)));
         let pack_count = (count / tables / IN_PACK).max(1);
-        let mut marked_count = 0;
+        let (mut marked_count, mut cursor) = (0, Cursor::default());
         for (number, table) in marked.filter(|(number, _)| number % pack_count < pack_count / 10) {
-            assert_eq!(live.mark(&store, &id(number * tables + table, count)).unwrap(), Mark::New);
+            assert_eq!(
+                live.mark(&store, &id(number * tables + table, count), &mut cursor).unwrap(),
+                Mark::New
+            );
             marked_count += 1;
         }
         let marking = start.elapsed();
@@ -287,10 +293,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = store(directory.path(), 1000, 2);
         let live = store.index.live_set(HashSet::new()).unwrap();
+        let mut cursor = Cursor::default();
         for expected in [Mark::New, Mark::Known, Mark::Known] {
-            assert_eq!(live.mark(&store, &id(7, 1000)).unwrap(), expected);
+            assert_eq!(live.mark(&store, &id(7, 1000), &mut cursor).unwrap(), expected);
         }
-        assert_eq!(live.mark(&store, &ObjectId::from_bytes([9; 32])).unwrap(), Mark::Unnamed);
+        assert_eq!(live.mark(&store, &ObjectId::from_bytes([9; 32]), &mut cursor).unwrap(), Mark::Unnamed);
         assert_eq!(live.take_touched().len(), 1);
         assert_eq!(live.take_touched().len(), 0);
         let uses = live.uses(|| Ok(())).unwrap();

@@ -17,6 +17,7 @@ mod tests;
 
 pub(crate) use contents::{AllContents, PackSum, TableContents};
 pub(crate) use live::{LiveSet, Mark, PackUse};
+pub(crate) use table_reader::Cursor;
 pub(super) use table_writer::write_table;
 
 use std::collections::{HashMap, HashSet};
@@ -139,12 +140,25 @@ impl Index {
 
     /// All known places of an object from the tables, past the neighbours.
     pub(crate) fn locate_in_tables(&self, id: &ObjectId) -> Result<Vec<Location>> {
+        self.locate_by(id, |table| table.find(id))
+    }
+
+    /// The same, for ids that come in order.
+    pub(crate) fn locate_next_in_tables(&self, id: &ObjectId, cursor: &mut Cursor) -> Result<Vec<Location>> {
+        self.locate_by(id, |table| table.find_next(id, cursor))
+    }
+
+    fn locate_by(
+        &self,
+        id: &ObjectId,
+        mut find: impl FnMut(&Table) -> (Vec<(u64, Location)>, bool),
+    ) -> Result<Vec<Location>> {
         let set = self.tables()?;
         let mut locations = Vec::new();
         for table in &set.tables {
-            let found = table.look_up(id);
-            locations.extend(found.places);
-            if found.is_doubtful {
+            let (entries, is_doubtful) = find(table);
+            locations.extend(entries.into_iter().map(|(_, place)| place));
+            if is_doubtful {
                 let salvaged = self.salvaged_blocks(table);
                 let others: Vec<Location> =
                     salvaged.get(id).filter(|place| !locations.contains(place)).collect();

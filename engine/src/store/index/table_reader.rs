@@ -2,6 +2,7 @@
 //!
 //! A block that is not intact makes only those ids doubtful that lie between its intact neighbours.
 
+use std::collections::HashMap;
 use std::ops::{Range, RangeInclusive};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -131,9 +132,44 @@ impl Table {
     /// The entries of an object: their numbers in the table, and what they say; and whether a block that is not intact may
     /// hold more of them.
     pub(super) fn find(&self, id: &ObjectId) -> (Vec<(u64, Location)>, bool) {
+        match self.search(id, None) {
+            Searched::In(block, entries) => self.collect(id, block, &entries.0),
+            Searched::Nowhere => (Vec::new(), false),
+            Searched::Doubtful => (Vec::new(), true),
+        }
+    }
+
+    /// The same, for ids that come in order: those that lie in one block cost one reading of it.
+    pub(super) fn find_next(&self, id: &ObjectId, cursor: &mut Cursor) -> (Vec<(u64, Location)>, bool) {
+        let known = cursor.blocks.get(&self.id());
+        if let Some((block, entries)) = known.filter(|(_, entries)| entries.span(id)) {
+            return self.collect(id, *block, &entries.0);
+        }
+        match self.search(id, known) {
+            Searched::In(block, entries) => {
+                let found = self.collect(id, block, &entries.0);
+                cursor.blocks.insert(self.id(), (block, entries));
+                found
+            }
+            Searched::Nowhere => (Vec::new(), false),
+            Searched::Doubtful => (Vec::new(), true),
+        }
+    }
+
+    /// Looks for the block that has an id between its first one and its last one; a block that is known helps.
+    fn search(&self, id: &ObjectId, known: Option<&(u64, Entries)>) -> Searched {
         let (mut low, mut high) = (0, self.entry_block_count());
         // What is known of the ids at the bounds, to interpolate between them.
         let (mut low_id, mut high_id) = (0, u64::MAX);
+        match known {
+            Some((block, entries)) if *id > entries.last() => {
+                (low, low_id) = (block + 1, entries.last().prefix());
+            }
+            Some((block, entries)) if *id < entries.first() => {
+                (high, high_id) = (*block, entries.first().prefix());
+            }
+            _ => {}
+        }
         let mut steps = 0;
         while low < high {
             let guess = match steps {
@@ -145,15 +181,15 @@ impl Table {
             match self.entries(guess).and_then(Entries::new) {
                 Some(entries) if *id < entries.first() => (high, high_id) = (guess, entries.first().prefix()),
                 Some(entries) if *id > entries.last() => (low, low_id) = (guess + 1, entries.last().prefix()),
-                Some(entries) => return self.collect(id, guess, entries.0),
+                Some(entries) => return Searched::In(guess, entries),
                 None => match self.side_of_damage(id, guess) {
                     Some(Side::Before(block, known)) => (high, high_id) = (block, known.prefix()),
                     Some(Side::Behind(block, known)) => (low, low_id) = (block, known.prefix()),
-                    None => return (Vec::new(), true),
+                    None => return Searched::Doubtful,
                 },
             }
         }
-        (Vec::new(), false)
+        Searched::Nowhere
     }
 
     /// On which side of the damaged blocks around one an id lies, the block from which on or up to which it is looked
@@ -169,7 +205,7 @@ impl Table {
     }
 
     /// Entries of an id around a block that has it: equal ids may go on in the blocks beside it.
-    fn collect(&self, id: &ObjectId, block: u64, entries: Vec<TableEntry>) -> (Vec<(u64, Location)>, bool) {
+    fn collect(&self, id: &ObjectId, block: u64, entries: &[TableEntry]) -> (Vec<(u64, Location)>, bool) {
         let starts = entries.first().is_some_and(|entry| entry.id == *id);
         let ends = entries.last().is_some_and(|entry| entry.id == *id);
         let beside = |is_wanted: bool, block: u64| match is_wanted {
@@ -179,12 +215,11 @@ impl Table {
         let before = beside(starts && block > 0, block.saturating_sub(1));
         let after = beside(ends && block + 1 < self.entry_block_count(), block + 1);
         let is_doubtful = before.is_none() || after.is_none();
-        let numbered = |block: u64, entries: Vec<TableEntry>| self.numbers_in(block).zip(entries);
-        let before = numbered(block.saturating_sub(1), before.unwrap_or_default());
-        let all =
-            before.chain(numbered(block, entries)).chain(numbered(block + 1, after.unwrap_or_default()));
+        let (before, after) = (before.unwrap_or_default(), after.unwrap_or_default());
+        let blocks = [(block.saturating_sub(1), &before[..]), (block, entries), (block + 1, &after)];
+        let all = blocks.into_iter().flat_map(|(block, entries)| self.numbers_in(block).zip(entries));
         let own = all.filter(|(_, entry)| entry.id == *id);
-        (own.filter_map(|(number, entry)| Some((number, self.location(&entry)?))).collect(), is_doubtful)
+        (own.filter_map(|(number, entry)| Some((number, self.location(entry)?))).collect(), is_doubtful)
     }
 
     /// The blocks of entries that are not intact, in order. Reads all of them the first time.
@@ -304,9 +339,30 @@ enum Side {
 /// The entries of a block that is not empty.
 struct Entries(Vec<TableEntry>);
 
+/// The block of each table that was read last, for ids that are looked up in order.
+#[derive(Default)]
+pub(crate) struct Cursor {
+    blocks: HashMap<TableId, (u64, Entries)>,
+}
+
+/// Where an id was searched.
+enum Searched {
+    /// Its entries, if there are any, begin or end in this block.
+    In(u64, Entries),
+    /// No block can have it.
+    Nowhere,
+    /// One may have it that is not intact.
+    Doubtful,
+}
+
 impl Entries {
     fn new(entries: Vec<TableEntry>) -> Option<Self> {
         (!entries.is_empty()).then_some(Self(entries))
+    }
+
+    /// Whether an id lies between the first one and the last one.
+    fn span(&self, id: &ObjectId) -> bool {
+        (self.first()..=self.last()).contains(id)
     }
 
     fn first(&self) -> ObjectId {
