@@ -194,6 +194,7 @@ fn hint_of(error: &Error) -> Option<String> {
             return Some(format!("give more of it; these match:{}", listed(candidates, LINES)));
         }
         Error::Forgotten { .. } => "`treering list` shows the revisions that there are",
+        Error::WillNotRepair { hint, .. } => hint,
         Error::UnusableTarget { hint, .. } => hint,
         Error::NoSuchPath { .. } => {
             "paths begin at the tree's root, which is the directory that was backed up, and lead through no symlinks; \
@@ -302,6 +303,10 @@ pub(crate) fn damage_hint(object: &str) -> &'static str {
              `treering gc --despite-damage` frees what only lies below it, which is lost then"
         }
         "copy-target" => "`treering copy --to REPO --remember` makes it anew",
+        "packs" => {
+            "`treering check --repair` copies out of it what can be read; what can't, `treering scrub` marks, and the next \
+             backup of the same data stores it anew"
+        }
         _ => DAMAGED_DATA,
     }
 }
@@ -319,11 +324,12 @@ fn place_of(object: &str) -> &str {
         ["copy-target" | "the remembered target of copies", ..] => "copy-target",
         [_, area @ ("streams" | "revisions" | "labels" | "index"), ..] => area,
         [_, stream, area @ ("revisions" | "labels" | "trash")] if StreamId::parse(stream).is_some() => area,
+        [_, "data" | "metadata", "packs"] => "packs",
         _ if object.starts_with("stream ") => "streams",
         _ if object.starts_with("the record ") => "revisions",
         _ if object.starts_with("the set of labels ") => "labels",
         _ if object.starts_with("index table ") || object == "the index" => "index",
-        _ => "packs",
+        _ => "objects",
     }
 }
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use serde_json::{Value, json};
+use support::system::{LoopDevice, Mounted, Requirement, can_use, system};
 use support::{CHUNK, World, flip_bit, noise, settle, wait_until, write_chunk};
 
 /// Two revisions of an image with tags, and one of a tree.
@@ -360,6 +361,128 @@ fn other_small_files_are_set_aside_and_what_is_lost_with_them_is_told() {
     assert_eq!(quarantine(&world).len(), names.len());
     write_chunk(&world.path("vm1.img"), 1, 1000);
     assert_all_works(&world);
+}
+
+/// A btrfs of its own. What is changed below it, it does not give back, as checksums tell it.
+struct Btrfs {
+    file: PathBuf,
+    mounted: Option<(Mounted, LoopDevice)>,
+}
+
+impl Btrfs {
+    /// With a copy of the repository.
+    fn with_repository(world: &World) -> Self {
+        let file = world.image("disk", 128 << 20, &[]);
+        // Data that is stored once, and not among the metadata.
+        system("mkfs.btrfs", &["-q", "-d", "single", "-m", "single", file.to_str().unwrap()]);
+        let mut disk = Self { file, mounted: None };
+        disk.mount(world);
+        let (from, to) = (world.repository(), disk.repository(world));
+        system("cp", &["-a", from.to_str().unwrap(), to.to_str().unwrap()]);
+        disk
+    }
+
+    fn repository(&self, world: &World) -> PathBuf {
+        world.path("disk-mount").join("repository")
+    }
+
+    fn mount(&mut self, world: &World) {
+        let device = LoopDevice::attach(&self.file, &[]);
+        let mounted = Mounted::mount(device.path(), world.path("disk-mount"), "noatime,max_inline=0");
+        self.mounted = Some((mounted, device));
+    }
+
+    /// Where a file lies that begins thus.
+    fn find(&self, begin: &[u8]) -> usize {
+        system("sync", &["-f", self.mounted.as_ref().unwrap().0.path().to_str().unwrap()]);
+        let disk = fs::read(&self.file).unwrap();
+        let blocks = disk.as_chunks::<4096>().0.iter();
+        let places: Vec<usize> = blocks
+            .enumerate()
+            .filter(|(_, block)| block.starts_with(begin))
+            .map(|(number, _)| number)
+            .collect();
+        assert_eq!(places.len(), 1, "one file begins thus");
+        places[0] * 4096
+    }
+
+    /// Flips a bit there, or flips it back.
+    fn flip(&mut self, world: &World, place: usize) {
+        drop(self.mounted.take());
+        flip_bit(&self.file, place as u64);
+        self.mount(world);
+    }
+}
+
+/// It may do so the next time.
+#[test]
+fn what_the_medium_does_not_give_back_is_not_set_aside() {
+    if !can_use(&[Requirement::Root, Requirement::Loop, Requirement::Program("mkfs.btrfs")]) {
+        return;
+    }
+    for area in ["revisions", "labels", "packs/metadata", "index"] {
+        let world = world();
+        let begin = fs::read(&world.stored_files(area)[0]).unwrap()[..60].to_vec();
+        let mut disk = Btrfs::with_repository(&world);
+        let repository = disk.repository(&world).to_str().unwrap().to_owned();
+        let place = disk.find(&begin);
+        disk.flip(&world, place);
+        let run = world.run(&["check", "--repair", "-r", &repository]).expect_code(4);
+        run.says(&["does not give it back", "hint: nothing is set aside"]);
+        assert!(!Path::new(&repository).join("quarantine").exists(), "{area}");
+        // It passes.
+        disk.flip(&world, place);
+        world.ok(&["check", "-r", &repository]);
+    }
+}
+
+/// What it did is told, as the next one finds nothing of it.
+#[test]
+fn without_any_packs_it_is_refused_and_what_was_done_before_is_told() {
+    let world = world();
+    let label = world.stored_files("labels")[0].clone();
+    let packs = world.repository().join("packs/data");
+    fs::rename(&packs, world.path("unmounted")).unwrap();
+    fs::create_dir(&packs).unwrap();
+    let spoil = || fs::write(&label, "garbage").unwrap();
+    spoil();
+    let said = repair(&world, 1);
+    assert!(said["error"]["message"].as_str().unwrap().contains("packs/data/"), "{said:#}");
+    assert!(said["error"]["hint"].as_str().unwrap().contains("mounted"), "{said:#}");
+    let done = said["error"]["found"]["repaired"].as_array().unwrap();
+    assert_eq!(done.len(), 1, "{said:#}");
+    assert_eq!(done[0]["file"], relative(&world, &label));
+    spoil();
+    let run = world.run(&["check", "--repair"]).expect_code(1);
+    assert!(run.text().contains("no tags now and is not protected"), "{}", run.text());
+    fs::remove_dir(&packs).unwrap();
+    fs::rename(world.path("unmounted"), &packs).unwrap();
+    assert_eq!(world.stored_files("index").len(), 3);
+    let told = world.ok(&["check"]).text();
+    assert!(told.contains("quarantine/: 2 files"), "{told}");
+    assert_all_works(&world);
+}
+
+/// The kind of a stream is that of its own records.
+#[test]
+fn no_record_is_set_aside_for_what_another_one_says() {
+    let world = world();
+    let records = world.stored_files("revisions");
+    let stream = stream_of(&world, "vm1");
+    let mut own: Vec<&PathBuf> =
+        records.iter().filter(|record| record.to_str().unwrap().contains(&stream)).collect();
+    own.sort();
+    let other = records.iter().find(|record| !record.to_str().unwrap().contains(&stream)).unwrap();
+    fs::write(own[1], fs::read(other).unwrap()).unwrap();
+    fs::write(world.repository().join("streams").join(&stream), "garbage").unwrap();
+    let said = repair(&world, 4);
+    let mut names = vec![format!("streams/{stream}"), relative(&world, own[1])];
+    let mut done = repaired(&said);
+    names.sort();
+    done.sort();
+    assert_eq!(done, names, "{said:#}");
+    assert_eq!(world.revisions(&stream).len(), 1);
+    world.assert_same(&stream, &world.path("vm1-first.img"));
 }
 
 #[test]

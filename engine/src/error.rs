@@ -266,6 +266,15 @@ pub enum Error {
         hint: &'static str,
     },
 
+    /// A repair would set aside more than is damaged.
+    #[error("will not repair the repository: {reason}")]
+    WillNotRepair {
+        /// What is wrong.
+        reason: String,
+        /// What to do instead.
+        hint: &'static str,
+    },
+
     /// Parts of a revision could not be read from the repository.
     #[error("{revision} is damaged: {} could not be read: {detail}", ranges_text(ranges))]
     Damaged {
@@ -306,12 +315,18 @@ pub enum Error {
 pub struct Corrupt {
     object: String,
     expected: String,
+    is_of_medium: bool,
 }
 
 impl Corrupt {
     /// Tells that `object` does not meet an expectation.
     pub(crate) fn new(object: impl Into<String>, expected: impl Into<String>) -> Self {
-        Self { object: object.into(), expected: expected.into() }
+        Self { object: object.into(), expected: expected.into(), is_of_medium: false }
+    }
+
+    /// Tells that the medium does not give `object` back as it was stored, which may pass.
+    pub(crate) fn of_medium(object: impl Into<String>, expected: impl Into<String>) -> Self {
+        Self { is_of_medium: true, ..Self::new(object, expected) }
     }
 
     /// The object that is damaged.
@@ -343,6 +358,11 @@ impl Error {
                 | Error::VerifyFailed { .. }
                 | Error::LostStreamName { .. }
         )
+    }
+
+    /// Whether it is damage that the medium is known to be to blame for: it may be read another time.
+    pub fn is_of_medium(&self) -> bool {
+        matches!(self, Error::Corrupt(corrupt) if corrupt.is_of_medium)
     }
 
     /// Whether what was to be read is lost: wrong, or gone. Any other error may pass, and says nothing of what is stored.

@@ -3,8 +3,8 @@
 use clap::Args;
 use serde_json::{Map, Value, json};
 use treering_engine::operations::check::{
-    AffectedFile, AffectedRevision, BadFinding, CheckReport, FilePart, Leftovers, Places, check,
-    check_and_repair,
+    AffectedFile, AffectedRevision, BadFinding, CheckReport, FilePart, Leftovers, Places, Repaired,
+    UnfinishedRepair, check, check_and_repair,
 };
 use treering_engine::{Error, FileCount, ObjectType};
 
@@ -51,9 +51,12 @@ Keys of --json:
                  or entries of a directory, with what is below); more (how many more places there are than are named)
   superseded     packs that are damaged or gone though nothing is missed in them: file, reason; no damage
   leftovers      files (files, bytes), packs_without_table (files, bytes), labels (of revisions that there are not)
+  quarantine     what repairs have set aside: files, bytes
   strangers      files that are no objects of the repository; no damage
+  incomplete     whether more is bad than is kept (100,000 objects), so that not all that is affected is named
   repaired       what --repair did: file, action, loss (what is lost for good with it, or null)
-  checked        revisions, packs, tables, nodes, chunks: how many were looked at"
+  checked        revisions, packs, tables, nodes, chunks: how many were looked at
+After an error, error.found.repaired is what --repair had done until then."
 );
 
 /// Verify the structure of the repository, and repair it
@@ -70,12 +73,13 @@ pub(super) fn run(context: &Context<'_>, args: &CheckArgs) -> CommandOutcome {
     let repository = context.repository()?;
     let report = {
         let monitor = context.ui.monitor()?;
-        let checked = match args.repair {
+        match args.repair {
             true => check_and_repair(&repository, &monitor),
-            false => check(&repository, &monitor),
-        };
-        checked.map_err(|error| failed(error).during(action))?
+            false => check(&repository, &monitor)
+                .map_err(|error| Box::new(UnfinishedRepair { error, repaired: Vec::new() })),
+        }
     };
+    let report = report.map_err(|unfinished| ended(context, *unfinished, action))?;
     match context.ui.is_json() {
         true => context.ui.print_json(&to_json(&report))?,
         false => {
@@ -86,11 +90,42 @@ pub(super) fn run(context: &Context<'_>, args: &CheckArgs) -> CommandOutcome {
     Ok(if report.is_clean() { Code::Done } else { Code::Damage })
 }
 
-/// It can't be told to wait.
+/// Tells what a repair has done that did not come to its end.
+fn ended(context: &Context<'_>, unfinished: UnfinishedRepair, action: &str) -> Failure {
+    let UnfinishedRepair { error, repaired } = unfinished;
+    let failure = failed(error).during(action);
+    if repaired.is_empty() {
+        return failure;
+    }
+    if context.ui.is_json() {
+        return failure.detail("found", json!({ "repaired": repaired_json(&repaired) }));
+    }
+    let text: String = repaired.iter().map(repaired_text).collect();
+    context.ui.print(&text).err().unwrap_or(failure)
+}
+
+/// It can't be told to wait; and what a medium does not give back is not to be set aside.
 fn failed(error: Error) -> Failure {
-    let is_busy = matches!(error, Error::Busy { .. });
+    let (is_busy, is_of_medium) = (matches!(error, Error::Busy { .. }), error.is_of_medium());
     let failure = Failure::from(error);
-    if is_busy { failure.hint("run it again when that is done") } else { failure }
+    match (is_busy, is_of_medium) {
+        (true, _) => failure.hint("run it again when that is done"),
+        (_, true) => failure.hint(
+            "nothing is set aside that the medium may give back another time: look into the system's log, copy what can be read \
+             to a sound one (`treering copy --all --to REPO`), or move the file away by hand",
+        ),
+        _ => failure,
+    }
+}
+
+fn repaired_json(repaired: &[Repaired]) -> Vec<Value> {
+    let repaired = repaired.iter();
+    repaired.map(|done| json!({ "file": done.file, "action": done.action, "loss": done.loss })).collect()
+}
+
+fn repaired_text(done: &Repaired) -> String {
+    let loss = done.loss.as_deref().map(|loss| format!("; LOST: {loss}")).unwrap_or_default();
+    format!("REPAIRED {}: {}{loss}\n", done.file, done.action)
 }
 
 fn to_json(report: &CheckReport) -> Value {
@@ -101,11 +136,6 @@ fn to_json(report: &CheckReport) -> Value {
     let superseded = report.superseded.iter();
     let superseded: Vec<Value> =
         superseded.map(|(file, reason)| json!({ "file": file, "reason": reason })).collect();
-    let repaired: Vec<Value> = report
-        .repaired
-        .iter()
-        .map(|done| json!({ "file": done.file, "action": done.action, "loss": done.loss }))
-        .collect();
     json!({
         "damaged_files": damaged,
         "bad": report.bad.iter().map(bad_json).collect::<Vec<_>>(),
@@ -114,7 +144,9 @@ fn to_json(report: &CheckReport) -> Value {
         "superseded": superseded,
         "leftovers": leftovers_json(&report.leftovers),
         "strangers": report.strangers,
-        "repaired": repaired,
+        "quarantine": { "files": report.quarantine.files, "bytes": report.quarantine.bytes },
+        "incomplete": report.is_incomplete,
+        "repaired": repaired_json(&report.repaired),
         "checked": {
             "revisions": report.counts.revisions,
             "packs": report.counts.packs,
@@ -175,10 +207,7 @@ const SHOWN: usize = 20;
 
 fn to_text(report: &CheckReport) -> String {
     let mut text = String::new();
-    for done in &report.repaired {
-        let loss = done.loss.as_deref().map(|loss| format!("; LOST: {loss}")).unwrap_or_default();
-        text += &format!("REPAIRED {}: {}{loss}\n", done.file, done.action);
-    }
+    report.repaired.iter().for_each(|done| text += &repaired_text(done));
     for (file, reason) in &report.damaged_files {
         text += &format!("DAMAGED  {file}: {reason}; {}\n", damage_hint(file));
     }
@@ -189,6 +218,10 @@ fn to_text(report: &CheckReport) -> String {
         text += &format!("BAD      {more} more; --json names all\n");
     }
     report.affected.iter().for_each(|affected| text += &affected_text(affected));
+    if report.is_incomplete {
+        text +=
+            "AFFECTED more than is named: too much is bad to be kept; check again after the next backup\n";
+    }
     for (file, reason) in &report.superseded {
         text += &format!("note     {file}: {reason}; no revision misses anything in it\n");
     }
@@ -238,6 +271,12 @@ fn notes(report: &CheckReport) -> String {
     }
     for file in labels {
         text += &format!("note     {file}: labels of a revision that is not there\n");
+    }
+    if report.quarantine.files > 0 {
+        let (number, bytes) = (count(report.quarantine.files, "file"), size(report.quarantine.bytes));
+        text += &format!(
+            "note     quarantine/: {number} with {bytes}, set aside by repairs; remove it when all is well\n"
+        );
     }
     for file in &report.strangers {
         let file = crate::ui::escaped(file.as_bytes());

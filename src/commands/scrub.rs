@@ -39,7 +39,8 @@ backup, say), and packs all of whose bad objects have good copies elsewhere, as 
 them. No backup builds upon it, and gc takes it away.
 
 With --max-duration, all files but packs are read first, and then packs, those first that were not read for longest (or
-never), until the time is over; the pack that is being read then is read to its end. So short runs cover everything in
+never), until the time is over; the pack that is being read then is read to its end, and if anything is bad, it is
+looked afterwards which revisions need it. So short runs cover everything in
 turn. Whether all that revisions need is there is looked at only by a run that has come through all packs: `treering check`
 does so without reading data, and should run beside it. When each pack was read is kept in the repository, and shown by
 `treering status`; full scrubs note it, too, and those of a percentage or of some revisions do not.

@@ -88,6 +88,17 @@ impl Area {
         }
     }
 
+    /// The area of this name below.
+    pub(crate) fn below(&self, name: &str) -> Self {
+        Self(format!("{}/{name}", self.0))
+    }
+
+    /// The area at the top that this one is or lies in, and the stream that it is of, if it is of one.
+    pub(crate) fn place(&self) -> (&str, Option<StreamId>) {
+        let mut parts = self.path().split('/');
+        (parts.next().unwrap_or_default(), parts.next().and_then(StreamId::parse))
+    }
+
     /// Where objects are written before they become visible.
     pub(crate) fn incoming() -> Self {
         Self("incoming".into())

@@ -396,12 +396,12 @@ fn read_failed(path: &Path, error: io::Error) -> Error {
     let lost = error
         .raw_os_error()
         .is_some_and(|code| media_errors.iter().any(|errno| errno.raw_os_error() == code));
-    let expected = match error.kind() {
-        io::ErrorKind::UnexpectedEof => "it is truncated".to_owned(),
-        _ if lost => format!("the medium does not give it back: {error}"),
-        _ => return Error::io("read", path.display())(error),
-    };
-    Corrupt::new(path.display().to_string(), expected).into()
+    let object = path.display().to_string();
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => Corrupt::new(object, "it is truncated").into(),
+        _ if lost => Corrupt::of_medium(object, format!("the medium does not give it back: {error}")).into(),
+        _ => Error::io("read", object)(error),
+    }
 }
 
 struct LocalReader {

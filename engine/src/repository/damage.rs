@@ -32,7 +32,7 @@ impl Repository {
         }
     }
 
-    fn read_damage(&self) -> Result<Damage> {
+    pub(crate) fn read_damage(&self) -> Result<Damage> {
         match self.backend().read(&Key::damage(), MAX_SEALED_SIZE) {
             Err(error) if error.is_not_found() => Ok(Damage::default()),
             other => open("the damage list", &other?),

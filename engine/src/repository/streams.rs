@@ -175,7 +175,8 @@ impl Repository {
             for key in keys.iter().rev().filter_map(|name| RecordKey::parse(name)) {
                 let record = self.backend().read(&area.key(&key), MAX_SEALED_SIZE);
                 match record.and_then(|bytes| open::<Record>("a record", &bytes)) {
-                    Ok(record) => return Ok(record.kind()),
+                    Ok(record) if record.key() == key && record.stream == id => return Ok(record.kind()),
+                    Ok(_) => {}
                     Err(error) if error.is_loss() => {}
                     Err(error) => return Err(error),
                 }
@@ -196,7 +197,7 @@ impl Repository {
         let _history = self.lock_history(&stream)?;
         match self.stream_object(id) {
             Ok(_) => return Ok(true),
-            Err(error) if error.is_loss() => set_aside()?,
+            Err(error) if error.is_loss() && !error.is_of_medium() => set_aside()?,
             Err(error) => return Err(error),
         }
         let object = self.stream_object_of_records(&stream)?;

@@ -26,12 +26,7 @@ impl ImageReader {
         let pin = repository.pin_revision("reader", record)?.map(Arc::new);
         let store = Arc::clone(repository.store());
         let map = MapReader::open(&store, &content.root)?;
-        let root = map.root();
-        let data_bytes = root.top.map_or(0, |top| top.data_bytes);
-        if (root.size, data_bytes) != (content.size, content.data_bytes) {
-            let object = format!("the record of {}", record.name);
-            return Err(Corrupt::new(object, "its size is not that of its map").into());
-        }
+        require_size(record, content, &map)?;
         Ok(Self { store, map, pin })
     }
 
@@ -144,5 +139,18 @@ impl ImageReader {
                 }
             }
         })
+    }
+}
+
+/// Fails unless a record says of its image what the map says.
+pub(crate) fn require_size(record: &Record, content: &ImageContent, map: &MapReader) -> Result<()> {
+    let root = map.root();
+    let data_bytes = root.top.map_or(0, |top| top.data_bytes);
+    match (root.size, data_bytes) == (content.size, content.data_bytes) {
+        true => Ok(()),
+        false => {
+            let object = format!("the record of {}", record.name);
+            Err(Corrupt::new(object, "its size is not that of its map").into())
+        }
     }
 }

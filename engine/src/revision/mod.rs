@@ -16,6 +16,7 @@ mod map_diff;
 mod map_reader;
 mod needed_by;
 mod pinned_set;
+mod revision_walk;
 mod small_files;
 mod spec;
 #[cfg(test)]
@@ -44,11 +45,13 @@ pub(crate) use forest::{
 };
 pub use health::FileCount;
 pub use image_reader::ImageReader;
+pub(crate) use image_reader::require_size;
 pub use labels::StreamLabels;
 pub(crate) use map_diff::diff_maps;
 pub(crate) use map_reader::{MapPart, MapReader, Sought, span_of};
 pub(crate) use needed_by::NeededBy;
 pub(crate) use pinned_set::{LostRevision, PinnedSet};
+pub(crate) use revision_walk::{RevisionPart, walk_revision};
 pub(crate) use small_files::SmallFiles;
 pub(crate) use spec::is_relative;
 pub use spec::split_revision;

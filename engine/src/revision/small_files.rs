@@ -2,7 +2,7 @@
 
 use crate::backend::{Area, Key};
 use crate::error::{Corrupt, Error, Result};
-use crate::format::{Header, MAX_SEALED_SIZE, Record, RecordKey, open};
+use crate::format::{Header, Kind, MAX_SEALED_SIZE, Record, RecordKey, open};
 use crate::id::{RevisionId, StreamId};
 use crate::repository::{LostPart, Repository, Stream};
 use crate::store::{read_condemned, read_dropped_strictly};
@@ -70,9 +70,7 @@ impl Repository {
 
     fn read_files_at_the_top(&self, files: &mut SmallFiles) -> Result<()> {
         let backend = self.backend();
-        let header = backend.read(&Key::header(), MAX_SEALED_SIZE);
-        files
-            .note(Key::header(), header.and_then(|bytes| open::<Header>("the repository header", &bytes)))?;
+        files.note(Key::header(), self.read_header_again())?;
         let damage = self.damage_of_list()?;
         files.damaged.extend(damage.map(|reason| (Key::damage(), reason)));
         files.note(Key::copy_target(), self.copy_target())?;
@@ -129,12 +127,60 @@ impl Repository {
     }
 
     fn read_forgotten(&self, stream: StreamId, key: &RecordKey) -> Result<()> {
-        let file = Area::trash(stream).key(key);
+        self.read_record_in(&Area::trash(stream), stream, key)
+    }
+
+    /// Reads a record, and looks whether it is that of its name.
+    fn read_record_in(&self, area: &Area, stream: StreamId, key: &RecordKey) -> Result<()> {
+        let file = area.key(key);
         let bytes = self.backend().read(&file, MAX_SEALED_SIZE)?;
         let record: Record = open(&file.to_string(), &bytes)?;
         match record.key() == *key && record.stream == stream {
             true => Ok(()),
             false => Err(Error::from(Corrupt::new(file.to_string(), "it is the record of another revision"))),
+        }
+    }
+
+    fn read_header_again(&self) -> Result<()> {
+        let header = self.backend().read(&Key::header(), MAX_SEALED_SIZE)?;
+        open::<Header>("the repository header", &header).map(|_| ())
+    }
+
+    /// Reads a single one of them again. Of a record only this is asked, whether it is whole and that of its name.
+    ///
+    /// # Errors
+    /// Damage, and that it is not there.
+    pub(crate) fn read_small_file(&self, key: &Key) -> Result<()> {
+        let (place, stream) = key.area.place();
+        match (place, stream, key.name.as_str()) {
+            ("", None, _) if *key == Key::header() => self.read_header_again(),
+            ("", None, _) if *key == Key::damage() => self.read_damage().map(|_| ()),
+            ("", None, _) if *key == Key::copy_target() => self.copy_target().map(|_| ()),
+            ("", None, _) if *key == Key::scrub_ledger() => self.read_scrub_ledger().map(|_| ()),
+            ("gc", None, _) if *key == Key::condemned() => {
+                read_condemned(self.backend().as_ref()).map(|_| ())
+            }
+            ("gc", None, _) if *key == Key::dropped() => {
+                read_dropped_strictly(self.backend().as_ref()).map(|_| ())
+            }
+            ("streams", None, name) => match StreamId::parse(name) {
+                Some(id) => self.stream_object(id).map(|_| ()),
+                None => Ok(()),
+            },
+            ("trash", Some(stream), "stream") => self.deleted_stream(stream).map(|_| ()),
+            ("revisions" | "trash", Some(stream), name) => match RecordKey::parse(name) {
+                Some(record) => self.read_record_in(&key.area, stream, &record),
+                None => Ok(()),
+            },
+            ("labels", Some(id), name) => match RevisionId::parse(name) {
+                Some(revision) => {
+                    let stream = Stream { id, name: id.to_string(), kind: Kind::Image };
+                    self.labels(&stream, revision).map(|_| ())
+                }
+                None => Ok(()),
+            },
+            // A table is read with its packs; here it is only known that it is no file.
+            _ => self.backend().open(key).map(|_| ()),
         }
     }
 

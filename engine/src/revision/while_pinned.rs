@@ -22,7 +22,7 @@ impl Repository {
     }
 
     /// Whether a revision is gone, as against the medium that it lay on, which can't be listed then.
-    fn is_forgotten(&self, stream: &Stream, record: &Record) -> Result<bool> {
+    pub(crate) fn is_forgotten(&self, stream: &Stream, record: &Record) -> Result<bool> {
         Ok(self.revisions(stream)?.iter().all(|key| key.id != record.id))
     }
 }

@@ -10,6 +10,9 @@ use crate::id::{RevisionId, StreamId};
 use crate::repository::Stream;
 use crate::revision::FileCount;
 
+/// Directories in the quarantine: a repair's own, and two above the files of streams and packs.
+const QUARANTINE_DEPTH: usize = 3;
+
 /// What is left.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Leftovers {
@@ -28,6 +31,21 @@ impl Check<'_> {
             packs_without_table: self.repository.packs_without_table()?,
             labels: self.labels_of_nothing()?,
         })
+    }
+
+    /// What repairs have set aside.
+    pub(super) fn quarantine(&self) -> Result<FileCount> {
+        let backend = self.repository.backend();
+        let (mut count, mut todo) = (FileCount::default(), vec![(Area::quarantine(), 0)]);
+        while let Some((area, depth)) = todo.pop() {
+            self.go_on()?;
+            backend.list(&area)?.iter().for_each(|listed| count.add(listed.size));
+            // No path in a repository is longer; somebody else's may be.
+            if depth < QUARANTINE_DEPTH {
+                todo.extend(backend.areas_below(&area)?.iter().map(|name| (area.below(name), depth + 1)));
+            }
+        }
+        Ok(count)
     }
 
     fn labels_of_nothing(&self) -> Result<Vec<String>> {

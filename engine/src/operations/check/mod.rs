@@ -15,7 +15,7 @@ mod strangers;
 
 pub use leftovers::Leftovers;
 pub use places::{AffectedFile, FilePart, Places};
-pub use report::{AffectedRevision, BadFinding, CheckReport, Counts, Repaired};
+pub use report::{AffectedRevision, BadFinding, CheckReport, Counts, Repaired, UnfinishedRepair};
 
 use packs::Packs;
 use reach::Reached;
@@ -39,14 +39,18 @@ pub fn check(repository: &Repository, monitor: &dyn Monitor) -> Result<CheckRepo
 /// lost, and it can be run again.
 ///
 /// # Errors
-/// [`Error::Busy`] while a gc, another repair, or any backup runs; damage if the header is that of another repository: all
+/// Each with what was done before it. [`Error::Busy`] while a gc, another repair, or any backup runs; damage if the header is that of another repository: all
 /// packs would be set aside.
-pub fn check_and_repair(repository: &Repository, monitor: &dyn Monitor) -> Result<CheckReport> {
+pub fn check_and_repair(
+    repository: &Repository,
+    monitor: &dyn Monitor,
+) -> Result<CheckReport, Box<UnfinishedRepair>> {
     let check = Check { repository, monitor };
-    let repaired = repair::repair(&check)?;
-    let mut report = check.run()?;
-    report.repaired = repaired;
-    Ok(report)
+    let mut repaired = Vec::new();
+    match repair::repair(&check, &mut repaired).and_then(|()| check.run()) {
+        Ok(report) => Ok(CheckReport { repaired, ..report }),
+        Err(error) => Err(Box::new(UnfinishedRepair { error, repaired })),
+    }
 }
 
 /// A check on its way.
@@ -70,6 +74,7 @@ impl Check<'_> {
         }
         self.find_affected(&files.revisions, &reached, &mut report)?;
         report.leftovers = self.leftovers()?;
+        report.quarantine = self.quarantine()?;
         report.strangers = self.strangers()?;
         report.take(&files, &packs, &reached);
         Ok(report)
@@ -131,6 +136,7 @@ mod tests {
         let trees = Trees::new();
         trees.chunk(b"chunk");
         assert!(matches!(check(&trees.repository, &Interrupted), Err(Error::Cancelled)));
-        assert!(matches!(check_and_repair(&trees.repository, &Interrupted), Err(Error::Cancelled)));
+        let repaired = check_and_repair(&trees.repository, &Interrupted);
+        assert!(matches!(repaired.unwrap_err().error, Error::Cancelled));
     }
 }

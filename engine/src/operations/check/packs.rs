@@ -49,7 +49,13 @@ pub(super) struct Packs {
     /// Tables that are right, but for naming packs that are damaged or gone.
     pub(super) tables_of_lost_packs: Vec<TableId>,
     pub(super) table_count: u64,
+    /// Intact packs that no whole table names, and the objects in them.
+    pub(super) unnamed_packs: u64,
+    pub(super) unnamed_objects: u64,
 }
+
+/// When objects are looked for in packs that no table names, these objects are all in memory, 32 bytes each.
+const MAX_UNNAMED: u64 = 3_000_000;
 
 impl Check<'_> {
     /// Reads all tables, and the header, directory and trailer of all packs.
@@ -77,7 +83,12 @@ impl Check<'_> {
             named.get(*pack).is_none_or(|said| said.iter().all(|said| frame.agrees(said)))
         };
         packs.sound = packs.frames.iter().filter(agrees).map(|(pack, _)| *pack).collect();
-        packs.judge_tables(tables, &self.dropped()?);
+        let dropped = self.dropped()?;
+        let is_unnamed = |pack: &PackId| !named.contains_key(pack) && !dropped.contains(pack);
+        let unnamed = packs.frames.iter().filter(|(pack, _)| is_unnamed(pack));
+        (packs.unnamed_packs, packs.unnamed_objects) =
+            unnamed.fold((0, 0), |(count, objects), (_, frame)| (count + 1, objects + frame.sum.objects));
+        packs.judge_tables(tables, &dropped);
         Ok(packs)
     }
 
@@ -141,6 +152,11 @@ impl Check<'_> {
 }
 
 impl Packs {
+    /// Whether so much is in no table that memory does not suffice to look for it in packs.
+    pub(super) fn has_too_many_unnamed(&self) -> bool {
+        self.unnamed_objects > MAX_UNNAMED
+    }
+
     fn judge_tables(&mut self, tables: AllContents, dropped: &HashSet<PackId>) {
         self.table_count = (tables.whole.len() + tables.damaged.len()) as u64;
         self.bad_tables = tables.damaged;

@@ -186,6 +186,7 @@ impl TreeSearch<'_> {
     fn has_bad(&self, data: &FileData) -> Result<bool> {
         let mut is_any_bad = false;
         walk_file(self.tree.store(), data, &mut |part| -> Result<bool> {
+            (self.go_on)()?;
             match part {
                 TreePart::Node { id, .. } | TreePart::Chunk { id, .. } if self.search.is_bad(id) => {
                     is_any_bad = true;

@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{Check, Packs};
+use crate::backend::Key;
 use crate::error::{Error, Result};
-use crate::format::{Kind, ObjectType, Record};
+use crate::format::{Content, ObjectType, Record};
 use crate::id::{ObjectId, PackId};
 use crate::parallel;
 use crate::recent::Recent;
-use crate::revision::{MapPart, MapReader, SmallFiles, TreePart, TreeReader};
+use crate::revision::{MapReader, RevisionPart, SmallFiles, require_size, walk_revision};
 use crate::store::{Cursor, Location};
 
 /// Objects that are gathered before all cores look them up,
@@ -34,6 +35,8 @@ pub(super) struct Reached {
     pub(super) missed_packs: HashSet<PackId>,
     /// Whether a record or node can't be read: nobody knows what lies below it.
     pub(super) is_cut_short: bool,
+    /// Records that don't agree with what they name, and how.
+    pub(super) damaged_records: Vec<(String, String)>,
     pub(super) nodes: u64,
     pub(super) chunks: u64,
 }
@@ -60,56 +63,88 @@ impl Check<'_> {
             nodes: Recent::default(),
             chunks: Recent::default(),
             batch: Vec::new(),
-            found: Mutex::new(Reached { is_cut_short: files.is_cut_short, ..Reached::default() }),
+            found: Mutex::default(),
             newer: Mutex::default(),
         };
+        let mut reached = Reached { is_cut_short: files.is_cut_short, ..Reached::default() };
+        if packs.has_too_many_unnamed() {
+            reached.is_cut_short = true;
+            return Ok(reached);
+        }
         for (stream, record) in &files.revisions {
             self.repository.while_pinned("check", (stream, record), || {
                 walk.follow(record)?;
                 walk.look_up_batch()
             })?;
+            let found = std::mem::take(&mut *lock(&walk.found));
+            // Where no pin can be taken, gc may have taken it meanwhile.
+            if found.has_any() && self.repository.is_forgotten(stream, record)? {
+                walk.forget_what_was_seen();
+            } else {
+                reached.join(found);
+            }
         }
-        Ok(walk.found.into_inner().unwrap_or_else(PoisonError::into_inner))
+        Ok(reached)
+    }
+}
+
+impl Reached {
+    /// Whether anything is wrong.
+    fn has_any(&self) -> bool {
+        let is_any_bad = !self.bad.is_empty() || !self.damaged_records.is_empty() || self.too_many;
+        is_any_bad || self.unnamed.is_some() || self.is_cut_short || !self.missed_packs.is_empty()
+    }
+
+    /// Adds what was found of another revision.
+    fn join(&mut self, other: Self) {
+        for (id, bad) in other.bad {
+            match self.bad.len() < MAX_BAD || self.bad.contains_key(&id) {
+                true => _ = self.bad.insert(id, bad),
+                false => self.too_many = true,
+            }
+        }
+        self.too_many |= other.too_many;
+        self.unnamed = self.unnamed.or(other.unnamed);
+        self.missed_packs.extend(other.missed_packs);
+        self.is_cut_short |= other.is_cut_short;
+        self.damaged_records.extend(other.damaged_records);
+        self.nodes += other.nodes;
+        self.chunks += other.chunks;
     }
 }
 
 impl Walk<'_> {
     fn follow(&mut self, record: &Record) -> Result<()> {
-        let (store, root) = (self.check.repository.store(), record.root());
-        match record.kind() {
-            Kind::Image => match MapReader::open(store, &root) {
-                Ok(map) => self.follow_map(&root, &map),
-                Err(error) => self.note_unreadable(&root, ObjectType::Node, error),
-            },
-            Kind::Tree => match TreeReader::open_unpinned(store, &root) {
-                Ok(tree) => self.follow_tree(&tree),
-                Err(error) => self.note_unreadable(&root, ObjectType::Directory, error),
-            },
-        }
-    }
-
-    fn follow_map(&mut self, root: &ObjectId, map: &MapReader) -> Result<()> {
-        // A walk through a map begins below its root.
-        if !self.take(root, ObjectType::Node)? {
-            return Ok(());
-        }
-        map.walk(&mut |part| match part {
-            MapPart::Node { id, .. } => self.take(id, ObjectType::Node),
-            MapPart::Unreadable { id, error, .. } => {
-                self.note_unreadable(id, ObjectType::Node, error).map(|()| true)
-            }
-            MapPart::Chunk { id, .. } => self.take(id, ObjectType::Chunk),
-        })
-    }
-
-    fn follow_tree(&mut self, tree: &TreeReader) -> Result<()> {
-        tree.walk(&mut |part| match part {
-            TreePart::Node { id, object_type, .. } => self.take(id, object_type),
-            TreePart::Unreadable { id, object_type, error, .. } => {
+        let store = self.check.repository.store();
+        walk_revision(store, record.kind(), &record.root(), &mut |part| match part {
+            RevisionPart::Node { id, object_type } => self.take(id, object_type),
+            RevisionPart::Unreadable { id, object_type, error } => {
                 self.note_unreadable(id, object_type, error).map(|()| true)
             }
-            TreePart::Chunk { id, .. } => self.take(id, ObjectType::Chunk),
-        })
+            RevisionPart::Chunk { id, .. } => self.take(id, ObjectType::Chunk),
+        })?;
+        self.compare_with_map(record)
+    }
+
+    /// Looks whether a record says of its image what the map says. One that can't be read was noted.
+    fn compare_with_map(&self, record: &Record) -> Result<()> {
+        let Content::Image(image) = &record.content else { return Ok(()) };
+        let compared = MapReader::open(self.check.repository.store(), &image.root)
+            .map(|map| require_size(record, image, &map));
+        match compared {
+            Ok(Err(error)) => {
+                let file = Key::record(record.stream, &record.key()).to_string();
+                lock(&self.found).damaged_records.push((file, error.to_string()));
+                Ok(())
+            }
+            Err(error) if !error.is_loss() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// What was seen of a revision that was forgotten is looked at again if others have it.
+    fn forget_what_was_seen(&mut self) {
+        (self.nodes, self.chunks) = (Recent::default(), Recent::default());
     }
 
     /// Comes upon an object; says whether it did not come by before, with all that lies below it.

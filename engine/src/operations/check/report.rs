@@ -3,9 +3,10 @@
 use super::reach::Reached;
 use super::{Leftovers, Packs, Places};
 use crate::backend::{Area, Key};
+use crate::error::Error;
 use crate::format::ObjectType;
 use crate::id::ObjectId;
-use crate::revision::SmallFiles;
+use crate::revision::{FileCount, SmallFiles};
 
 /// What was found.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -26,6 +27,10 @@ pub struct CheckReport {
     pub strangers: Vec<String>,
     /// What was repaired before this was found.
     pub repaired: Vec<Repaired>,
+    /// What repairs have set aside, now or earlier.
+    pub quarantine: FileCount,
+    /// Whether more is bad than was kept, so that not all that is affected is named.
+    pub is_incomplete: bool,
     /// How much was looked at.
     pub counts: Counts,
 }
@@ -71,6 +76,16 @@ pub struct AffectedRevision {
     pub more: u64,
 }
 
+/// A repair that did not come to its end. What it did before stays.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct UnfinishedRepair {
+    /// Why it ended.
+    pub error: Error,
+    /// What was done until then.
+    pub repaired: Vec<Repaired>,
+}
+
 /// What a repair did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Repaired {
@@ -80,6 +95,19 @@ pub struct Repaired {
     pub action: String,
     /// What is lost for good; `None` if nothing is.
     pub loss: Option<String>,
+}
+
+/// What tells that tables are lost, if anything does.
+fn missing_tables(packs: &Packs, reached: &Reached) -> Option<String> {
+    if packs.has_too_many_unnamed() {
+        return Some(format!(
+            "no table names {} packs with {} objects, too many to look for anything in: make tables of them by \
+             `treering check --repair`",
+            packs.unnamed_packs, packs.unnamed_objects
+        ));
+    }
+    let id = reached.unnamed?;
+    Some(format!("index tables are missing: none names object {id}, which a revision reaches"))
 }
 
 impl CheckReport {
@@ -105,13 +133,13 @@ impl CheckReport {
             nodes: reached.nodes,
             chunks: reached.chunks,
         };
+        self.is_incomplete = reached.too_many;
         self.damaged_files.extend(files.findings());
+        self.damaged_files.extend(reached.damaged_records.iter().cloned());
         let tables = packs.bad_tables.iter();
         self.damaged_files
             .extend(tables.map(|(table, reason)| (Key::table(*table).to_string(), reason.clone())));
-        if let Some(id) = reached.unnamed {
-            let reason =
-                format!("index tables are missing: none names object {id}, which a revision reaches");
+        if let Some(reason) = missing_tables(packs, reached) {
             self.damaged_files.push((format!("{}/", Area::index().path()), reason));
         }
         self.take_packs(packs, reached);

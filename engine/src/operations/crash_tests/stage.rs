@@ -8,8 +8,8 @@ use tempfile::TempDir;
 
 use super::content::{CHUNK_BYTES, Content, MemoryImage, image, tree, tree_source};
 use super::truth::{Known, KnownLabels, Pending, Truth};
-use crate::backend::LocalBackend;
 use crate::backend::crash_disk::{CrashDisk, Outcome, Remains};
+use crate::backend::{Key, LocalBackend};
 use crate::error::Result;
 use crate::id::RevisionId;
 use crate::monitor::SilentMonitor;
@@ -295,9 +295,30 @@ impl Stage {
         flip(largest, 10);
     }
 
+    /// Overwrites small files of many kinds: the image's oldest record, labels of its newest revision, the object of the
+    /// tree's stream, and what lies at the top.
+    pub(super) fn spoil_small_files(&mut self) -> Result<()> {
+        let repository = self.repository()?;
+        let (image, tree) = (repository.stream(IMAGE)?, repository.stream(TREE)?);
+        let keys = repository.revisions(&image)?;
+        let spoilt = [
+            Key::record(image.id, &keys[0]),
+            Key::labels(image.id, keys[keys.len() - 1].id),
+            Key::stream(tree.id),
+            Key::damage(),
+            Key::scrub_ledger(),
+            Key::copy_target(),
+        ];
+        for key in spoilt {
+            fs::write(self.directory().join(key.to_string()), "garbage").unwrap();
+        }
+        Ok(())
+    }
+
     /// Repairs what can be; all of it can.
     pub(super) fn repair(&mut self) -> Result<()> {
-        let report = check_and_repair(&self.repository()?, &SilentMonitor)?;
+        let repaired = check_and_repair(&self.repository()?, &SilentMonitor);
+        let report = repaired.map_err(|unfinished| unfinished.error)?;
         assert!(report.is_clean(), "{report:?}");
         Ok(())
     }

@@ -11,7 +11,7 @@ use crate::id::{ObjectId, PackId, RevisionId};
 use crate::monitor::Monitor;
 use crate::parallel;
 use crate::repository::{Repository, Stream};
-use crate::revision::{MapPart, MapReader, TreePart, TreeReader};
+use crate::revision::{MapReader, RevisionPart, TreeReader, walk_revision};
 use crate::store::{Cursor, LiveSet, Mark, PackUse, read_condemned};
 
 /// Chunks that are gathered before all cores look them up,
@@ -204,33 +204,10 @@ impl<'a> Marking<'a> {
     }
 
     fn follow(&mut self, name: &str, kind: Kind, root: &ObjectId) -> Result<()> {
-        let store = self.repository.store();
-        match kind {
-            Kind::Image if !self.enter(root)? => Ok(()),
-            Kind::Image => match MapReader::open(store, root) {
-                Ok(map) => self.follow_map(name, &map),
-                Err(error) => self.note_damage(name, error),
-            },
-            Kind::Tree => match TreeReader::open_unpinned(store, root) {
-                Ok(tree) => self.follow_tree(name, &tree),
-                Err(error) => self.note_damage(name, error),
-            },
-        }
-    }
-
-    fn follow_map(&mut self, name: &str, map: &MapReader) -> Result<()> {
-        map.walk(&mut |part| match part {
-            MapPart::Node { id, .. } => self.enter(id),
-            MapPart::Unreadable { error, .. } => self.note_damage(name, error).map(|()| false),
-            MapPart::Chunk { id, .. } => self.take_chunk(id).map(|()| true),
-        })
-    }
-
-    fn follow_tree(&mut self, name: &str, tree: &TreeReader) -> Result<()> {
-        tree.walk(&mut |part| match part {
-            TreePart::Node { id, .. } => self.enter(id),
-            TreePart::Unreadable { error, .. } => self.note_damage(name, error).map(|()| false),
-            TreePart::Chunk { id, .. } => self.take_chunk(id).map(|()| true),
+        walk_revision(self.repository.store(), kind, root, &mut |part| match part {
+            RevisionPart::Node { id, .. } => self.enter(id),
+            RevisionPart::Unreadable { error, .. } => self.note_damage(name, error).map(|()| false),
+            RevisionPart::Chunk { id, .. } => self.take_chunk(id).map(|()| true),
         })
     }
 

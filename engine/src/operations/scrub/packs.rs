@@ -43,13 +43,14 @@ impl Scrub<'_> {
     pub(super) fn check_packs(&self, findings: &mut Findings) -> Result<()> {
         let (packs, total) = self.list_packs()?;
         self.monitor.begin("reading packs", Some(total));
-        let is_out_of_time = AtomicBool::new(false);
+        let (is_out_of_time, has_read) = (AtomicBool::new(false), AtomicBool::new(false));
         let mut ledger = LedgerKeeper::new(self);
         gather(
-            self.in_time(packs, &is_out_of_time),
+            self.in_time(packs, &is_out_of_time, &has_read),
             |(kind, pack)| self.check_pack(kind, pack),
             |checked| {
                 findings.packs_read += u64::from(checked.is_read());
+                has_read.fetch_or(checked.is_read(), Ordering::Relaxed);
                 ledger.note(&checked, &mut findings.read_packs);
                 self.take_pack(checked, findings)
             },
@@ -58,16 +59,17 @@ impl Scrub<'_> {
         self.check_unreadable(findings)
     }
 
-    /// All packs, or as many as there is time for, those first that were not read for longest. One is read at least, so
-    /// that all have their turn however short the time is.
+    /// All packs, or as many as there is time for, those first that were not read for longest. One is read whole at least, so
+    /// that all have their turn however short the time is, and those that can't be read don't stand before all others.
     fn in_time<'a>(
         &'a self,
         packs: Vec<(PackKind, PackId)>,
         is_out_of_time: &'a AtomicBool,
+        has_read: &'a AtomicBool,
     ) -> impl Iterator<Item = (PackKind, PackId)> + Send + 'a {
-        packs.into_iter().enumerate().map_while(move |(index, pack)| {
+        packs.into_iter().map_while(move |pack| {
             let is_over = self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
-            let is_begun = index == 0 || !is_over;
+            let is_begun = !is_over || !has_read.load(Ordering::Relaxed);
             is_out_of_time.fetch_or(!is_begun, Ordering::Relaxed);
             is_begun.then_some(pack)
         })

@@ -2,11 +2,11 @@
 
 use super::{Findings, Scrub, damage_of, gather};
 use crate::error::{Error, Result};
-use crate::format::{Content, Kind, ObjectType, Record};
+use crate::format::{Content, ObjectType, Record};
 use crate::id::ObjectId;
 use crate::recent::Recent;
 use crate::repository::Stream;
-use crate::revision::{MapPart, MapReader, TreePart, TreeReader};
+use crate::revision::{RevisionPart, walk_revision};
 
 /// Chunks that are gathered before they are looked at by all cores: many, so that it pays to start these.
 const BATCH_CHUNKS: usize = 1 << 14;
@@ -59,49 +59,16 @@ impl Scrub<'_> {
 
     /// Verifies the nodes of a revision, and its chunks but for the last few: those are left in the batch.
     fn follow(&self, record: &Record, walk: &mut Walk, findings: &mut Findings) -> Result<()> {
-        let (root, object_type) = (record.root(), root_type(record));
-        let followed = match record.kind() {
-            Kind::Image => MapReader::open(self.repository.store(), &root)
-                .map(|map| self.follow_map(&map, walk, findings)),
-            Kind::Tree => TreeReader::open_unpinned(self.repository.store(), &root)
-                .map(|tree| self.follow_tree(&tree, walk, findings)),
-        };
-        match followed {
-            Ok(result) => {
-                findings.good_again.extend(self.listed_bad.get(&root));
-                result
-            }
-            Err(error) => note_bad_node(root, object_type, error, findings),
-        }
-    }
-
-    fn follow_map(&self, map: &MapReader, walk: &mut Walk, findings: &mut Findings) -> Result<()> {
-        map.walk(&mut |part| {
+        walk_revision(self.repository.store(), record.kind(), &record.root(), &mut |part| {
             self.go_on()?;
             match part {
-                MapPart::Node { id, .. } => return self.take_node(id, ObjectType::Node, walk, findings),
-                MapPart::Unreadable { id, error, .. } => {
-                    note_bad_node(*id, ObjectType::Node, error, findings)?;
-                }
-                MapPart::Chunk { id, slot } => {
-                    self.take_chunk(id, map.chunk_len(slot).into(), walk, findings)?;
-                }
-            }
-            Ok(true)
-        })
-    }
-
-    fn follow_tree(&self, tree: &TreeReader, walk: &mut Walk, findings: &mut Findings) -> Result<()> {
-        tree.walk(&mut |part| {
-            self.go_on()?;
-            match part {
-                TreePart::Node { id, object_type, .. } => {
+                RevisionPart::Node { id, object_type } => {
                     return self.take_node(id, object_type, walk, findings);
                 }
-                TreePart::Unreadable { id, object_type, error, .. } => {
+                RevisionPart::Unreadable { id, object_type, error } => {
                     note_bad_node(*id, object_type, error, findings)?;
                 }
-                TreePart::Chunk { id, length, .. } => self.take_chunk(id, length, walk, findings)?,
+                RevisionPart::Chunk { id, length } => self.take_chunk(id, length, walk, findings)?,
             }
             Ok(true)
         })
@@ -251,12 +218,5 @@ pub(super) fn data_bytes(record: &Record) -> u64 {
     match &record.content {
         Content::Image(image) => image.data_bytes,
         Content::Tree(tree) => tree.bytes,
-    }
-}
-
-fn root_type(record: &Record) -> ObjectType {
-    match record.kind() {
-        Kind::Image => ObjectType::Node,
-        Kind::Tree => ObjectType::Directory,
     }
 }

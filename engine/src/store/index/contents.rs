@@ -81,7 +81,7 @@ impl Index {
     }
 
     /// Publishes tables of packs, from their own directories, and returns how many. The packs are made durable first: nobody
-    /// knows whether a pack that no table names is. One whose directory can't be read is left out.
+    /// knows whether a pack that no table names is.
     pub(crate) fn publish_packs(
         &self,
         packs: &[(PackId, PackKind)],
@@ -89,13 +89,7 @@ impl Index {
     ) -> Result<u64> {
         let (mut group, mut tables) = (Group::default(), 0);
         for (pack, kind) in packs {
-            let entries = match read_pack_directory(self.backend.as_ref(), *kind, *pack) {
-                Err(error) if error.is_loss() => {
-                    log::warn!("pack {pack} gets no table: {error}");
-                    continue;
-                }
-                entries => entries?,
-            };
+            let entries = read_pack_directory(self.backend.as_ref(), *kind, *pack)?;
             self.backend.sync_object(&Key::pack(*kind, *pack))?;
             let size = self.backend.open(&Key::pack(*kind, *pack))?.size()?;
             group.add(TablePack { pack: *pack, kind: *kind, size }, &entries);

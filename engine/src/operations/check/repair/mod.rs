@@ -1,6 +1,7 @@
 //! Repairs: sets aside what is damaged, saves what can still be read of it, and makes indexes anew from packs.
 //!
-//! Invariants: nothing is deleted. What replaces something is durable before that is set aside, so that whoever is cut off
+//! Invariants: nothing is deleted. What is to be set aside is read again before, and a medium that does not give it back ends
+//! the repair: it may the next time. What replaces something is durable before that is set aside, so that whoever is cut off
 //! anywhere loses nothing, and the next repair goes on. A session that begins while this runs is not in its way: only packs
 //! and tables that were there before it are touched, and all that can be read of them stays named.
 
@@ -16,17 +17,16 @@ use crate::error::{Error, Result};
 use crate::format::PackKind;
 use crate::id::{ClaimId, PackId};
 
-/// Repairs what can be; returns what was done.
-pub(super) fn repair(check: &Check<'_>) -> Result<Vec<Repaired>> {
+/// Repairs what can be; notes in `done` what was done, also if the rest fails.
+pub(super) fn repair(check: &Check<'_>, done: &mut Vec<Repaired>) -> Result<()> {
     let _alone = check.repository.lock_gc()?;
     check.require_own_header()?;
     // Before it is looked who is there: what a session stores that comes later is not among them.
     let packs = check.repository.store().index().list_packs()?;
     refuse_sessions(check)?;
-    let mut repair = Repair { check, packs, id: ClaimId::random(), done: Vec::new() };
+    let mut repair = Repair { check, packs, id: ClaimId::random(), done };
     repair.repair_small_files()?;
-    repair.repair_index()?;
-    Ok(repair.done)
+    repair.repair_index()
 }
 
 /// What a session that runs has stored may not be named yet, and what it relies on must stay where it is.
@@ -44,7 +44,7 @@ struct Repair<'a> {
     packs: HashMap<PackId, (PackKind, u64)>,
     /// Its own directory in the quarantine has this name.
     id: ClaimId,
-    done: Vec<Repaired>,
+    done: &'a mut Vec<Repaired>,
 }
 
 impl Repair<'_> {
@@ -56,10 +56,20 @@ impl Repair<'_> {
         self.done.push(repaired);
     }
 
-    /// Moves a file to the quarantine.
-    fn set_aside(&self, key: &Key) -> Result<()> {
+    /// Moves a file to the quarantine, unless it is gone by now. Says whether it is there.
+    fn set_aside(&self, key: &Key) -> Result<bool> {
         let to = key.area.quarantined(self.id);
-        self.check.repository.backend().move_objects(&key.area, &to, std::slice::from_ref(&key.name))
+        self.check.repository.backend().move_objects(&key.area, &to, std::slice::from_ref(&key.name))?;
+        self.is_set_aside(key)
+    }
+
+    /// Whether a file is in the quarantine of this repair, in whatever state.
+    fn is_set_aside(&self, key: &Key) -> Result<bool> {
+        match self.check.repository.backend().open(&key.area.quarantined(self.id).key(&key.name)) {
+            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) if !error.is_damage() => Err(error),
+            _ => Ok(true),
+        }
     }
 
     /// What is said of a file that was moved.

@@ -1,7 +1,7 @@
 //! Sets damaged small files aside, and makes those anew that can be.
 
 use super::Repair;
-use crate::backend::{Area, Key};
+use crate::backend::{Area, Key, LockGuard};
 use crate::error::Result;
 use crate::format::{Kind, MAX_SEALED_SIZE, RecordKey};
 use crate::id::StreamId;
@@ -9,24 +9,58 @@ use crate::repository::Stream;
 
 impl Repair<'_> {
     pub(super) fn repair_small_files(&mut self) -> Result<()> {
-        let mut damaged: Vec<Key> =
-            self.check.check_small_files()?.damaged.into_iter().map(|(key, _)| key).collect();
+        let found = self.check.check_small_files()?.damaged;
+        let mut damaged: Vec<Key> = found.into_iter().map(|(key, _)| key).collect();
+        // All of them before the first is moved.
+        for key in &damaged {
+            self.is_damaged(key)?;
+        }
         // Streams first: when a record is set aside, its stream's object is changed.
         damaged.sort_by_key(|key| (key.area != Area::streams(), key.to_string()));
         damaged.iter().try_for_each(|key| self.repair_small_file(key))
     }
 
+    /// Whether a small file is damaged still.
+    ///
+    /// # Errors
+    /// The medium does not give it back, which may pass; or it is the header, without which nothing can be done.
+    fn is_damaged(&self, key: &Key) -> Result<bool> {
+        match self.check.repository.read_small_file(key) {
+            Err(error) if error.is_of_medium() || *key == Key::header() => Err(error),
+            Err(error) if error.is_damage() => Ok(true),
+            Err(error) if error.is_not_found() => Ok(false),
+            other => other.map(|()| false),
+        }
+    }
+
     fn repair_small_file(&mut self, key: &Key) -> Result<()> {
-        let place = key.area.path().split('/').next().unwrap_or_default();
-        match (place, key.area.path().split('/').nth(1).and_then(StreamId::parse)) {
+        match key.area.place() {
             ("streams", _) => self.renew_stream(key),
             ("revisions", Some(stream)) => self.set_record_aside(key, stream),
-            _ => {
-                self.set_aside(key)?;
-                self.note(key, self.moved(key), loss_of(key));
-                Ok(())
-            }
+            _ => self.set_small_file_aside(key),
         }
+    }
+
+    fn set_small_file_aside(&mut self, key: &Key) -> Result<()> {
+        let _lock = self.lock_of(key)?;
+        if self.is_damaged(key)? && self.set_aside(key)? {
+            self.note(key, self.moved(key), loss_of(key));
+        }
+        Ok(())
+    }
+
+    /// Keeps others from changing a small file meanwhile. That of gc is held by every repair, and where copies go is changed
+    /// by hand alone.
+    fn lock_of(&self, key: &Key) -> Result<Option<LockGuard>> {
+        let repository = self.check.repository;
+        let go_on = || self.check.go_on().map(|()| true);
+        let lock = match key.area.place() {
+            ("", _) if *key == Key::damage() => repository.lock("damage", "the damage list", go_on)?,
+            ("", _) if *key == Key::scrub_ledger() => repository.lock("scrub", "the scrub ledger", go_on)?,
+            ("labels" | "trash", Some(stream)) => repository.lock_history(&stream_of(stream))?,
+            _ => return Ok(None),
+        };
+        Ok(Some(lock))
     }
 
     /// Makes a stream's object anew from its records.
@@ -38,8 +72,7 @@ impl Repair<'_> {
             let action = "made anew from the stream's records; what was there is set aside";
             let loss = "the stream's name is lost, and it has its id for a name: `treering stream rename` gives it another";
             self.note(key, action, Some(loss));
-        } else {
-            self.set_aside(key)?;
+        } else if self.set_aside(key)? {
             self.note(key, self.moved(key), Some("it was that of a stream without revisions"));
         }
         Ok(())
@@ -51,26 +84,38 @@ impl Repair<'_> {
         match backend.read(key, MAX_SEALED_SIZE) {
             Ok(bytes) => backend.put(&key.area.quarantined(self.id).key(&key.name), &bytes),
             Err(error) if error.is_not_found() => Ok(()),
-            Err(_) => self.set_aside(key),
+            // It is no file.
+            Err(error) if error.is_damage() && !error.is_of_medium() => self.set_aside(key).map(|_| ()),
+            Err(error) => Err(error),
         }
     }
 
     fn set_record_aside(&mut self, key: &Key, stream: StreamId) -> Result<()> {
         let Some(record) = RecordKey::parse(&key.name) else { return Ok(()) };
-        // Its kind does not matter here.
-        let stream = Stream { id: stream, name: stream.to_string(), kind: Kind::Image };
+        if !self.is_damaged(key)? {
+            return Ok(());
+        }
         let to = key.area.quarantined(self.id);
-        self.check.repository.set_records_aside(&stream, &[record], &to)?;
-        let loss = "the revision is lost: put the file back from a copy of the repository before the next gc, which \
-                    frees what only it needs";
-        self.note(key, self.moved(key), Some(loss));
+        self.check.repository.set_records_aside(&stream_of(stream), &[record], &to)?;
+        if self.is_set_aside(key)? {
+            let loss = format!(
+                "the revision is lost: put the file back as {key} from a copy of the repository before the next gc, which \
+                 frees what only it needs"
+            );
+            self.note(key, self.moved(key), Some(&loss));
+        }
         Ok(())
     }
 }
 
+/// A stream of which only its id matters.
+fn stream_of(id: StreamId) -> Stream {
+    Stream { id, name: id.to_string(), kind: Kind::Image }
+}
+
 /// What is lost with a small file.
 fn loss_of(key: &Key) -> Option<&'static str> {
-    let place = key.area.path().split('/').next().unwrap_or_default();
+    let (place, _) = key.area.place();
     match (place, key.name.as_str()) {
         ("labels", _) => Some("the revision has no tags now and is not protected"),
         ("trash", "stream") => Some("the stream that was deleted can't be brought back"),
