@@ -443,8 +443,11 @@ mod tests {
             assert!(damage_hint(&object).contains("back from a copy"), "{object}");
         }
         assert!(damage_hint("index/0123").contains("nothing is lost"));
-        for object in ["chunk 0123", "node 0123", "packs/data/0123", "/backup/packs/data/0123"] {
+        for object in ["chunk 0123", "node 0123"] {
             assert!(damage_hint(object).contains("next backup of the same data heals"), "{object}");
+        }
+        for object in ["packs/data/0123", "/backup/packs/data/0123"] {
+            assert!(damage_hint(object).contains("`treering check --repair` copies out of it"), "{object}");
         }
     }
 

@@ -216,3 +216,25 @@ fn two_that_forget_the_same_are_no_error_to_each_other() {
     }
     assert_eq!(names(&world).len(), 2);
 }
+
+/// What is wrong with one stream leaves no other without its policy.
+#[test]
+fn a_stream_that_can_not_be_forgotten_of_does_not_stop_the_others() {
+    let world = world(3);
+    for number in 0..3 {
+        fs::write(world.path("a.img"), vec![number + 1; 100_000]).unwrap();
+        world.backup("a.img", "a");
+    }
+    let stream = world.json(&["list", "a"])["revisions"][0]["id"].as_str().unwrap().to_owned();
+    let record =
+        world.stored_files("revisions").into_iter().find(|file| file.to_str().unwrap().contains(&stream));
+    let id = record.unwrap().parent().unwrap().file_name().unwrap().to_str().unwrap().to_owned();
+    fs::write(world.repository().join("streams").join(&id), "garbage").unwrap();
+    let run =
+        world.fails(1, &["forget", "--all", "--keep-last", "1"], &["cannot forget any of", &id, "hint:"]);
+    assert!(run.text().contains("vm@"), "{}", run.text());
+    assert_eq!(names(&world).len(), 1);
+    assert_eq!(world.revisions(&id).len(), 3);
+    let said = world.run(&["forget", "--all", "--keep-last", "1", "--json"]).expect_code(1).json();
+    assert_eq!(said["error"]["done"]["streams"][0]["stream"], json!("vm"));
+}

@@ -145,3 +145,20 @@ fn a_stream_that_is_being_backed_up_is_not_deleted() {
     assert!(backup.wait().unwrap().success());
     assert_eq!(world.revisions("vm").len(), 3);
 }
+
+/// It was once brought back whole, whatever of it was named.
+#[test]
+fn a_part_of_a_deleted_stream_is_not_brought_back() {
+    let world = World::new();
+    world.small_image("vm.img");
+    world.backup("vm.img", "vm");
+    world.ok(&["stream", "delete", "vm", "--yes"]);
+    world.fails(1, &["forget", "--undo", "vm@0"], &["deleted as a whole", "hint:", "forget --undo vm"]);
+    world.backup("vm.img", "vm");
+    world.ok(&["stream", "delete", "vm", "--yes"]);
+    let run =
+        world.fails(1, &["forget", "--undo", "vm"], &["2 streams of the name 'vm'", "hint: give the id"]);
+    let id = run.stderr.split([' ', ',', '\n']).find(|word| word.len() == 36).unwrap().to_owned();
+    world.ok(&["forget", "--undo", &id]);
+    assert_eq!(world.revisions("vm").len(), 1);
+}

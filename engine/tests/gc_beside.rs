@@ -146,21 +146,27 @@ fn names(directory: &Path) -> Vec<std::ffi::OsString> {
 
 type Act<'a> = Box<dyn FnOnce() + Send + 'a>;
 
-/// Does something when it is asked for the n-th time whether to go on.
+/// Does something when it is asked for the n-th time whether to go on, and perhaps something else later.
 struct Acting<'a> {
-    at: u64,
     asked: AtomicU64,
-    act: Mutex<Option<Act<'a>>>,
+    /// What is still to be done, and when.
+    acts: Mutex<Vec<(u64, Act<'a>)>>,
 }
 
 impl<'a> Acting<'a> {
     fn new(at: u64, act: impl FnOnce() + Send + 'a) -> Self {
-        Self { at, asked: AtomicU64::new(0), act: Mutex::new(Some(Box::new(act))) }
+        Self { asked: AtomicU64::new(0), acts: Mutex::new(vec![(at, Box::new(act))]) }
+    }
+
+    /// Something more is done, at the same moment or later.
+    fn then(self, at: u64, act: impl FnOnce() + Send + 'a) -> Self {
+        self.acts.lock().unwrap().push((at, Box::new(act)));
+        self
     }
 
     /// Whether it was asked so often.
     fn has_acted(&self) -> bool {
-        self.act.lock().unwrap().is_none()
+        self.acts.lock().unwrap().is_empty()
     }
 }
 
@@ -172,10 +178,9 @@ impl Monitor for Acting<'_> {
     }
 
     fn is_cancelled(&self) -> bool {
-        if self.asked.fetch_add(1, Ordering::Relaxed) == self.at {
-            let act = self.act.lock().unwrap().take().unwrap();
-            act();
-        }
+        let moment = self.asked.fetch_add(1, Ordering::Relaxed);
+        let mut acts = self.acts.lock().unwrap();
+        acts.extract_if(.., |(at, _)| *at == moment).for_each(|(_, act)| act());
         false
     }
 }
@@ -272,4 +277,72 @@ fn what_was_forgotten_may_be_brought_back_until_gc_takes_it() {
         assert!(at > 0 || contents.len() == 2, "at first it can be brought back");
         at += 1;
     }
+}
+
+/// A stream that gc looks at after the other one.
+const LATER: &str = "zzz";
+
+fn forget_later(world: &World) {
+    let repository = world.repository();
+    let Ok(stream) = repository.stream(LATER) else { return };
+    let keys = repository.revisions(&stream).unwrap();
+    forget(&repository, &stream, &ForgetScope::Revisions(&keys), false).unwrap();
+}
+
+/// Brings back what can be, and says how many revisions that are.
+fn undo_later(world: &World) -> usize {
+    let repository = world.repository();
+    let Ok(stream) = repository.stream(LATER) else { return 0 };
+    let keys = repository.forgotten_revisions(&stream).unwrap();
+    undo_forget(&repository, &stream, &keys).unwrap();
+    repository.revisions(&stream).unwrap().len()
+}
+
+/// Lets two things happen at every two moments of a gc, and looks each time whether what is there of a stream then is whole,
+/// also after another gc.
+fn at_every_two_moments(
+    begin: impl Fn(&World),
+    first: impl Fn(&World) + Sync,
+    second: impl Fn(&World) + Sync,
+) {
+    let mut whole = 0;
+    for pending in [false, true] {
+        for at in 0.. {
+            let mut is_over = true;
+            for then in at.. {
+                let world = world(pending);
+                begin(&world);
+                let monitor = Acting::new(at, || first(&world)).then(then, || second(&world));
+                world.gc(&monitor);
+                if !monitor.has_acted() {
+                    break;
+                }
+                is_over = false;
+                // What can be brought back is whole, too.
+                let there = undo_later(&world);
+                for _ in 0..2 {
+                    assert!(world.contents(LATER) == vec![old(); there], "{pending} {at} {then}");
+                    assert_eq!(world.contents("vm").last().unwrap(), &new(), "{pending} {at} {then}");
+                    world.gc(&SilentMonitor);
+                }
+                whole += there;
+            }
+            if is_over {
+                break;
+            }
+        }
+    }
+    assert!(whole > 5, "it was hardly ever there: {whole}");
+}
+
+#[test]
+fn what_is_forgotten_and_brought_back_within_a_gc_is_whole() {
+    let begin = |world: &World| back_up(&world.repository(), LATER, Cursor::new(old()));
+    at_every_two_moments(begin, forget_later, |world| _ = undo_later(world));
+}
+
+#[test]
+fn what_is_stored_and_forgotten_within_a_gc_can_be_brought_back_or_is_gone() {
+    let store = |world: &World| back_up(&world.repository(), LATER, Cursor::new(old()));
+    at_every_two_moments(|_| (), store, forget_later);
 }

@@ -178,7 +178,7 @@ fn code_of(report: &CopyReport) -> Code {
     if report.streams.iter().any(StreamCopy::has_damage) {
         return Code::Damage;
     }
-    match report.streams.iter().all(|stream| stream.error.is_none()) {
+    match report.streams.iter().all(StreamCopy::is_whole) {
         true => Code::Done,
         false => Code::Failed,
     }

@@ -74,7 +74,8 @@ pub(crate) struct PolicyArgs {
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     keep_yearly: u64,
 
-    /// Keep all revisions that are not older than this, seen from the newest one: 30d, 12h, '1y 6mo'
+    /// Keep all revisions that are not older than this, seen from the newest one, and behind a longer gap once more: 30d,
+    /// 12h, '1y 6mo'
     #[arg(long, value_name = "DURATION")]
     keep_within: Option<String>,
 
@@ -110,6 +111,9 @@ struct Forgotten {
     judged: Vec<Judged>,
 }
 
+/// A stream of which nothing could be forgotten, and why.
+type FailedStream = (Stream, Error);
+
 impl Forgotten {
     fn count(&self) -> u64 {
         self.judged.iter().filter(|judged| judged.rules.is_empty()).count() as u64
@@ -124,11 +128,29 @@ pub(super) fn run(context: &Context<'_>, args: &ForgetArgs) -> CommandOutcome {
         return undo(context, &repository, args);
     }
     let during = |failure: Failure| failure.during("forget");
-    let forgotten = match policy.is_empty() {
-        true => by_name(&repository, args),
-        false => by_policy(&repository, args, &policy),
+    let (forgotten, failed) = match policy.is_empty() {
+        true => (by_name(&repository, args).map_err(during)?, Vec::new()),
+        false => by_policy(&repository, args, &policy).map_err(during)?,
     };
-    tell(context, &forgotten.map_err(during)?, args.dry_run)
+    match joined(failed) {
+        None => tell(context, &forgotten, args.dry_run),
+        Some(failure) if context.ui.is_json() => {
+            Err(failure.detail("done", documents(&forgotten, args.dry_run)))
+        }
+        Some(failure) => tell(context, &forgotten, args.dry_run).and(Err(failure)),
+    }
+}
+
+/// One failure of all streams that failed.
+fn joined(failed: Vec<FailedStream>) -> Option<Failure> {
+    let more = failed.len().saturating_sub(1);
+    failed.into_iter().next().map(|(stream, error)| {
+        let what = match more {
+            0 => format!("forget any of '{}'", stream.name),
+            more => format!("forget any of '{}' and of {}", stream.name, count(more as u64, "other stream")),
+        };
+        Failure::from(error).during(what)
+    })
 }
 
 fn refuse_nonsense(args: &ForgetArgs, policy: &Policy) -> Result<(), Failure> {
@@ -182,23 +204,35 @@ fn by_name(repository: &Repository, args: &ForgetArgs) -> Result<Vec<Forgotten>,
     found.into_iter().map(forget_those).collect()
 }
 
-fn by_policy(repository: &Repository, args: &ForgetArgs, policy: &Policy) -> Result<Vec<Forgotten>, Failure> {
+/// Forgets what a policy does not keep. A stream of which that fails does not stop the others.
+fn by_policy(
+    repository: &Repository,
+    args: &ForgetArgs,
+    policy: &Policy,
+) -> Result<(Vec<Forgotten>, Vec<FailedStream>), Failure> {
     let list = repository.list_streams()?;
     let streams = match args.all {
         true => list.streams,
         false => args.named.iter().map(|name| list.find(name)).collect::<Result<_, Error>>()?,
     };
-    let judge = |stream: Stream| {
-        let judged = forget(repository, &stream, &ForgetScope::Policy(policy), args.dry_run)?;
-        Ok(Forgotten { stream, judged })
-    };
-    streams.into_iter().map(judge).collect()
+    let (mut forgotten, mut failed) = (Vec::new(), Vec::new());
+    for stream in streams {
+        match forget(repository, &stream, &ForgetScope::Policy(policy), args.dry_run) {
+            Ok(judged) => forgotten.push(Forgotten { stream, judged }),
+            Err(error) => failed.push((stream, error)),
+        }
+    }
+    Ok((forgotten, failed))
+}
+
+fn documents(forgotten: &[Forgotten], dry_run: bool) -> Value {
+    let streams: Vec<Value> = forgotten.iter().map(to_json).collect();
+    json!({ "dry_run": dry_run, "streams": streams })
 }
 
 fn tell(context: &Context<'_>, forgotten: &[Forgotten], dry_run: bool) -> CommandOutcome {
     if context.ui.is_json() {
-        let streams: Vec<Value> = forgotten.iter().map(to_json).collect();
-        context.ui.print_json(&json!({ "dry_run": dry_run, "streams": streams }))?;
+        context.ui.print_json(&documents(forgotten, dry_run))?;
         return Ok(Code::Done);
     }
     context.ui.print_table(&table(forgotten, dry_run))?;
@@ -283,20 +317,38 @@ fn undo_one(
     match repository.stream(name) {
         Ok(stream) => {
             let keys = repository.find_forgotten(&stream, spec.unwrap_or("all"))?;
-            if !dry_run {
-                undo_forget(repository, &stream, &keys)?;
-            }
+            let keys = if dry_run { keys } else { undo_forget(repository, &stream, &keys)? };
             Ok((stream, keys))
         }
         Err(missing @ Error::NoSuchStream { .. }) => {
-            let deleted = repository.deleted_streams()?;
-            let Some(stream) = deleted.into_iter().rfind(|stream| stream.name == name) else {
-                return Err(missing.into());
-            };
+            let Some(stream) = deleted_stream(repository, name)? else { return Err(missing.into()) };
+            if let Some(spec) = spec.filter(|spec| *spec != "all") {
+                return Err(Failure::new(format!(
+                    "stream '{name}' was deleted as a whole, so '{spec}' of it is nowhere"
+                ))
+                .hint(format!("bring it back whole, by `treering forget --undo {name}`")));
+            }
             let keys = repository.forgotten_revisions(&stream)?;
             let keys = if dry_run { keys } else { undelete_stream(repository, &stream)? };
             Ok((stream, keys))
         }
         Err(error) => Err(error.into()),
+    }
+}
+
+/// The deleted stream of a name, or with an id.
+fn deleted_stream(repository: &Repository, name: &str) -> Result<Option<Stream>, Failure> {
+    let deleted = repository.deleted_streams()?;
+    let is_meant = |stream: &&Stream| stream.name == name || stream.id.to_string() == name;
+    let mut meant: Vec<&Stream> = deleted.iter().filter(is_meant).collect();
+    let found = meant.pop().cloned();
+    match meant.is_empty() {
+        true => Ok(found),
+        false => {
+            let ids: Vec<String> =
+                meant.into_iter().chain(&found).map(|stream| stream.id.to_string()).collect();
+            Err(Failure::new(format!("{} streams of the name '{name}' were deleted", ids.len()))
+                .hint(format!("give the id of one: {}", ids.join(", "))))
+        }
     }
 }

@@ -57,8 +57,8 @@ pub fn forget(
     Ok(judged)
 }
 
-/// Brings forgotten revisions back, with the labels that they had.
-pub fn undo_forget(repository: &Repository, stream: &Stream, keys: &[RecordKey]) -> Result<()> {
+/// Brings forgotten revisions back, with the labels that they had, as far as gc has not taken them; returns which.
+pub fn undo_forget(repository: &Repository, stream: &Stream, keys: &[RecordKey]) -> Result<Vec<RecordKey>> {
     let _history = repository.lock_history(stream)?;
     repository.bring_back(stream, keys)
 }
@@ -86,8 +86,7 @@ pub fn undelete_stream(repository: &Repository, stream: &Stream) -> Result<Vec<R
     repository.bring_stream_back(stream)?;
     let _history = repository.lock_history(stream)?;
     let keys = repository.forgotten_revisions(stream)?;
-    repository.bring_back(stream, &keys)?;
-    Ok(keys)
+    repository.bring_back(stream, &keys)
 }
 
 fn judge(policy: &Policy, keys: Vec<RecordKey>, labels: &StreamLabels) -> Vec<Judged> {

@@ -196,11 +196,8 @@ impl Policy {
                 (last, left) = (this, left - 1);
             }
         }
-        if let (Some(within), Some((newest, _))) = (&self.within, by_time.first()) {
-            // What reaches back beyond the calendar keeps all.
-            let begin = newest.checked_sub(within.0).ok();
-            let is_within = |time: &Zoned| begin.as_ref().is_none_or(|begin| time >= begin);
-            by_time.iter().filter(|(time, _)| is_within(time)).for_each(|(_, n)| kept[*n].push(Rule::Within));
+        if let Some(within) = &self.within {
+            not_older(&by_time, within).for_each(|n| kept[n].push(Rule::Within));
         }
         kept
     }
@@ -232,6 +229,26 @@ impl Policy {
             (Rule::Yearly, self.yearly, |time| (time.year(), 0, 0, 0)),
         ]
     }
+}
+
+/// The revisions that are not older than a duration, seen from the newest, and once more from the one behind a gap that is
+/// longer than it: a clock that was ahead for a night, and is so while this is asked, must not push out all others.
+fn not_older(by_time: &[(Zoned, usize)], within: &KeepWithin) -> impl Iterator<Item = usize> {
+    // What reaches back beyond the calendar keeps all.
+    let begin_from = |time: &Zoned| time.checked_sub(within.0).ok();
+    let mut begin = by_time.first().and_then(|(newest, _)| begin_from(newest));
+    let (mut begin_from_last, mut is_behind_gap) = (begin.clone(), false);
+    by_time.iter().map_while(move |(time, n)| {
+        let is_before = |begin: &Option<Zoned>| begin.as_ref().is_some_and(|begin| time < begin);
+        if is_before(&begin) {
+            if is_behind_gap || !is_before(&begin_from_last) {
+                return None;
+            }
+            (begin, is_behind_gap) = (begin_from(time), true);
+        }
+        begin_from_last = begin_from(time);
+        Some(*n)
+    })
 }
 
 /// An hour, a day and so on: year, its part, and of an hour its number and the zone's offset.
@@ -335,6 +352,32 @@ mod tests {
         let within = Policy { within: Some("1y".parse().unwrap()), ..Policy::default() };
         let times = ["2023-02-27T12:00:00Z", "2023-02-28T12:00:00Z", "2024-02-29T12:00:00Z"];
         assert_eq!(judge(&within, &times), ["", "within", "newest within"]);
+    }
+
+    /// Once a clock was ahead for a night, and everything before was too old.
+    #[test]
+    fn a_duration_is_reckoned_anew_behind_a_gap_that_is_longer() {
+        let within = Policy { within: Some("2d".parse().unwrap()), ..Policy::default() };
+        let honest =
+            ["2026-11-20T02:00:00Z", "2026-11-25T02:00:00Z", "2026-11-26T02:00:00Z", "2026-11-27T02:00:00Z"];
+        assert_eq!(judge(&within, &honest), ["", "within", "within", "newest within"]);
+        let ahead = [&honest[..], &["2037-01-01T02:00:00Z"]].concat();
+        let candidates: Vec<Candidate> = ahead.iter().map(|time| candidate(time)).collect();
+        let judged = within.judge(&candidates, time("2037-01-01T03:00:00Z"));
+        let kept: Vec<bool> = judged.iter().map(|rules| !rules.is_empty()).collect();
+        assert_eq!(kept, [false, true, true, true, true]);
+        // But only once, and only from the newest on.
+        let old =
+            ["2020-01-01T02:00:00Z", "2026-11-20T02:00:00Z", "2026-11-24T02:00:00Z", "2026-11-27T02:00:00Z"];
+        assert_eq!(judge(&within, &old), ["", "", "within", "newest within"]);
+        let daily = [
+            "2020-01-01T02:00:00Z",
+            "2026-11-24T02:00:00Z",
+            "2026-11-25T02:00:00Z",
+            "2026-11-26T02:00:00Z",
+            "2026-11-27T02:00:00Z",
+        ];
+        assert_eq!(judge(&within, &daily), ["", "", "within", "within", "newest within"]);
     }
 
     #[test]

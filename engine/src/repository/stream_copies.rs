@@ -16,7 +16,7 @@ impl Repository {
         let _lock = self.lock("streams", "the list of streams", || Ok(true))?;
         match self.stream_object(original.id) {
             Ok(known) => {
-                let stream = Stream::from(known);
+                let stream = self.take_over(known)?;
                 stream.must_hold(original.kind, &format!("the stream '{}' that is copied", original.name))?;
                 return Ok(stream);
             }

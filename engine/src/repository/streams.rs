@@ -265,7 +265,9 @@ impl Repository {
         self.require_free_name(name, stream.id)?;
         let _history = self.lock_history(stream)?;
         let object = match self.stream_object(stream.id) {
-            Err(error) if error.is_loss() => self.stream_object_of_records(stream)?,
+            Err(error) if error.is_loss() && !error.is_of_medium() => {
+                self.stream_object_of_records(stream)?
+            }
             object => object?,
         };
         self.backend().put(&Key::stream(stream.id), &seal(&StreamObject { name: name.to_owned(), ..object })?)
@@ -373,7 +375,7 @@ impl Repository {
 
     /// A stream that was found. Who made one that was never used may have been killed before its name was durable: a power
     /// cut must not take it while the first revision stands.
-    fn take_over(&self, object: StreamObject) -> Result<Stream> {
+    pub(super) fn take_over(&self, object: StreamObject) -> Result<Stream> {
         if object.sequence_floor == 0 {
             self.backend().sync_area(&Area::streams())?;
         }

@@ -127,16 +127,16 @@ impl Repository {
     }
 
     fn read_forgotten(&self, stream: StreamId, key: &RecordKey) -> Result<()> {
-        self.read_record_in(&Area::trash(stream), stream, key)
+        self.read_record_in(&Area::trash(stream), stream, key).map(|_| ())
     }
 
     /// Reads a record, and looks whether it is that of its name.
-    fn read_record_in(&self, area: &Area, stream: StreamId, key: &RecordKey) -> Result<()> {
+    pub(super) fn read_record_in(&self, area: &Area, stream: StreamId, key: &RecordKey) -> Result<Record> {
         let file = area.key(key);
         let bytes = self.backend().read(&file, MAX_SEALED_SIZE)?;
         let record: Record = open(&file.to_string(), &bytes)?;
         match record.key() == *key && record.stream == stream {
-            true => Ok(()),
+            true => Ok(record),
             false => Err(Error::from(Corrupt::new(file.to_string(), "it is the record of another revision"))),
         }
     }
@@ -169,7 +169,7 @@ impl Repository {
             },
             ("trash", Some(stream), "stream") => self.deleted_stream(stream).map(|_| ()),
             ("revisions" | "trash", Some(stream), name) => match RecordKey::parse(name) {
-                Some(record) => self.read_record_in(&key.area, stream, &record),
+                Some(record) => self.read_record_in(&key.area, stream, &record).map(|_| ()),
                 None => Ok(()),
             },
             ("labels", Some(id), name) => match RevisionId::parse(name) {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use crate::backend::{Area, Key};
 use crate::error::{Corrupt, Result};
-use crate::format::{MAX_SEALED_SIZE, RecordKey, StreamObject, open, seal};
+use crate::format::{MAX_SEALED_SIZE, Record, RecordKey, StreamObject, open, seal};
 use crate::id::StreamId;
 use crate::repository::{Repository, Stream};
 
@@ -20,6 +20,8 @@ impl Repository {
         for name in self.backend().areas_below(&Area::all_trash())? {
             let Some(id) = StreamId::parse(&name) else { continue };
             match self.deleted_stream(id) {
+                // One that is there was deleted half-way, or copied anew.
+                Ok(_) if self.has_stream(id)? => {}
                 Ok(object) => deleted.push(Stream::from(object)),
                 Err(error) if error.is_not_found() => {}
                 Err(error) if error.is_damage() => log::warn!("{error}"),
@@ -28,6 +30,19 @@ impl Repository {
         }
         deleted.sort_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
         Ok(deleted)
+    }
+
+    /// The record of a revision, whether it was forgotten or not. It may be moved while it is looked for.
+    pub(crate) fn record_wherever(&self, stream: StreamId, key: &RecordKey) -> Result<Record> {
+        let trash = self.read_record_in(&Area::trash(stream), stream, key);
+        match trash {
+            Err(error) if error.is_not_found() => {}
+            other => return other,
+        }
+        match self.read_record_in(&Area::revisions(stream), stream, key) {
+            Err(error) if error.is_not_found() => self.read_record_in(&Area::trash(stream), stream, key),
+            other => other,
+        }
     }
 
     pub(super) fn deleted_stream(&self, id: StreamId) -> Result<StreamObject> {
@@ -58,12 +73,29 @@ impl Repository {
         self.backend().move_objects(&Area::revisions(stream.id), to, &names_of(keys))
     }
 
-    /// Brings revisions back from the trash. The caller has the stream's history locked.
-    pub(crate) fn bring_back(&self, stream: &Stream, keys: &[RecordKey]) -> Result<()> {
-        self.backend().move_objects(&Area::trash(stream.id), &Area::revisions(stream.id), &names_of(keys))?;
+    /// Brings revisions back from the trash, as far as gc has not taken them; returns which. The caller has the stream's
+    /// history locked.
+    pub(crate) fn bring_back(&self, stream: &Stream, keys: &[RecordKey]) -> Result<Vec<RecordKey>> {
+        let there = self.forgotten_revisions(stream)?;
+        let keys: Vec<RecordKey> = keys.iter().filter(|key| there.contains(key)).cloned().collect();
+        let Some(newest) = keys.iter().map(|key| key.sequence).max() else { return Ok(keys) };
+        self.backend().move_objects(
+            &Area::trash(stream.id),
+            &Area::revisions(stream.id),
+            &names_of(&keys),
+        )?;
         // They are found without it: who is killed before this leaves the records to tell.
-        let newest = keys.iter().map(|key| key.sequence).max().unwrap_or(0);
-        self.note_use(stream.id, newest)
+        self.note_use(stream.id, newest)?;
+        Ok(keys)
+    }
+
+    /// Whether a stream has its object, in whatever state.
+    fn has_stream(&self, id: StreamId) -> Result<bool> {
+        match self.backend().open(&Key::stream(id)) {
+            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) if !error.is_damage() => Err(error),
+            _ => Ok(true),
+        }
     }
 
     /// Moves a stream without revisions to the trash. The caller has its name, itself and its history locked.
@@ -81,8 +113,11 @@ impl Repository {
     pub(crate) fn bring_stream_back(&self, stream: &Stream) -> Result<()> {
         let _streams = self.lock("streams", "the list of streams", || Ok(true))?;
         self.require_free_name(&stream.name, stream.id)?;
-        let object = self.deleted_stream(stream.id)?;
-        self.backend().put(&Key::stream(stream.id), &seal(&object)?)?;
+        let _history = self.lock_history(stream)?;
+        if !self.has_stream(stream.id)? {
+            let object = self.deleted_stream(stream.id)?;
+            self.backend().put(&Key::stream(stream.id), &seal(&object)?)?;
+        }
         self.backend().remove(&Key::deleted_stream(stream.id))?;
         self.backend().sync_area(&Area::trash(stream.id))
     }

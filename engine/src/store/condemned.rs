@@ -26,7 +26,8 @@ pub(crate) fn remove_condemned(backend: &dyn Backend) -> Result<()> {
 /// The packs that were deleted though tables name them. A list that rotted says nothing: they show as missing then.
 pub(crate) fn read_dropped(backend: &dyn Backend) -> Result<PackNames> {
     match read_dropped_strictly(backend) {
-        Err(error) if error.is_damage() => {
+        // What the medium does not give back now, others may read in a moment.
+        Err(error) if error.is_damage() && !error.is_of_medium() => {
             log::warn!("{error}; packs that were deleted may be called missing");
             Ok(PackNames::default())
         }

@@ -39,9 +39,10 @@ impl StreamRun<'_> {
         match changed {
             // Forgotten meanwhile.
             Err(Error::NoSuchRevision { .. }) => Ok(false),
+            // What was given there is not known, so it can't be kept; `check --repair` sets it aside.
             Err(error) if error.is_damage() => {
-                self.monitor.warn(&format!("{error}, in the target; its labels are those of the source now"));
-                self.target.put_labels(&progress.place.stream, labels).map(|()| true)
+                self.monitor.warn(&format!("{error}, in the target; its labels are left as they are"));
+                Ok(false)
             }
             changed => changed.map(|_| true),
         }

@@ -68,14 +68,17 @@ impl Plan {
         let named: HashSet<RevisionId> = request.named.iter().map(|key| key.id).collect();
         let there: HashSet<RevisionId> = target.keys.iter().map(|key| key.id).collect();
         let retired: HashSet<&str> = target.object.retired_names.iter().map(String::as_str).collect();
+        // What was forgotten here before it was copied, and has come back since.
+        let retired_here: HashSet<&str> = source.object.retired_names.iter().map(String::as_str).collect();
+        let is_forgotten = |key: &RecordKey| {
+            let name = key.name.as_str();
+            retired.contains(name) && !retired_here.contains(name) && !named.contains(&key.id)
+        };
         let mut plan = Self::default();
         for key in wanted {
             let list = match there.contains(&key.id) {
                 true => &mut plan.present,
-                // A new stream has taken over the names that the source has retired; those have no revisions there.
-                false if retired.contains(key.name.as_str()) && !named.contains(&key.id) => {
-                    &mut plan.forgotten
-                }
+                false if is_forgotten(key) => &mut plan.forgotten,
                 false => &mut plan.absent,
             };
             list.push(key.clone());

@@ -110,9 +110,15 @@ impl StreamCopy {
 
     /// Whether anything of the source turned out to be damaged.
     pub fn has_damage(&self) -> bool {
-        let is_unreadable = |revision: &RevisionCopy| matches!(revision.outcome, CopyOutcome::Unreadable(_));
+        let is_lost = |revision: &RevisionCopy| matches!(&revision.outcome, CopyOutcome::Unreadable(error) if error.is_loss());
         let has_failed = self.error.as_ref().is_some_and(Error::is_damage);
-        has_failed || !self.damaged_files.is_empty() || self.revisions.iter().any(is_unreadable)
+        has_failed || !self.damaged_files.is_empty() || self.revisions.iter().any(is_lost)
+    }
+
+    /// Whether all that was asked for is in the target, but for what was forgotten there.
+    pub fn is_whole(&self) -> bool {
+        let is_unreadable = |revision: &RevisionCopy| matches!(revision.outcome, CopyOutcome::Unreadable(_));
+        self.error.is_none() && !self.revisions.iter().any(is_unreadable)
     }
 }
 

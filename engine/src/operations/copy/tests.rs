@@ -9,6 +9,7 @@ use crate::backend::Key;
 use crate::format::{Attributes, Entry, EntryContent, FileData, ObjectType, Record, StreamObject, seal};
 use crate::id::ObjectId;
 use crate::monitor::SilentMonitor;
+use crate::operations::forget::{ForgetScope, delete_stream, forget, undelete_stream, undo_forget};
 use crate::repository::CreateOptions;
 use crate::revision::test_trees::{Trees, data, entry};
 use crate::revision::{TreePart, TreeReader};
@@ -274,4 +275,37 @@ fn what_a_damaged_revision_left_behind_is_sent_with_the_next_one() {
     assert_eq!(outcomes(&report), ["unreadable", "copied"]);
     assert!(report.streams[0].has_damage());
     world.assert_whole(&second);
+}
+
+/// It was once left out for ever, as its name was taken over as a retired one.
+#[test]
+fn what_was_brought_back_in_the_source_is_copied() {
+    let world = World::new();
+    let first = world.commit(1, &[entry("a", world.slice(1))]);
+    // The next name.
+    std::thread::sleep(std::time::Duration::from_millis(1010));
+    world.commit(2, &[entry("a", world.slice(2))]);
+    let source = &world.source.repository;
+    forget(source, &world.stream, &ForgetScope::Revisions(&[first.key()]), false).unwrap();
+    assert_eq!(outcomes(&world.copy(&[])), ["copied"]);
+    undo_forget(source, &world.stream, &[first.key()]).unwrap();
+    assert_eq!(outcomes(&world.copy(&[])), ["copied", "present"]);
+}
+
+/// Its object once came back over the new one, with the old name and numbers.
+#[test]
+fn what_was_deleted_does_not_come_over_what_was_copied_anew() {
+    let world = World::new();
+    let first = world.commit(1, &[entry("a", world.slice(1))]);
+    world.copy(&[]);
+    let deleted = world.target.streams().unwrap().remove(0);
+    delete_stream(&world.target, &deleted).unwrap();
+    world.copy(&[&first]);
+    let anew = world.target.streams().unwrap().remove(0);
+    world.target.rename_stream(&anew, "renamed").unwrap();
+    assert_eq!(world.target.deleted_streams().unwrap(), []);
+    undelete_stream(&world.target, &deleted).unwrap();
+    let streams = world.target.streams().unwrap();
+    assert_eq!((streams.len(), streams[0].name.as_str()), (1, "renamed"));
+    assert_eq!(world.target.revisions(&streams[0]).unwrap().len(), 1);
 }

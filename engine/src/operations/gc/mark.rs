@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::backend::Area;
 use crate::error::{Corrupt, Error, Result};
 use crate::format::{Claim, Kind, RecordKey};
-use crate::id::{ObjectId, PackId, RevisionId};
+use crate::id::{ObjectId, PackId, RevisionId, StreamId};
 use crate::monitor::Monitor;
 use crate::parallel;
 use crate::repository::{Repository, Stream};
@@ -30,6 +30,8 @@ pub(super) struct Marking<'a> {
     revisions: HashSet<RevisionId>,
     roots: HashSet<ObjectId>,
     batch: Vec<ObjectId>,
+    /// Nodes that were marked and could not be read: what lies below them was not.
+    unreadable: HashSet<ObjectId>,
     damaged: Vec<String>,
     /// An object that no table named.
     unnamed: Mutex<Option<ObjectId>>,
@@ -47,8 +49,11 @@ pub(super) struct Marking<'a> {
 }
 
 /// The revisions and claims of one moment, listed in this order.
+#[derive(Default)]
 struct Listed {
     records: Vec<(Stream, RecordKey)>,
+    /// Those in the trash.
+    forgotten: Vec<(StreamId, RecordKey)>,
     claims: Vec<Claim>,
     /// What is lost of them.
     lost: Vec<String>,
@@ -66,7 +71,24 @@ impl Listed {
         }
         let mut claims = repository.living_claims(&Area::pins())?;
         claims.extend(repository.living_claims(&Area::sessions())?);
-        Ok(Self { records, claims, lost })
+        Ok(Self { records, forgotten: Vec::new(), claims, lost })
+    }
+
+    /// The same with what is in the trash. While that is listed nothing of the stream is forgotten or brought back, so that
+    /// every revision is seen in one place or the other.
+    fn with_trash(repository: &Repository) -> Result<Self> {
+        let mut listed = Self::now(repository)?;
+        for name in repository.backend().areas_below(&Area::all_trash())? {
+            let Some(id) = StreamId::parse(&name) else { continue };
+            // Only its id matters here.
+            let stream = Stream { id, name, kind: Kind::Image };
+            let _history = repository.lock_history(&stream)?;
+            let forgotten = repository.forgotten_revisions(&stream)?;
+            listed.forgotten.extend(forgotten.into_iter().map(|key| (id, key)));
+            let brought_back = repository.revisions(&stream)?;
+            listed.forgotten.extend(brought_back.into_iter().map(|key| (id, key)));
+        }
+        Ok(listed)
     }
 }
 
@@ -86,6 +108,7 @@ impl<'a> Marking<'a> {
             revisions: HashSet::new(),
             roots: HashSet::new(),
             batch: Vec::new(),
+            unreadable: HashSet::new(),
             damaged: Vec::new(),
             unnamed: Mutex::default(),
             is_later: AtomicBool::new(false),
@@ -100,17 +123,16 @@ impl<'a> Marking<'a> {
     /// Marks all that there is.
     pub(super) fn mark_all(&mut self) -> Result<()> {
         self.monitor.begin("following revisions", None);
-        let first =
-            std::mem::replace(&mut self.first, Listed { records: vec![], claims: vec![], lost: vec![] });
+        let first = std::mem::take(&mut self.first);
         self.mark_listed(first)?;
         self.live.take_touched();
         self.is_later.store(true, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Marks what came since; returns the packs that are needed for it, and for what came before.
+    /// Marks what came since, what was stored and forgotten included; returns the packs that are needed for it, and for what came before.
     pub(super) fn mark_new(&mut self) -> Result<HashSet<PackId>> {
-        let listed = Listed::now(self.repository)?;
+        let listed = Listed::with_trash(self.repository)?;
         // What they reach that is in no table of the set is in one that was published since.
         self.repository.store().index().reload_unmerged()?;
         self.mark_listed(listed)?;
@@ -154,6 +176,9 @@ impl<'a> Marking<'a> {
         for (stream, key) in listed.records {
             self.mark_record(&stream, &key)?;
         }
+        for (stream, key) in listed.forgotten {
+            self.mark_forgotten(stream, &key)?;
+        }
         for claim in listed.claims {
             self.note_held(&claim, &there);
             for root in &claim.roots {
@@ -179,10 +204,25 @@ impl<'a> Marking<'a> {
         let name = format!("{}@{}", stream.name, key.name);
         match self.repository.record(stream, key) {
             Ok(record) => self.follow(&name, record.kind(), &record.root()),
-            // Forgotten since it was listed.
-            Err(error) if error.is_not_found() => Ok(()),
+            // Forgotten since it was listed. It may be brought back.
+            Err(error) if error.is_not_found() => self.mark_moved(&name, stream.id, key),
             Err(error) => self.note_damage(&name, error),
         }
+    }
+
+    fn mark_moved(&mut self, name: &str, stream: StreamId, key: &RecordKey) -> Result<()> {
+        match self.repository.record_wherever(stream, key) {
+            Ok(record) => self.follow(name, record.kind(), &record.root()),
+            Err(error) => self.note_damage(name, error),
+        }
+    }
+
+    /// Marks a revision that was in the trash when it was listed, or had come back from there.
+    fn mark_forgotten(&mut self, stream: StreamId, key: &RecordKey) -> Result<()> {
+        if !self.revisions.insert(key.id) {
+            return Ok(());
+        }
+        self.mark_moved(&format!("{stream}@{}", key.name), stream, key)
     }
 
     /// Marks what a session or pin holds on to. One that found nothing to hold is about to end.
@@ -206,15 +246,19 @@ impl<'a> Marking<'a> {
     fn follow(&mut self, name: &str, kind: Kind, root: &ObjectId) -> Result<()> {
         walk_revision(self.repository.store(), kind, root, &mut |part| match part {
             RevisionPart::Node { id, .. } => self.enter(id),
-            RevisionPart::Unreadable { error, .. } => self.note_damage(name, error).map(|()| false),
+            RevisionPart::Unreadable { id, error, .. } => {
+                self.unreadable.insert(*id);
+                self.note_damage(name, error).map(|()| false)
+            }
             RevisionPart::Chunk { id, .. } => self.take_chunk(id).map(|()| true),
         })
     }
 
-    /// Comes upon a node; whether to go on below it.
+    /// Comes upon a node; whether to go on below it. One that could not be read is tried again: it may be healed by now.
     fn enter(&mut self, id: &ObjectId) -> Result<bool> {
         self.go_on()?;
-        Ok(self.mark(id, &mut Cursor::default())? != Mark::Known)
+        let is_new = self.mark(id, &mut Cursor::default())? != Mark::Known;
+        Ok(is_new || self.unreadable.remove(id))
     }
 
     fn take_chunk(&mut self, id: &ObjectId) -> Result<()> {

@@ -133,7 +133,7 @@ impl Gc<'_> {
         let dropped = read_dropped(self.repository.backend().as_ref())?;
         let dropped: HashSet<PackId> = dropped.iter().map(|(pack, _)| pack).collect();
         let mut gone = Vec::new();
-        store.index().reload()?;
+        store.index().reload_unmerged()?;
         for id in self.marking.unused_bad() {
             if store.index().locate_in_tables(&id)?.iter().all(|place| dropped.contains(&place.pack)) {
                 gone.push(id);
@@ -165,7 +165,7 @@ impl Gc<'_> {
         let known = self.marking.live.knows_packs();
         unnamed.retain(|pack, _| !uses.contains_key(pack) && !known.contains(pack));
         match self.marking.unnamed() {
-            Some(id) if !unnamed.is_empty() => {
+            Some(id) if !self.named_by_none(&unnamed)?.is_empty() => {
                 let reason = format!(
                     "no table names object {id}, which a revision needs, and packs are there that none names"
                 );
@@ -173,6 +173,14 @@ impl Gc<'_> {
             }
             _ => Ok(unnamed),
         }
+    }
+
+    /// Those of the packs that no table names by now either: of a backup beside this one does.
+    fn named_by_none(&self, packs: &HashMap<PackId, (PackKind, u64)>) -> Result<HashSet<PackId>> {
+        let index = self.repository.store().index();
+        index.reload_unmerged()?;
+        let named = index.named_packs()?;
+        Ok(packs.keys().filter(|pack| !named.contains(*pack)).copied().collect())
     }
 
     /// Ends what an earlier gc began; whether that was possible.

@@ -3,8 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use super::Gc;
-use crate::error::Result;
-use crate::format::{PackKind, PackNames};
+use crate::error::{Corrupt, Result};
+use crate::format::{PackEntry, PackNames};
 use crate::id::PackId;
 use crate::store::{PackUse, StoreWriter};
 
@@ -30,8 +30,9 @@ impl Gc<'_> {
             }
             self.marking.release(round.iter().map(|(pack, _)| *pack));
             let written = self.copy_live(round)?;
+            let is_deleted = self.delete(written.packs)?;
             self.report.bytes_freed = self.report.bytes_freed.saturating_sub(written.bytes);
-            if !self.delete(written.packs)? {
+            if !is_deleted {
                 return Ok(());
             }
         }
@@ -50,7 +51,7 @@ impl Gc<'_> {
         let mut writer = StoreWriter::new(self.repository.store(), HashSet::new(), false)?;
         let mut copied = Vec::new();
         for (pack, known) in packs {
-            match self.copy_pack(*pack, known.kind, &mut writer) {
+            match self.copy_pack(*pack, known, &mut writer) {
                 Ok(()) => {
                     copied.push((*pack, known.kind));
                     self.note_rewritten(known);
@@ -67,16 +68,27 @@ impl Gc<'_> {
         Ok(Written { bytes, packs: copied.into_iter().collect() })
     }
 
-    fn copy_pack(&self, pack: PackId, kind: PackKind, writer: &mut StoreWriter<'_>) -> Result<()> {
-        let (mut check, entries) = self.repository.store().check_pack(kind, pack)?;
+    fn copy_pack(&self, pack: PackId, known: &PackUse, writer: &mut StoreWriter<'_>) -> Result<()> {
+        let (mut check, entries) = self.repository.store().check_pack(known.kind, pack)?;
+        let (mut copied, mut bytes) = (HashSet::new(), 0);
         for entry in entries {
             self.go_on()?;
-            if self.marking.live.is_used_at(kind, pack, &entry)? {
+            if self.marking.live.is_used_at(known.kind, pack, &entry)? {
                 check.verify(&entry)?;
                 writer.add(entry.object_type, entry.id, entry.plain_len, check.blob())?;
+                copied.insert(entry.id);
+                bytes += u64::from(entry.stored_len) + PackEntry::SIZE as u64;
             }
         }
-        Ok(())
+        // A table that says of the pack what it does not say itself must not cost anything. Where two tables name it, it
+        // counts twice, and they are read.
+        match bytes >= known.live_bytes || self.marking.live.used_in(pack)?.is_subset(&copied) {
+            true => Ok(()),
+            false => {
+                let reason = "it does not have all that is in use in it, as tables say";
+                Err(Corrupt::new(format!("pack {pack}"), reason).into())
+            }
+        }
     }
 }
 

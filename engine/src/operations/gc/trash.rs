@@ -58,8 +58,9 @@ impl Gc<'_> {
             Err(error) if !error.is_damage() => return Err(error),
             _ => false,
         };
+        // Of a stream that lives it was left by a deletion that was cut off, or it was copied anew.
+        backend.remove(&Key::deleted_stream(stream.id))?;
         if is_deleted {
-            backend.remove(&Key::deleted_stream(stream.id))?;
             backend.remove_area(&Area::labels(stream.id))?;
             backend.remove_area(&Area::revisions(stream.id))?;
         }

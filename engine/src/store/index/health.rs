@@ -74,6 +74,12 @@ impl Index {
         Ok(if is_any_damaged { Vec::new() } else { sizes.into_values().collect() })
     }
 
+    /// The packs that tables name which are open now.
+    pub(crate) fn named_packs(&self) -> Result<HashSet<PackId>> {
+        let set = self.tables()?;
+        Ok(set.tables.iter().flat_map(|table| table.packs()).map(|pack| pack.pack).collect())
+    }
+
     /// Whether tables are missing: one of these objects, each of which was published, is in none, and none is damaged.
     pub(crate) fn lacks_tables(&self, published: &[ObjectId]) -> Result<bool> {
         self.reload()?;

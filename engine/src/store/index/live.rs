@@ -146,6 +146,25 @@ impl LiveSet {
         Ok(uses)
     }
 
+    /// The objects that are in use in a pack, as tables say. Reads those that name it.
+    ///
+    /// # Errors
+    /// Damage if a table is not whole.
+    pub(crate) fn used_in(&self, pack: PackId) -> Result<HashSet<ObjectId>> {
+        let mut used = HashSet::new();
+        for (table, bits) in &self.tables {
+            let Some(ordinal) = table.packs().iter().position(|named| named.pack == pack) else { continue };
+            for block in 0..table.entry_block_count() {
+                let entries = table.entries(block).ok_or_else(|| not_whole(&table.id().to_string()))?;
+                let numbered = table.numbers_in(block).zip(entries);
+                let own = numbered
+                    .filter(|(number, entry)| entry.pack as usize == ordinal && is_set(bits, *number));
+                used.extend(own.map(|(_, entry)| entry.id));
+            }
+        }
+        Ok(used)
+    }
+
     fn find(&self, id: &ObjectId, cursor: &mut Cursor) -> Result<Vec<Named>> {
         let mut named = Vec::new();
         for (ordinal, (table, _)) in self.tables.iter().enumerate() {
