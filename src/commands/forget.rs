@@ -320,7 +320,7 @@ fn undo_one(
             let keys = if dry_run { keys } else { undo_forget(repository, &stream, &keys)? };
             Ok((stream, keys))
         }
-        Err(missing @ Error::NoSuchStream { .. }) => {
+        Err(missing @ (Error::NoSuchStream { .. } | Error::LostStreamName { .. })) => {
             let Some(stream) = deleted_stream(repository, name)? else { return Err(missing.into()) };
             if let Some(spec) = spec.filter(|spec| *spec != "all") {
                 return Err(Failure::new(format!(

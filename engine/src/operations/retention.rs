@@ -358,26 +358,21 @@ mod tests {
     #[test]
     fn a_duration_is_reckoned_anew_behind_a_gap_that_is_longer() {
         let within = Policy { within: Some("2d".parse().unwrap()), ..Policy::default() };
-        let honest =
-            ["2026-11-20T02:00:00Z", "2026-11-25T02:00:00Z", "2026-11-26T02:00:00Z", "2026-11-27T02:00:00Z"];
-        assert_eq!(judge(&within, &honest), ["", "within", "within", "newest within"]);
-        let ahead = [&honest[..], &["2037-01-01T02:00:00Z"]].concat();
-        let candidates: Vec<Candidate> = ahead.iter().map(|time| candidate(time)).collect();
-        let judged = within.judge(&candidates, time("2037-01-01T03:00:00Z"));
-        let kept: Vec<bool> = judged.iter().map(|rules| !rules.is_empty()).collect();
-        assert_eq!(kept, [false, true, true, true, true]);
-        // But only once, and only from the newest on.
-        let old =
-            ["2020-01-01T02:00:00Z", "2026-11-20T02:00:00Z", "2026-11-24T02:00:00Z", "2026-11-27T02:00:00Z"];
-        assert_eq!(judge(&within, &old), ["", "", "within", "newest within"]);
-        let daily = [
-            "2020-01-01T02:00:00Z",
-            "2026-11-24T02:00:00Z",
-            "2026-11-25T02:00:00Z",
-            "2026-11-26T02:00:00Z",
-            "2026-11-27T02:00:00Z",
-        ];
-        assert_eq!(judge(&within, &daily), ["", "", "within", "within", "newest within"]);
+        let at = |day: &str| format!("{day}T02:00:00Z");
+        let judge_at = |days: &[&str], now: &str| -> Vec<bool> {
+            let candidates: Vec<Candidate> = days.iter().map(|day| candidate(&at(day))).collect();
+            within.judge(&candidates, time(&at(now))).iter().map(|rules| !rules.is_empty()).collect()
+        };
+        let honest = ["2026-11-24", "2026-11-25", "2026-11-26", "2026-11-27"];
+        assert_eq!(judge_at(&honest, "2026-11-28"), [false, true, true, true]);
+        let ahead = [&honest[..], &["2037-01-01"]].concat();
+        assert_eq!(judge_at(&ahead, "2037-01-02"), [false, true, true, true, true]);
+        // But only once.
+        let seldom = ["2020-01-01", "2026-11-20", "2026-11-24", "2026-11-27"];
+        assert_eq!(judge_at(&seldom, "2026-11-28"), [false, false, true, true]);
+        // And not far back.
+        let gap_before = ["2020-01-01", "2026-11-24", "2026-11-25", "2026-11-26", "2026-11-27"];
+        assert_eq!(judge_at(&gap_before, "2026-11-28"), [false, false, true, true, true]);
     }
 
     #[test]
@@ -465,7 +460,7 @@ mod tests {
         let at = |seconds| Candidate { time: Timestamp { seconds, nanoseconds: 0 }, ..candidate(NOW) };
         let revisions = [at(i64::MIN), at(i64::MAX), at(0)];
         let kept = shown(&policy.judge(&revisions, time(NOW)));
-        assert_eq!(kept, ["daily", "dated in the future", "newest daily within"]);
+        assert_eq!(kept, ["daily within", "dated in the future", "newest daily within"]);
     }
 
     #[test]
