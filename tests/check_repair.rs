@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use serde_json::{Value, json};
+use support::harms::contradict_packs;
 use support::system::{LoopDevice, Mounted, Requirement, can_use, system};
 use support::{CHUNK, World, flip_bit, noise, settle, wait_until, write_chunk};
 
@@ -118,25 +119,11 @@ fn an_index_that_is_gone_with_its_directory_is_made_anew() {
     assert_all_works(&world);
 }
 
-/// Changes where a table says that its first object lies, with the right checksum.
-fn falsify(table: &Path) {
-    const BLOCK: usize = 4096;
-    let mut bytes = fs::read(table).unwrap();
-    let (id, packs) = (bytes[8..24].to_vec(), u32::from_le_bytes(bytes[60..64].try_into().unwrap()));
-    let number = 1 + packs as usize;
-    let block = &mut bytes[number * BLOCK..(number + 1) * BLOCK];
-    block[36] ^= 1;
-    let key = blake3::derive_key("treering v1 index block", b"");
-    let content = [&id[..], &(number as u64).to_le_bytes(), &block[..BLOCK - 16]].concat();
-    block[BLOCK - 16..].copy_from_slice(&blake3::keyed_hash(&key, &content).as_bytes()[..16]);
-    fs::write(table, bytes).unwrap();
-}
-
 #[test]
 fn a_table_that_contradicts_its_packs_is_named_and_made_anew() {
     let world = world();
     let table = world.stored_files("index").remove(0);
-    falsify(&table);
+    contradict_packs(&table);
     let said = world.run(&["check", "--json"]).expect_code(4).json();
     let damaged = &said["damaged_files"];
     assert_eq!(

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use serde_json::{Value, json};
+use support::harms::contradict_packs;
 use support::system::{Mounted, Requirement, SmallDisk, can_use};
 use support::{CHUNK, World, noise, wait_until, write_chunk};
 
@@ -80,6 +81,31 @@ fn what_was_forgotten_is_freed_and_the_rest_is_as_it_was() {
     // The same data again is stored again.
     write_image(&world, 16, 1);
     world.backup("vm.img", "vm");
+    assert_eq!(world.dump("vm"), fs::read(world.path("vm.img")).unwrap());
+    assert_clean(&world);
+}
+
+/// What is in use was once taken for something that the pack has not, and deleted with it.
+#[test]
+fn a_pack_of_which_a_table_says_something_else_is_left_as_it_is() {
+    let world = World::new();
+    write_image(&world, 64, 1);
+    world.backup("vm.img", "vm");
+    let tables = world.stored_files("index");
+    for chunk in (0..64).filter(|chunk| chunk % 4 != 0) {
+        write_chunk(&world.path("vm.img"), chunk, 1000 + chunk);
+    }
+    world.backup("vm.img", "vm");
+    world.ok(&["forget", "vm@1"]);
+    tables.iter().for_each(|table| contradict_packs(table));
+    let packs = world.stored_files("packs/data");
+    let run = world.ok(&["gc"]);
+    run.says(&["is left as it is", "in use in it, as tables say"]);
+    assert!(packs.iter().all(|pack| pack.exists()));
+    assert_eq!(world.dump("vm"), fs::read(world.path("vm.img")).unwrap());
+    world.run(&["check", "--repair"]).expect_code(0);
+    world.ok(&["gc"]);
+    assert!(!packs.iter().all(|pack| pack.exists()));
     assert_eq!(world.dump("vm"), fs::read(world.path("vm.img")).unwrap());
     assert_clean(&world);
 }

@@ -56,3 +56,22 @@ impl Harm {
         matches!(self, Self::Flip(_) | Self::Truncate(_))
     }
 }
+
+/// Makes a table, under right checksums, say of objects that they lie elsewhere in their packs.
+pub(crate) fn contradict_packs(table: &Path) {
+    const BLOCK: usize = 4096;
+    const ENTRY: usize = 48;
+    let mut bytes = fs::read(table).unwrap();
+    let id = bytes[8..24].to_vec();
+    let entries = u64::from_le_bytes(bytes[48..56].try_into().unwrap());
+    let pack_blocks = u32::from_le_bytes(bytes[60..64].try_into().unwrap());
+    let number = 1 + pack_blocks as usize;
+    let block = &mut bytes[number * BLOCK..(number + 1) * BLOCK];
+    let count = (entries as usize).min((BLOCK - 16) / ENTRY);
+    // Their offsets.
+    (0..count).for_each(|entry| block[entry * ENTRY + 36] ^= 1);
+    let key = blake3::derive_key("treering v1 index block", b"");
+    let content = [&id[..], &(number as u64).to_le_bytes(), &block[..BLOCK - 16]].concat();
+    block[BLOCK - 16..].copy_from_slice(&blake3::keyed_hash(&key, &content).as_bytes()[..16]);
+    fs::write(table, bytes).unwrap();
+}
