@@ -130,8 +130,8 @@ fn failed(error: Error) -> Failure {
     let failure = Failure::from(error);
     match is_full {
         true => failure.hint(
-            "free some space there and run the command again: what this run had stored is used again then, and a later \
-             version's `gc` frees what nothing uses; all revisions that were there are intact",
+            "free some space there and run the command again: what this run had stored is used again then, and `treering gc` \
+             frees what nothing uses; all revisions that were there are intact",
         ),
         false => failure,
     }

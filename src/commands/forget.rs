@@ -155,7 +155,8 @@ fn joined(failed: Vec<FailedStream>) -> Option<Failure> {
 
 fn refuse_nonsense(args: &ForgetArgs, policy: &Policy) -> Result<(), Failure> {
     if args.undo && !policy.is_empty() {
-        return Err(Failure::usage("--undo goes without a policy"));
+        return Err(Failure::usage("--undo goes without a policy")
+            .hint("leave the --keep options out: it brings back what STREAM or STREAM@SPEC names"));
     }
     let spec_of = |named: &String| split_revision(named).1.map(str::to_owned);
     if !policy.is_empty() {
