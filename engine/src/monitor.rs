@@ -25,6 +25,21 @@ pub trait Monitor: Send + Sync {
     }
 }
 
+/// A user who has pressed Ctrl-C before anything began.
+#[cfg(test)]
+pub(crate) struct CancelledMonitor;
+
+#[cfg(test)]
+impl Monitor for CancelledMonitor {
+    fn begin(&self, _task: &str, _total_bytes: Option<u64>) {}
+    fn advance(&self, _bytes: u64) {}
+    fn warn(&self, _message: &str) {}
+
+    fn is_cancelled(&self) -> bool {
+        true
+    }
+}
+
 /// Discards everything.
 #[derive(Debug, Default)]
 pub struct SilentMonitor;

@@ -116,27 +116,15 @@ impl Check<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::monitor::CancelledMonitor;
     use crate::revision::test_trees::Trees;
-
-    /// A user who has pressed Ctrl-C.
-    struct Interrupted;
-
-    impl Monitor for Interrupted {
-        fn begin(&self, _task: &str, _total_bytes: Option<u64>) {}
-        fn advance(&self, _bytes: u64) {}
-        fn warn(&self, _message: &str) {}
-
-        fn is_cancelled(&self) -> bool {
-            true
-        }
-    }
 
     #[test]
     fn it_stops_when_it_is_told_to() {
         let trees = Trees::new();
         trees.chunk(b"chunk");
-        assert!(matches!(check(&trees.repository, &Interrupted), Err(Error::Cancelled)));
-        let repaired = check_and_repair(&trees.repository, &Interrupted);
+        assert!(matches!(check(&trees.repository, &CancelledMonitor), Err(Error::Cancelled)));
+        let repaired = check_and_repair(&trees.repository, &CancelledMonitor);
         assert!(matches!(repaired.unwrap_err().error, Error::Cancelled));
     }
 }

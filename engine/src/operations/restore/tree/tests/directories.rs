@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Mutex;
 
 use super::*;
+use crate::monitor::CancelledMonitor;
 
 fn in_place(delete: bool) -> TreeRestoreOptions {
     TreeRestoreOptions { in_place: true, delete, ..TreeRestoreOptions::default() }
@@ -115,25 +116,13 @@ fn nothing_is_removed_where_something_was_left_out() {
     );
 }
 
-/// Wants to end from the begin on.
-struct Cancelled;
-
-impl Monitor for Cancelled {
-    fn begin(&self, _task: &str, _total_bytes: Option<u64>) {}
-    fn advance(&self, _bytes: u64) {}
-    fn warn(&self, _message: &str) {}
-    fn is_cancelled(&self) -> bool {
-        true
-    }
-}
-
 #[test]
 fn who_interrupts_a_removal_does_not_wait_for_its_end() {
     let scene = Scene::new();
     fs::create_dir(scene.target()).unwrap();
     (0..100).for_each(|number| fs::write(scene.target().join(number.to_string()), b"").unwrap());
     let tree = scene.open(scene.trees.directory(&[empty_file("a")]));
-    let error = scene.restore_with(&tree, &in_place(true), &Cancelled).unwrap_err();
+    let error = scene.restore_with(&tree, &in_place(true), &CancelledMonitor).unwrap_err();
     assert!(matches!(error, crate::error::Error::Cancelled), "{error}");
     assert_eq!(names(&scene.target()).len(), 100);
 }
