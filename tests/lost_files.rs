@@ -373,3 +373,71 @@ fn the_loss_of_the_newest_record_is_told_and_hints_are_not_applied_to_an_older_o
     let names = world.stored_files("revisions");
     assert!(names.iter().any(|path| path.to_str().unwrap().contains("0000000000000003_")), "{names:?}");
 }
+
+/// An image with three leaves in its map, of whose second revision gc has written the rest anew, while the table that named
+/// its packs stays. Returns the table that alone names the new packs.
+fn with_rewritten_packs(world: &World) -> PathBuf {
+    let image = world.image("vm.img", 600 * CHUNK, &(0..600).collect::<Vec<_>>());
+    for revision in 0..11 {
+        (0..4).for_each(|chunk| write_chunk(&image, chunk, 10_000 + 4 * revision + chunk));
+        if revision == 1 {
+            write_chunk(&image, 300, 20_000);
+        }
+        world.json(&["backup", "vm.img", "vm", "--force-read"]);
+    }
+    let before = world.stored_files("index");
+    world.ok(&["forget", "vm@9"]);
+    let said = world.json(&["gc"]);
+    assert_eq!(said["packs_rewritten"]["files"], 2, "{said}");
+    assert!(world.repository().join("gc/dropped").exists(), "a table names the old packs");
+    let new: Vec<PathBuf> =
+        world.stored_files("index").into_iter().filter(|table| !before.contains(table)).collect();
+    assert_eq!(new.len(), 1);
+    new[0].clone()
+}
+
+/// What a table said of packs that gc had deleted hid that another pack has it all, which only a lost table named: files
+/// could not be read, scrub called intact nodes bad, and a repair after that believed it.
+#[test]
+fn a_table_that_names_packs_that_gc_has_deleted_hides_no_others() {
+    let world = World::new();
+    let table = with_rewritten_packs(&world);
+    let before: Vec<Vec<u8>> = (0..10).map(|n| world.dump(&format!("vm@{n}"))).collect();
+    fs::remove_file(table).unwrap();
+    for (n, bytes) in before.iter().enumerate() {
+        assert!(world.dump(&format!("vm@{n}")) == *bytes);
+    }
+    for command in ["scrub", "check"] {
+        let said = world.run(&[command, "--json"]).expect_code(4).json();
+        assert_eq!(
+            (&said["bad"], damaged_files(&said["damaged_files"])),
+            (&serde_json::json!([]), vec!["index/"])
+        );
+    }
+    assert_ne!(world.run(&["gc"]).code, Some(0), "gc does not go on without tables");
+    let said = world.json(&["check", "--repair"]);
+    assert_eq!((&said["bad"], &said["affected"]), (&serde_json::json!([]), &serde_json::json!([])));
+    for command in ["check", "scrub", "gc", "check"] {
+        world.ok(&[command]);
+    }
+    for (n, bytes) in before.iter().enumerate() {
+        assert!(world.dump(&format!("vm@{n}")) == *bytes);
+    }
+}
+
+/// What was called bad once was called so by every check, also when it could be read again, until a whole scrub.
+#[test]
+fn a_check_takes_off_the_damage_list_what_can_be_read_again() {
+    let world = world();
+    let packs = world.stored_files("packs/data");
+    packs.iter().for_each(|pack| flip_bit(pack, 200));
+    world.fails(4, &["scrub"], &[]);
+    let listed = |world: &World| world.json(&["status"])["repository"]["damaged_objects"].as_u64().unwrap();
+    assert_ne!(listed(&world), 0);
+    world.fails(4, &["check"], &[]);
+    assert_ne!(listed(&world), 0, "what is bad stays on the list");
+    packs.iter().for_each(|pack| flip_bit(pack, 200));
+    let said = world.json(&["check"]);
+    assert_eq!((&said["bad"], &said["affected"]), (&serde_json::json!([]), &serde_json::json!([])));
+    assert_eq!(listed(&world), 0);
+}

@@ -158,16 +158,16 @@ impl Store {
     }
 
     /// Tries the known places of an object, the newest first; then those that are known when the tables are listed anew;
-    /// at last those that the packs themselves tell, as a table may be wrong though its checksums are right.
+    /// at last those that the packs themselves tell, as a table may be wrong though its checksums are right, or be lost.
     fn try_places<T>(&self, id: &ObjectId, mut read: impl FnMut(&Location) -> Result<T>) -> Result<T> {
         let mut failure = None;
         let mut tried: Vec<Location> = Vec::new();
-        let in_packs = |tried: &[Location]| self.places_in_packs(id, tried);
-        for step in 0..3 {
+        for step in 0..4 {
             let locations = match step {
                 0 => self.index.locate(id)?,
                 1 => self.index.locate_again(id)?,
-                _ => in_packs(&tried),
+                2 => self.places_in_packs(id, &tried),
+                _ => self.places_in_unnamed_packs(id, &tried)?,
             };
             for location in locations {
                 match read(&location) {
@@ -182,6 +182,13 @@ impl Store {
             }
         }
         Err(failure.unwrap_or_else(|| Error::missing(id)))
+    }
+
+    /// Other places of an object than those that were tried, in packs that no table names.
+    fn places_in_unnamed_packs(&self, id: &ObjectId, tried: &[Location]) -> Result<Vec<Location>> {
+        let mut places = self.index.locate_in_unnamed_packs(id)?;
+        places.retain(|place| !tried.contains(place));
+        Ok(places)
     }
 
     /// Other places of an object than those that were tried, in the same packs, as these say themselves.

@@ -15,15 +15,26 @@ use crate::revision::{BadSearch, NeededBy};
 /// Places that are named of all revisions together.
 const MAX_PLACES_IN_ALL: usize = 20_000;
 
+/// What is bad: what it is, where that is known, and why.
+type Bad = BTreeMap<ObjectId, (Option<ObjectType>, String)>;
+
+/// What was found now, and what is on the damage list.
+pub(super) fn all_bad(listed: Vec<BadObject>, reached: &Reached) -> Bad {
+    let mut bad: Bad =
+        listed.into_iter().map(|object| (object.id, (object.object_type(), object.reason))).collect();
+    let found = reached.bad.iter();
+    bad.extend(found.map(|(id, (object_type, reason))| (*id, (Some(*object_type), reason.clone()))));
+    bad
+}
+
 impl Check<'_> {
     /// Looks who needs what is bad. Costs nothing while nothing is.
     pub(super) fn find_affected(
         &self,
         revisions: &[(Stream, Record)],
-        reached: &Reached,
+        bad: Bad,
         report: &mut CheckReport,
     ) -> Result<()> {
-        let bad = self.all_bad(reached)?;
         if bad.is_empty() {
             return Ok(());
         }
@@ -53,16 +64,6 @@ impl Check<'_> {
             BadFinding { id, object_type, reason, revisions, more_revisions }
         }));
         Ok(())
-    }
-
-    /// What was found now, and what the damage list has.
-    fn all_bad(&self, reached: &Reached) -> Result<BTreeMap<ObjectId, (Option<ObjectType>, String)>> {
-        let listed = self.repository.damage()?.objects;
-        let mut bad: BTreeMap<_, _> =
-            listed.into_iter().map(|object| (object.id, (object.object_type(), object.reason))).collect();
-        let found = reached.bad.iter();
-        bad.extend(found.map(|(id, (object_type, reason))| (*id, (Some(*object_type), reason.clone()))));
-        Ok(bad)
     }
 
     fn places_in(

@@ -5,6 +5,7 @@
 //! what is in order but a few bytes for each pack, so memory does not grow with the chunks.
 
 mod affected;
+mod good_again;
 mod leftovers;
 mod packs;
 mod places;
@@ -17,17 +18,20 @@ pub use leftovers::Leftovers;
 pub use places::{AffectedFile, FilePart, Places};
 pub use report::{AffectedRevision, BadFinding, CheckReport, Counts, Repaired, UnfinishedRepair};
 
+use affected::all_bad;
 use packs::Packs;
 use reach::Reached;
 
 use crate::backend::Key;
 use crate::error::{Corrupt, Error, Result};
 use crate::format::BadObject;
+use crate::id::ObjectId;
 use crate::monitor::Monitor;
 use crate::repository::Repository;
 use crate::revision::SmallFiles;
 
-/// Verifies the structure, and notes chunks without a copy on the repository's damage list where that can be written.
+/// Verifies the structure, and notes chunks without a copy on the repository's damage list where that can be written. What
+/// is on that list is read, and taken off it if it is good again.
 ///
 /// # Errors
 /// Damage is no error but a finding.
@@ -64,7 +68,8 @@ impl Check<'_> {
         let files = self.check_small_files()?;
         let packs = self.check_packs()?;
         let reached = self.check_reach(&files, &packs)?;
-        self.mark(&reached);
+        let (listed_bad, good_again) = self.listed_bad(&packs, &reached)?;
+        self.mark(&reached, &good_again);
         let mut report = CheckReport::default();
         match self.require_own_header() {
             Err(error) if error.is_damage() => {
@@ -72,7 +77,7 @@ impl Check<'_> {
             }
             header => header?,
         }
-        self.find_affected(&files.revisions, &reached, &mut report)?;
+        self.find_affected(&files.revisions, all_bad(listed_bad, &reached), &mut report)?;
         report.leftovers = self.leftovers()?;
         report.quarantine = self.quarantine()?;
         report.strangers = self.strangers()?;
@@ -96,11 +101,11 @@ impl Check<'_> {
         self.repository.read_small_files(&|| self.go_on())
     }
 
-    /// Writes what is bad on the damage list, so that the next backup stores it anew.
-    fn mark(&self, reached: &Reached) {
+    /// Writes what is bad on the damage list, so that the next backup stores it anew, and takes off it what is good again.
+    fn mark(&self, reached: &Reached, good_again: &[ObjectId]) {
         let bad = reached.bad.iter();
         let bad = bad.map(|(id, (object_type, reason))| BadObject::new(*id, *object_type, reason.clone()));
-        if let Err(error) = self.repository.change_damage(bad.collect(), &[], false) {
+        if let Err(error) = self.repository.change_damage(bad.collect(), good_again, false) {
             self.monitor.warn(&format!("what was found could not be noted in the repository: {error}"));
         }
     }

@@ -12,7 +12,6 @@ use crate::error::{Corrupt, Result};
 use crate::format::{PackEntry, PackKind};
 use crate::id::{ObjectId, PackId};
 use crate::store::Store;
-use crate::store::condemned::read_dropped;
 
 /// What marking an object found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +55,6 @@ impl Index {
     /// # Errors
     /// Damage if a table is not whole: what it names is not known.
     pub(crate) fn live_set(&self, condemned: HashSet<PackId>) -> Result<LiveSet> {
-        let dropped = read_dropped(self.backend.as_ref())?.iter().map(|(pack, _)| pack).collect();
         self.reload_unmerged()?;
         let set = self.tables()?;
         if let Some(damaged) = set.damaged.iter().min() {
@@ -69,6 +67,7 @@ impl Index {
             (Arc::clone(table), bits)
         };
         let tables = set.tables.iter().map(bits).collect();
+        let dropped = set.dropped.clone();
         Ok(LiveSet { tables, dropped, condemned, touched: Mutex::default() })
     }
 }

@@ -31,6 +31,7 @@ use reliance::Losses;
 use salvage::{Salvage, Salvaged, salvage_blocks};
 use table_reader::Table;
 
+use super::condemned::read_dropped;
 use super::pack_reader::read_pack_directory;
 use crate::backend::{Area, Backend};
 use crate::error::Result;
@@ -94,6 +95,8 @@ struct TableSet {
     tables: Vec<Arc<Table>>,
     /// Those that are put aside.
     damaged: HashSet<TableId>,
+    /// Packs that gc has deleted, though tables name them: what lies there is nowhere.
+    dropped: HashSet<PackId>,
     /// Whether packs without a table are read though no table is known to be damaged.
     table_lost: bool,
     /// Objects of packs that no table of the set names, from the packs' own directories, when the first is asked for. For
@@ -157,11 +160,11 @@ impl Index {
         let mut locations = Vec::new();
         for table in &set.tables {
             let (entries, is_doubtful) = find(table);
-            locations.extend(entries.into_iter().map(|(_, place)| place));
+            locations.extend(entries.into_iter().map(|(_, place)| place).filter(|place| set.has(place)));
             if is_doubtful {
                 let salvaged = self.salvaged_blocks(table);
-                let others: Vec<Location> =
-                    salvaged.get(id).filter(|place| !locations.contains(place)).collect();
+                let is_new = |place: &Location| set.has(place) && !locations.contains(place);
+                let others: Vec<Location> = salvaged.get(id).filter(is_new).collect();
                 locations.extend(others);
             }
         }
@@ -182,6 +185,17 @@ impl Index {
         self.table_lost.store(true, Ordering::Relaxed);
         self.reload()?;
         self.locate_in_tables(id)
+    }
+
+    /// The places of an object in packs that no table names. For whoever could read it at none of the places that tables
+    /// tell: the table that told of a good one may be lost.
+    pub(super) fn locate_in_unnamed_packs(&self, id: &ObjectId) -> Result<Vec<Location>> {
+        self.table_lost.store(true, Ordering::Relaxed);
+        if !self.tables()?.table_lost {
+            self.reload()?;
+        }
+        let set = self.tables()?;
+        Ok(self.salvaged(&set)?.get(id).collect())
     }
 
     /// Lists the tables anew, and tries those again that were damaged; what neighbours said is forgotten.
@@ -261,6 +275,7 @@ impl Index {
 
     /// Opens the tables that are listed now. Open ones of `known` are kept: a table never changes.
     fn load(&self, known: Option<&TableSet>, damaged: Damaged) -> Result<TableSet> {
+        let dropped = read_dropped(self.backend.as_ref())?.iter().map(|(pack, _)| pack).collect();
         let is_open = |id: TableId| {
             let mut tables = known.iter().flat_map(|set| &set.tables);
             // Also one with damaged blocks: for what these may have named, packs have been asked.
@@ -279,7 +294,7 @@ impl Index {
         // By a clock that may have jumped: then a worse copy is tried first, and costs a read. `Store` tries them all.
         tables.sort_by_key(|table| std::cmp::Reverse(table.created()));
         let table_lost = self.table_lost.load(Ordering::Relaxed);
-        Ok(TableSet { tables, damaged, table_lost, salvaged: OnceLock::new() })
+        Ok(TableSet { tables, damaged, dropped, table_lost, salvaged: OnceLock::new() })
     }
 
     fn listed_tables(&self) -> Result<Vec<TableId>> {
@@ -376,8 +391,13 @@ impl TableSet {
     fn names(&self, id: &ObjectId) -> bool {
         self.tables.iter().any(|table| {
             let found = table.look_up(id);
-            found.is_doubtful || !found.places.is_empty()
+            found.is_doubtful || found.places.iter().any(|place| self.has(place))
         })
+    }
+
+    /// Whether there may be anything at a place that a table tells.
+    fn has(&self, place: &Location) -> bool {
+        !self.dropped.contains(&place.pack)
     }
 
     /// Whether packs must be asked themselves for what is in no table.
