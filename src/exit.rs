@@ -356,7 +356,7 @@ pub(crate) fn io_hint(error: &std::io::Error) -> Option<&'static str> {
 }
 
 /// Whether there is no room left, or none for this user.
-pub(crate) fn is_disk_full(error: &std::io::Error) -> bool {
+fn is_disk_full(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 

@@ -5,6 +5,7 @@ mod support;
 
 use std::fs;
 use std::io::{Read, Write};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -363,6 +364,48 @@ fn a_full_disk_is_freed() {
     run(&["scrub"]).expect_code(0);
     fs::write(world.path("vm.img"), noise(4, 12 << 20)).unwrap();
     run(&["backup", "vm.img", "vm"]).expect_code(0);
+}
+
+/// A repository on a small disk, with two packs of which a revision uses a little of one and a third of the other.
+fn mostly_dead_packs_on(small: &SmallDisk, world: &World) -> (String, Vec<u8>) {
+    let repository = small.path().join("repo").to_str().unwrap().to_owned();
+    let image = world.path("vm.img");
+    fs::write(&image, noise(1, 64 << 20)).unwrap();
+    world.ok(&["-r", &repository, "init"]);
+    world.ok(&["-r", &repository, "backup", "vm.img", "vm"]);
+    let kept = [0..512 << 10, 36 << 20..46 << 20];
+    let bytes = fs::read(&image).unwrap();
+    let file = fs::File::create(&image).unwrap();
+    file.set_len(64 << 20).unwrap();
+    kept.into_iter().for_each(|range| file.write_all_at(&bytes[range.clone()], range.start as u64).unwrap());
+    world.ok(&["-r", &repository, "backup", "vm.img", "vm", "--force-read"]);
+    world.ok(&["-r", &repository, "forget", "vm@1"]);
+    (repository, fs::read(&image).unwrap())
+}
+
+/// What is in use of 32 packs was written anew before the first was deleted, for which there was no room.
+#[test]
+fn on_a_full_disk_packs_are_written_anew_one_after_the_other() {
+    if !can_use(&[Requirement::Root, Requirement::Loop, Requirement::Program("mkfs.ext4")]) {
+        return;
+    }
+    let world = World::without_repository();
+    let small = SmallDisk::new(&world, 100 << 20);
+    let (repository, image) = mostly_dead_packs_on(&small, &world);
+    let gc = || world.ok(&["-r", &repository, "gc", "--json"]).json();
+    fill_up_to(small.path(), 200 << 10);
+    let said = gc();
+    assert!(said["bytes_freed"].as_u64().unwrap() < 1 << 20, "{said}");
+    assert_ne!(said["packs_not_rewritten"]["files"], json!(0), "{said}");
+    let text = world.ok(&["-r", &repository, "gc"]).text();
+    assert!(text.contains("stay as they are") && text.contains("free "), "{text}");
+    fs::remove_file(small.path().join("filler")).unwrap();
+    fill_up_to(small.path(), 1100 << 10);
+    let said = gc();
+    assert!(said["bytes_freed"].as_u64().unwrap() > 50 << 20, "{said}");
+    assert_eq!(said["packs_not_rewritten"]["files"], json!(0), "{said}");
+    assert!(world.ok(&["-r", &repository, "dump", "vm"]).stdout == image);
+    world.ok(&["-r", &repository, "scrub"]);
 }
 
 /// Takes all space of a file system but for so many bytes.

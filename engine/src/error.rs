@@ -370,6 +370,12 @@ impl Error {
         self.is_damage() || self.is_not_found()
     }
 
+    /// Whether there was no room left to store something, or none for this user.
+    pub fn is_disk_full(&self) -> bool {
+        let is_full = |kind| matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        matches!(self, Error::Io { source, .. } if is_full(source.kind()))
+    }
+
     /// Whether a file, or a revision's record, was not there.
     pub fn is_not_found(&self) -> bool {
         match self {

@@ -19,7 +19,7 @@ use treering_fuse::mountpoints;
 use super::Context;
 use super::excludes::ExcludeArgs;
 use super::inventory::HintsJson;
-use crate::exit::{Code, CommandOutcome, Failure, is_disk_full};
+use crate::exit::{Code, CommandOutcome, Failure};
 use crate::ui::{duration, rate, size};
 
 /// Names standard input.
@@ -126,7 +126,7 @@ pub(super) fn run(context: &Context<'_>, args: &BackupArgs) -> CommandOutcome {
 
 /// A backup that failed for want of space keeps what others may rely on already.
 fn failed(error: Error) -> Failure {
-    let is_full = matches!(&error, Error::Io { source, .. } if is_disk_full(source));
+    let is_full = error.is_disk_full();
     let failure = Failure::from(error);
     match is_full {
         true => failure.hint(

@@ -10,7 +10,7 @@ use treering_engine::operations::copy::{
 use treering_engine::{DEFAULT_CACHE_BYTES, Error, Repository, Stream, split_revision};
 
 use super::{Context, refuse_remote};
-use crate::exit::{Code, CommandOutcome, Failure, damage_hint, is_disk_full};
+use crate::exit::{Code, CommandOutcome, Failure, damage_hint};
 use crate::ui::{count, size};
 
 macro_rules! examples {
@@ -194,7 +194,7 @@ fn tell(context: &Context<'_>, target: &Repository, report: &CopyReport) -> Resu
 
 /// A copy that failed for want of space keeps what others may rely on already.
 fn with_hint(error: Error) -> Failure {
-    let is_full = matches!(&error, Error::Io { source, .. } if is_disk_full(source));
+    let is_full = error.is_disk_full();
     let failure = Failure::from(error);
     match is_full {
         true => failure.hint(

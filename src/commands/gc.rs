@@ -70,6 +70,7 @@ fn to_json(report: &GcReport, dry_run: bool) -> serde_json::Value {
         "revisions_taken": report.taken_revisions,
         "packs_deleted": files(report.dead),
         "packs_rewritten": files(report.rewritten),
+        "packs_not_rewritten": files(report.unwritten.packs),
         "leftovers": files(report.leftovers),
         "bytes_before": report.bytes_before,
         "bytes_freed": report.bytes_freed,
@@ -93,6 +94,15 @@ fn to_text(report: &GcReport, dry_run: bool) -> String {
     if report.pending.is_none() {
         text += &line("unused pack", report.dead, "deleted");
         text += &line("mostly unused pack", report.rewritten, "written anew");
+    }
+    let unwritten = report.unwritten.packs;
+    if unwritten.files > 0 {
+        let (packs, bytes) = (count(unwritten.files, "mostly unused pack"), size(unwritten.bytes));
+        let room = size(report.unwritten.room_for_one);
+        text += &format!(
+            "{packs} with {bytes} that nothing uses stay as they are, as there is no room to write anew what is used of \
+             them: free {room} there, and run `treering gc` again\n"
+        );
     }
     for (revision, holder) in &report.held {
         text += &format!("revision {revision} was forgotten and is kept as long as it is open: {holder}\n");

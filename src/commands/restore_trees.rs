@@ -13,7 +13,7 @@ use super::restore::{RestoreArgs, to_be_continued};
 use super::revision::{Named, Opened};
 use super::tree_entry::{insert_bytes, insert_path, path_text};
 use super::{Context, absolute};
-use crate::exit::{Code, CommandOutcome, Failure, is_disk_full, ranges_json};
+use crate::exit::{Code, CommandOutcome, Failure, ranges_json};
 use crate::ui::{duration, rate, size};
 
 pub(super) fn run(
@@ -67,7 +67,7 @@ fn refuse_delete(args: &RestoreArgs, tree: &TreeReader) -> Result<(), Failure> {
 
 /// What was written before a signal or an error is not lost.
 fn failure(args: &RestoreArgs, error: Error) -> Failure {
-    let is_full = matches!(&error, Error::Io { source, .. } if is_disk_full(source));
+    let is_full = error.is_disk_full();
     let failure = Failure::from(error);
     match is_full {
         true => {

@@ -193,7 +193,8 @@ impl SmallDisk {
     #[track_caller]
     pub(crate) fn new(world: &World, size: u64) -> Self {
         let file = world.image("disk", size, &[]);
-        system("mkfs.ext4", &["-q", "-F", file.to_str().unwrap()]);
+        // Without a part that is kept for root, as tests are: what is free is what can be taken.
+        system("mkfs.ext4", &["-q", "-F", "-m", "0", file.to_str().unwrap()]);
         let device = LoopDevice::attach(&file, &[]);
         let mounted = Mounted::mount(device.path(), world.path("disk-mount"), "noatime");
         Self { mounted, _device: device }

@@ -347,6 +347,11 @@ impl Backend for LocalBackend {
         }
     }
 
+    fn free_bytes(&self) -> Option<u64> {
+        let file_system = rustix::fs::statvfs(&self.root).ok()?;
+        Some(file_system.f_bavail.saturating_mul(file_system.f_frsize))
+    }
+
     fn location(&self) -> String {
         self.root.display().to_string()
     }

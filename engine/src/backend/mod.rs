@@ -95,6 +95,10 @@ pub(crate) trait Backend: Send + Sync {
     /// Removes an area in which nothing lies; another one is left.
     fn remove_area(&self, area: &Area) -> Result<()>;
 
+    /// Bytes that can still be stored by everybody, where that can be told. Root may have more, and others may store some
+    /// meanwhile.
+    fn free_bytes(&self) -> Option<u64>;
+
     /// What users call the place.
     fn location(&self) -> String;
 

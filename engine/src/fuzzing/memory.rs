@@ -136,6 +136,10 @@ impl Backend for Memory {
         Ok(ClaimState::Gone)
     }
 
+    fn free_bytes(&self) -> Option<u64> {
+        None
+    }
+
     fn location(&self) -> String {
         "memory".to_owned()
     }

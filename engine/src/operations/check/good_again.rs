@@ -10,7 +10,8 @@ use crate::format::{BadObject, PackKind};
 use crate::id::{ObjectId, PackId};
 
 impl Check<'_> {
-    /// The damage list without those objects of which a copy in a sound pack was verified, as a scrub does it; and these.
+    /// The damage list without those objects of which a copy in a sound pack was verified, as a scrub does it; and these. It
+    /// must be one that tables name: no backup would rely on another one, but on the bad one.
     pub(super) fn listed_bad(
         &self,
         packs: &Packs,
@@ -63,7 +64,7 @@ impl Check<'_> {
         let mut wanted: HashMap<(PackId, PackKind), HashSet<ObjectId>> = HashMap::new();
         for id in ids {
             self.go_on()?;
-            for place in index.locate_in_tables(&id)? {
+            for place in index.published_places(&id)? {
                 if packs.sound.contains(&place.pack) {
                     wanted.entry((place.pack, place.kind)).or_default().insert(id);
                 }

@@ -48,6 +48,8 @@ pub struct GcReport {
     pub dead: FileCount,
     /// Packs that are mostly dead, with the bytes that writing them anew frees.
     pub rewritten: FileCount,
+    /// Packs that are mostly dead and stay as they are for want of room.
+    pub unwritten: Unwritten,
     /// What killed runs have left.
     pub leftovers: FileCount,
     /// Bytes that packs had in all, and have then.
@@ -60,6 +62,15 @@ pub struct GcReport {
     pub held: Vec<(String, String)>,
     /// What is damaged, so that it is not known what lies below it.
     pub damaged: Vec<String>,
+}
+
+/// Mostly dead packs that there was no room to write anew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unwritten {
+    /// The packs, with the bytes that writing them anew would free.
+    pub packs: FileCount,
+    /// Bytes that must be free to begin with it.
+    pub room_for_one: u64,
 }
 
 /// What could not be deleted yet.

@@ -2,34 +2,56 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::Gc;
+use super::{Gc, Unwritten};
 use crate::error::{Corrupt, Result};
-use crate::format::{PackEntry, PackNames};
+use crate::format::{PackEntry, PackNames, TableEntry};
 use crate::id::PackId;
 use crate::store::{PackUse, StoreWriter};
 
 /// Packs that are read before those are deleted that they came from.
 const ROUND_PACKS: usize = 32;
 
+/// Room that is left besides what is written anew: for the lists of packs, and for what the file system needs itself.
+const RESERVED_BYTES: u64 = 128 << 10;
+/// What a pack and its table have besides what they hold, in whole blocks.
+const FRAME_BYTES: u64 = 32 << 10;
+
+/// Bytes of what is in use of a pack when it is written anew, with the table that names it: an entry, and a byte or two of
+/// the filter, for each object.
+fn bytes_anew(pack: &PackUse) -> u64 {
+    pack.live_bytes + pack.live_objects * (TableEntry::SIZE as u64 + 2) + FRAME_BYTES
+}
+
 impl Gc<'_> {
-    /// Writes the live objects of mostly dead packs anew, and deletes these.
+    /// Writes the live objects of mostly dead packs anew, and deletes these; as many at a time as there is room for.
     pub(super) fn rewrite(&mut self, uses: &HashMap<PackId, PackUse>) -> Result<()> {
-        let below = u64::from(self.options.rewrite_below_percent);
-        let is_mostly_dead = |pack: &PackUse| {
-            pack.live_bytes > 0 && pack.live_bytes * 100 < (pack.live_bytes + pack.dead_bytes) * below
-        };
-        let mut packs: Vec<(PackId, PackUse)> =
-            uses.iter().filter(|(_, pack)| is_mostly_dead(pack)).map(|(id, pack)| (*id, *pack)).collect();
-        // Those that free most come first.
-        packs.sort_by_key(|(id, pack)| (pack.live_bytes * 1000 / (pack.live_bytes + pack.dead_bytes), *id));
+        let mut packs = self.mostly_dead(uses);
+        if self.options.dry_run {
+            packs.iter().for_each(|(_, pack)| self.note_rewritten(pack));
+            return Ok(());
+        }
         self.monitor.begin("rewriting packs", Some(packs.iter().map(|(_, pack)| pack.size).sum()));
-        for round in packs.chunks(ROUND_PACKS) {
-            if self.options.dry_run {
-                round.iter().for_each(|(_, pack)| self.note_rewritten(pack));
-                continue;
-            }
+        let mut one_at_a_time = false;
+        while !packs.is_empty() {
+            let round = match one_at_a_time {
+                true => take_smallest(&mut packs),
+                false => self.take_round(&mut packs),
+            };
             self.marking.release(round.iter().map(|(pack, _)| *pack));
-            let written = self.copy_live(round)?;
+            let written = match self.copy_live(&round) {
+                Err(error) if error.is_disk_full() => {
+                    let was_one = round.len() == 1;
+                    packs.extend(round);
+                    if was_one {
+                        self.note_unwritten(&packs);
+                        return Ok(());
+                    }
+                    one_at_a_time = true;
+                    continue;
+                }
+                written => written?,
+            };
+            one_at_a_time = false;
             let is_deleted = self.delete(written.packs)?;
             self.report.bytes_freed = self.report.bytes_freed.saturating_sub(written.bytes);
             if !is_deleted {
@@ -37,6 +59,43 @@ impl Gc<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The packs of which less is in use than the threshold; those first that free most.
+    fn mostly_dead(&self, uses: &HashMap<PackId, PackUse>) -> Vec<(PackId, PackUse)> {
+        let below = u64::from(self.options.rewrite_below_percent);
+        let is_mostly_dead = |pack: &PackUse| {
+            pack.live_bytes > 0 && pack.live_bytes * 100 < (pack.live_bytes + pack.dead_bytes) * below
+        };
+        let mut packs: Vec<(PackId, PackUse)> =
+            uses.iter().filter(|(_, pack)| is_mostly_dead(pack)).map(|(id, pack)| (*id, *pack)).collect();
+        packs.sort_by_key(|(id, pack)| (pack.live_bytes * 1000 / (pack.live_bytes + pack.dead_bytes), *id));
+        packs
+    }
+
+    /// Takes the packs of the next round: the first ones that there is room for; or the smallest one, as some file systems
+    /// keep a part for root that they don't call free.
+    fn take_round(&self, packs: &mut Vec<(PackId, PackUse)>) -> Vec<(PackId, PackUse)> {
+        let free = self.repository.backend().free_bytes();
+        let mut room = free.map_or(u64::MAX, |free| free.saturating_sub(RESERVED_BYTES));
+        let mut round = Vec::new();
+        packs.retain(|pack| {
+            let needed = bytes_anew(&pack.1);
+            let is_taken = round.len() < ROUND_PACKS && needed <= room;
+            if is_taken {
+                room -= needed;
+                round.push(*pack);
+            }
+            !is_taken
+        });
+        if round.is_empty() { take_smallest(packs) } else { round }
+    }
+
+    /// Notes packs that stay as they are for want of room.
+    fn note_unwritten(&mut self, packs: &[(PackId, PackUse)]) {
+        let room_for_one = packs.iter().map(|(_, pack)| bytes_anew(pack) + RESERVED_BYTES).min();
+        self.report.unwritten = Unwritten { room_for_one: room_for_one.unwrap_or(0), ..Unwritten::default() };
+        packs.iter().for_each(|(_, pack)| self.report.unwritten.packs.add(pack.dead_bytes));
     }
 
     fn note_rewritten(&mut self, pack: &PackUse) {
@@ -52,10 +111,7 @@ impl Gc<'_> {
         let mut copied = Vec::new();
         for (pack, known) in packs {
             match self.copy_pack(*pack, known, &mut writer) {
-                Ok(()) => {
-                    copied.push((*pack, known.kind));
-                    self.note_rewritten(known);
-                }
+                Ok(()) => copied.push((*pack, known)),
                 Err(error) if error.is_loss() => {
                     self.monitor
                         .warn(&format!("pack {pack} is left as it is: {error}; a full scrub tells more"));
@@ -65,7 +121,8 @@ impl Gc<'_> {
             self.monitor.advance(known.size);
         }
         let bytes = writer.finish()?.bytes;
-        Ok(Written { bytes, packs: copied.into_iter().collect() })
+        copied.iter().for_each(|(_, known)| self.note_rewritten(known));
+        Ok(Written { bytes, packs: copied.into_iter().map(|(pack, known)| (pack, known.kind)).collect() })
     }
 
     fn copy_pack(&self, pack: PackId, known: &PackUse, writer: &mut StoreWriter<'_>) -> Result<()> {
@@ -90,6 +147,13 @@ impl Gc<'_> {
             }
         }
     }
+}
+
+/// Takes the pack that needs least room to be written anew.
+fn take_smallest(packs: &mut Vec<(PackId, PackUse)>) -> Vec<(PackId, PackUse)> {
+    let smallest = packs.iter().enumerate().min_by_key(|(_, (_, pack))| bytes_anew(pack));
+    let place = smallest.map(|(place, _)| place);
+    place.map(|place| packs.remove(place)).into_iter().collect()
 }
 
 /// What was written anew.

@@ -244,9 +244,10 @@ impl Scrub<'_> {
         elsewhere.map(|found| !found)
     }
 
+    /// Whether another copy is intact. One that no table names does not count: no backup would rely on it, but on this one.
     fn has_copy_elsewhere(&self, id: &ObjectId, place: &Location) -> Result<bool> {
         let store = self.repository.store();
-        for location in store.index().locate_in_tables(id)? {
+        for location in store.index().published_places(id)? {
             if (location.pack, location.offset) == (place.pack, place.offset) {
                 continue;
             }

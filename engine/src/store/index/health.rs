@@ -40,9 +40,11 @@ impl Index {
             .collect())
     }
 
-    /// Whether a table names a pack.
+    /// Whether a table says what lies in a pack that gc has not deleted.
     pub(crate) fn names_pack(&self, pack: PackId) -> Result<bool> {
-        Ok(self.tables()?.tables.iter().any(|table| table.packs().iter().any(|named| named.pack == pack)))
+        let set = self.tables()?;
+        let mut named = set.tables.iter().flat_map(|table| table.packs());
+        Ok(!set.dropped.contains(&pack) && named.any(|named| named.pack == pack))
     }
 
     /// The packs that are there, and their sizes.

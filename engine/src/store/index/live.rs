@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use super::table_reader::Table;
 use super::{Cursor, Index, Location, lock};
 use crate::error::{Corrupt, Result};
-use crate::format::{PackEntry, PackKind};
+use crate::format::{PackEntry, PackKind, TablePack};
 use crate::id::{ObjectId, PackId};
 use crate::store::Store;
 
@@ -32,6 +32,30 @@ pub(crate) struct PackUse {
     pub(crate) size: u64,
     pub(crate) live_bytes: u64,
     pub(crate) dead_bytes: u64,
+    /// How many objects of it are in use.
+    pub(crate) live_objects: u64,
+}
+
+impl PackUse {
+    /// Of a pack of which nothing was counted yet.
+    fn none(pack: &TablePack) -> Self {
+        Self { kind: pack.kind, size: pack.size, live_bytes: 0, dead_bytes: 0, live_objects: 0 }
+    }
+
+    fn count(&mut self, stored_len: u32, is_live: bool) {
+        let bytes = u64::from(stored_len) + PackEntry::SIZE as u64;
+        match is_live {
+            true => self.live_bytes += bytes,
+            false => self.dead_bytes += bytes,
+        }
+        self.live_objects += u64::from(is_live);
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.live_bytes += other.live_bytes;
+        self.dead_bytes += other.dead_bytes;
+        self.live_objects += other.live_objects;
+    }
 }
 
 /// The bits, and the tables that they belong to, which stay readable whatever becomes of their files.
@@ -123,22 +147,18 @@ impl LiveSet {
     pub(crate) fn uses(&self, mut read: impl FnMut() -> Result<()>) -> Result<HashMap<PackId, PackUse>> {
         let mut uses = HashMap::new();
         for (table, bits) in &self.tables {
-            let (mut live, mut dead) = (vec![0; table.packs().len()], vec![0; table.packs().len()]);
+            let mut own: Vec<PackUse> = table.packs().iter().map(PackUse::none).collect();
             for block in 0..table.entry_block_count() {
                 read()?;
                 let entries = table.entries(block).ok_or_else(|| not_whole(&table.id().to_string()))?;
                 for (number, entry) in table.numbers_in(block).zip(entries) {
-                    let bytes = if is_set(bits, number) { &mut live } else { &mut dead };
-                    if let Some(bytes) = bytes.get_mut(entry.pack as usize) {
-                        *bytes += u64::from(entry.stored_len) + PackEntry::SIZE as u64;
+                    if let Some(pack) = own.get_mut(entry.pack as usize) {
+                        pack.count(entry.stored_len, is_set(bits, number));
                     }
                 }
             }
-            for (pack, (live, dead)) in table.packs().iter().zip(live.into_iter().zip(dead)) {
-                let none = PackUse { kind: pack.kind, size: pack.size, live_bytes: 0, dead_bytes: 0 };
-                let sum = uses.entry(pack.pack).or_insert(none);
-                sum.live_bytes += live;
-                sum.dead_bytes += dead;
+            for (pack, own) in table.packs().iter().zip(own) {
+                uses.entry(pack.pack).or_insert_with(|| PackUse::none(pack)).add(&own);
             }
         }
         uses.retain(|pack, _| !self.dropped.contains(pack));

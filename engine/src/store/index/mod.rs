@@ -174,6 +174,14 @@ impl Index {
         Ok(locations)
     }
 
+    /// The places of an object on which something new may rely: those that intact blocks of tables tell. What only packs
+    /// know may be of a run that was cut off, and not be durable.
+    pub(crate) fn published_places(&self, id: &ObjectId) -> Result<Vec<Location>> {
+        let set = self.tables()?;
+        let told = set.tables.iter().filter(|table| table.may_contain(id));
+        Ok(told.flat_map(|table| table.look_up(id).places).filter(|place| set.has(place)).collect())
+    }
+
     /// All known places of an object after the tables were listed anew; if it is missed even so, a table may have been
     /// lost, and packs that no table names are asked themselves.
     pub(crate) fn locate_again(&self, id: &ObjectId) -> Result<Vec<Location>> {
