@@ -281,11 +281,11 @@ pub(crate) fn damage_hint(object: &str) -> &'static str {
              `treering stream rename ID NAME`, or `treering check --repair`, makes the file anew"
         }
         "revisions" => {
-            "put it back from a copy of the repository; other revisions are not affected. `treering check --repair` sets a \
-             damaged record aside: then the revision is lost"
+            "put it back from a copy of the repository; other revisions are not affected. `treering check --repair` \
+             gives up one that is gone, and sets a damaged one aside: then the revision is lost"
         }
         "labels" => {
-            "put the file in labels/ back from a copy of the repository, or set it aside by `treering check --repair`: only tags \
+            "put the file in labels/ back from a copy of the repository, or give it up by `treering check --repair`: only tags \
              and protection are lost with it"
         }
         "index" => {
@@ -299,8 +299,8 @@ pub(crate) fn damage_hint(object: &str) -> &'static str {
             "what was forgotten with it can't be brought back; `treering check --repair` sets it aside"
         }
         "gc" => {
-            "`treering scrub` tells what is damaged; heal it by a backup, put back what is missing, or forget it. \
-             `treering gc --despite-damage` frees what only lies below it, which is lost then"
+            "`treering scrub` tells what is damaged; heal it by a backup, put back what is missing, or forget it; `treering check --repair` gives \
+             up records that are lost or damaged. `treering gc --despite-damage` frees what only lies below it, which is lost then"
         }
         "copy-target" => "`treering copy --to REPO --remember` makes it anew",
         "packs" => {

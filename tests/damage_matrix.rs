@@ -151,8 +151,8 @@ fn a_harmed_record_is_told_and_never_another_revision() {
     let next = |name: &str| format!("{:016x}{}-2", 9, &name[16..]);
     let kind = Kind {
         place: "revisions",
-        words: &["the record of", "no revision of", "revisions/", "the newest revision of"],
-        is_missed_silently: true,
+        words: &["the record of", "no revision of", "revisions/", ", is lost"],
+        is_missed_silently: false,
         is_scrubbed: true,
         other_name: Some(next),
     };
@@ -164,7 +164,7 @@ fn harmed_labels_are_told_and_cost_no_revision() {
     let kind = Kind {
         place: "labels",
         words: &[],
-        is_missed_silently: true,
+        is_missed_silently: false,
         is_scrubbed: true,
         other_name: Some(other_id),
     };

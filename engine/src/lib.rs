@@ -52,7 +52,7 @@ pub use repository::{
     Repository, ScrubState, Stream, StreamList, validate_label, validate_stream_name,
 };
 pub use revision::{
-    EntryPlace, EntryRun, EntryRuns, FileCount, FileExtent, FileReader, ImageReader, StreamLabels,
-    TreeNumbers, TreeReader, split_revision, tidy_path,
+    EntryPlace, EntryRun, EntryRuns, FileCount, FileExtent, FileReader, ImageReader, LostRecord,
+    StreamLabels, TreeNumbers, TreeReader, split_revision, tidy_path,
 };
 pub use source::{FileSource, ImageSource, Source, TreeOptions, TreeSource};

@@ -108,7 +108,7 @@ pub(super) fn run(context: &Context<'_>, args: &FindArgs) -> CommandOutcome {
     for (key, error) in lost {
         finding.damaged.add(b"", &format!("{}@{}", stream.name, key.name), &error.to_string());
     }
-    add_lost_newest(&mut finding.damaged, &repository, &args.revisions, &stream).map_err(during)?;
+    add_lost_revisions(&mut finding.damaged, &repository, &args.revisions, &stream).map_err(during)?;
     match context.ui.is_json() {
         true => finding.print_json(context),
         // With one revision there is nothing to be told but the paths.
@@ -129,17 +129,17 @@ pub(super) fn revisions_of(repository: &Repository, text: &str) -> Result<(Strea
     Ok((stream, keys))
 }
 
-/// Tells that the newest revision is lost, where all are meant.
-pub(super) fn add_lost_newest(
+/// Tells which revisions are lost, where all are meant.
+pub(super) fn add_lost_revisions(
     damaged: &mut DamagedParts,
     repository: &Repository,
     text: &str,
     stream: &Stream,
 ) -> Result<(), Failure> {
-    if matches!(split_revision(text).1, None | Some("all"))
-        && let Some((_, reason)) = repository.lost_newest(stream)?
-    {
-        damaged.add(b"", &format!("{}@latest", stream.name), &reason);
+    if matches!(split_revision(text).1, None | Some("all")) {
+        for lost in repository.lost_revisions(stream)? {
+            damaged.add(b"", &format!("{}@{}", stream.name, lost.key.name), &lost.reason);
+        }
     }
     Ok(())
 }

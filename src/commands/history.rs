@@ -9,7 +9,7 @@ use treering_engine::operations::history::{PathState, Told, Version, history};
 use treering_engine::{RecordKey, Repository, Stream, tidy_path};
 
 use super::Context;
-use super::find::{add_lost_newest, revisions_of};
+use super::find::{add_lost_revisions, revisions_of};
 use super::tree_entry::{
     DamagedParts, insert_access, insert_path, insert_summary, mode_text, path_text, size_text, time_text,
 };
@@ -47,7 +47,7 @@ pub(super) fn run(context: &Context<'_>, args: &HistoryArgs) -> CommandOutcome {
     let mut damaged = DamagedParts::default();
     let versions = versions(&repository, &stream, &keys, path, &monitor, &mut damaged).map_err(during)?;
     drop(monitor);
-    add_lost_newest(&mut damaged, &repository, &args.revisions, &stream).map_err(during)?;
+    add_lost_revisions(&mut damaged, &repository, &args.revisions, &stream).map_err(during)?;
     match context.ui.is_json() {
         true => context.ui.print_json(&to_json(path, &versions, &damaged))?,
         false => context.ui.print_table(&table(&versions))?,

@@ -62,7 +62,7 @@ pub(super) fn take(repository: &Repository, named: Option<&str>) -> Result<Inven
         None => {
             list.damaged.iter().for_each(|damaged| inventory.note_stream(damaged));
             for stream in &list.streams {
-                inventory.note_lost_newest(repository, stream)?;
+                inventory.note_lost_revisions(repository, stream)?;
                 let keys = repository.revisions(stream)?;
                 inventory.add(repository, &damage, &list, stream, keys)?;
             }
@@ -71,7 +71,7 @@ pub(super) fn take(repository: &Repository, named: Option<&str>) -> Result<Inven
             let stream = list.find(name)?;
             let own = list.damaged.iter().find(|damaged| damaged.id == stream.id);
             own.into_iter().for_each(|damaged| inventory.note_stream(damaged));
-            inventory.note_lost_newest(repository, &stream)?;
+            inventory.note_lost_revisions(repository, &stream)?;
             let keys = match spec {
                 Some(spec) => repository.find_revisions(&stream, spec)?,
                 None => repository.revisions(&stream)?,
@@ -87,9 +87,9 @@ impl Inventory {
         self.note((damaged.file(), damaged.reason.clone()));
     }
 
-    fn note_lost_newest(&mut self, repository: &Repository, stream: &Stream) -> Result<(), Failure> {
-        let lost = repository.lost_newest(stream)?.map(DamagedFile::reported);
-        self.damaged_files.extend(lost);
+    fn note_lost_revisions(&mut self, repository: &Repository, stream: &Stream) -> Result<(), Failure> {
+        let lost = repository.lost_revisions(stream)?;
+        lost.into_iter().for_each(|lost| self.note((lost.file, lost.reason)));
         Ok(())
     }
 

@@ -168,7 +168,8 @@ fn scope(repository: &Repository, args: &ScrubArgs) -> Result<Scoped, Failure> {
         }
     }
     if spec == "all" {
-        damaged_records.extend(repository.lost_newest(&stream)?);
+        let lost = repository.lost_revisions(&stream)?;
+        damaged_records.extend(lost.into_iter().map(|lost| (lost.file, lost.reason)));
     }
     Ok(Scoped { scope: ScrubScope::Revisions(revisions), damaged_records })
 }

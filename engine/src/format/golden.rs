@@ -66,7 +66,12 @@ fn streams_labels_damage_copy_targets_and_claims_are_as_specified() {
         kind: Kind::Image,
         created: TIME,
         sequence_floor: 7,
-        newest: 5,
+        revisions: vec![NotedRevision {
+            sequence: 5,
+            id: RevisionId::from_bytes([3; 16]),
+            name: "2026-11-20T10-07-51Z".to_owned(),
+            has_labels: true,
+        }],
         retired_names: vec!["2026-11-20T10-13-20Z".to_owned()],
     };
     check_sealed("stream", &stream);

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::hash::ObjectType;
-use super::record::Kind;
+use super::record::{Kind, RecordKey};
 use super::sealed::SealedKind;
 use super::time::Timestamp;
 use crate::id::{ClaimId, ObjectId, RepositoryId, RevisionId, StreamId};
@@ -21,8 +21,9 @@ pub struct StreamObject {
     pub created: Timestamp,
     /// No new revision has this sequence or a lower one.
     pub sequence_floor: u64,
-    /// The newest revision's sequence; 0 if there is none. What it names and is not there is lost.
-    pub newest: u64,
+    /// The revisions that it has: those that were committed and not forgotten, sorted by sequence and id. What is noted here
+    /// and not there is lost.
+    pub revisions: Vec<NotedRevision>,
     /// Names of revisions that were forgotten.
     pub retired_names: Vec<String>,
 }
@@ -30,6 +31,31 @@ pub struct StreamObject {
 impl SealedKind for StreamObject {
     const KIND: [u8; 4] = *b"STRM";
     const NOUN: &'static str = "stream";
+}
+
+/// A revision as its stream's object notes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotedRevision {
+    /// Its place in the order of the stream.
+    pub sequence: u64,
+    /// Its id.
+    pub id: RevisionId,
+    /// Its name.
+    pub name: String,
+    /// Whether it has an object of labels.
+    pub has_labels: bool,
+}
+
+impl NotedRevision {
+    /// Of a revision that has no labels.
+    pub(crate) fn without_labels(key: &RecordKey) -> Self {
+        let RecordKey { sequence, id, name } = key.clone();
+        Self { sequence, id, name, has_labels: false }
+    }
+
+    pub(crate) fn key(&self) -> RecordKey {
+        RecordKey { sequence: self.sequence, id: self.id, name: self.name.clone() }
+    }
 }
 
 /// Tags and protection of one revision.

@@ -51,7 +51,7 @@ pub(crate) use header::MAX_CHUNK_SIZE;
 pub(crate) use header::validate_defaults;
 pub use header::{Compression, Header};
 pub use labels::{BadObject, Damage, Labels};
-pub(crate) use labels::{Claim, CopyTarget, StreamObject};
+pub(crate) use labels::{Claim, CopyTarget, NotedRevision, StreamObject};
 pub use ledger::LastScrub;
 pub(crate) use ledger::{ScrubLedger, VerifiedPack};
 pub(crate) use node::{Child, FAN_OUT, Inner, Leaf, Root, Slot, Subtree};

@@ -31,7 +31,7 @@ impl Repository {
         if !damaged.is_empty() {
             return super::StreamList { streams: Vec::new(), damaged }.find(&original.name);
         }
-        let object = StreamObject { sequence_floor: 0, newest: 0, ..original.clone() };
+        let object = StreamObject { sequence_floor: 0, revisions: Vec::new(), ..original.clone() };
         self.backend().create(&Key::stream(object.id), &seal(&object)?)?;
         Ok(object.into())
     }
@@ -72,7 +72,7 @@ mod tests {
             kind: Kind::Image,
             created: Timestamp::now(),
             sequence_floor: 9,
-            newest: 9,
+            revisions: Vec::new(),
             retired_names: retired.iter().map(|name| (*name).to_owned()).collect(),
         }
     }
@@ -91,7 +91,7 @@ mod tests {
             assert_eq!(target.stream_for_copy(&original).unwrap(), stream, "again");
             assert_eq!(target.list_streams().unwrap(), super::super::StreamList::default());
             let made = target.stream_object(original.id).unwrap();
-            assert_eq!(made, StreamObject { sequence_floor: 0, newest: 0, ..original });
+            assert_eq!(made, StreamObject { sequence_floor: 0, revisions: Vec::new(), ..original });
         });
     }
 
@@ -123,7 +123,7 @@ mod tests {
             for (floor, raised) in [(9, 9), (4, 9), (12, 12)] {
                 target.adopt_floor(&stream, floor).unwrap();
                 let object = target.stream_object(stream.id).unwrap();
-                assert_eq!((object.sequence_floor, object.newest), (raised, 0));
+                assert_eq!((object.sequence_floor, object.revisions), (raised, Vec::new()));
             }
         });
     }

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use super::Repository;
 use crate::backend::{Area, Key};
 use crate::error::{Corrupt, Error, Result};
-use crate::format::{Kind, MAX_SEALED_SIZE, Record, RecordKey, StreamObject, Timestamp, open, seal};
+use crate::format::{
+    Kind, MAX_SEALED_SIZE, NotedRevision, Record, RecordKey, StreamObject, Timestamp, open, seal,
+};
 use crate::id::StreamId;
 
 /// A stream of a repository.
@@ -211,40 +213,7 @@ impl Repository {
     /// Whether a stream without revisions had some that were not forgotten.
     fn has_lost_revisions(&self, object: &StreamObject) -> Result<bool> {
         // Read again, after the revisions were listed: they may be forgotten by now.
-        Ok(object.newest > 0 && self.stream_object(object.id)?.newest > 0)
-    }
-
-    /// What is wrong if the newest revision of a stream is lost: it was not forgotten, and it is not there. The file is named from the repository's directory on, and the reason.
-    pub fn lost_newest(&self, stream: &Stream) -> Result<Option<(String, String)>> {
-        let object = match self.stream_object(stream.id) {
-            // That is told of the stream itself.
-            Err(error) if error.is_loss() => return Ok(None),
-            object => object?,
-        };
-        // Listed after the object was read: a revision that is new by then is newer than it says.
-        let names = self.backend().names(&Area::revisions(stream.id))?;
-        let newest = names.iter().filter_map(|name| RecordKey::parse(name)).map(|key| key.sequence).max();
-        if newest.is_none_or(|newest| newest >= object.newest) {
-            return Ok(None);
-        }
-        // Read again: it may be forgotten by now.
-        Ok((self.stream_object(stream.id)?.newest == object.newest).then(|| {
-            let reason =
-                format!("the newest revision of stream '{}', number {}, is lost", object.name, object.newest);
-            (Area::revisions(stream.id).path().to_owned(), reason)
-        }))
-    }
-
-    /// Notes that a stream has had a revision of this number, so that its loss is seen. The caller has the stream's lock, and
-    /// has created the record: who is killed in between leaves the record to tell.
-    pub(crate) fn note_use(&self, id: StreamId, sequence: u64) -> Result<()> {
-        let object = self.stream_object(id)?;
-        let used = StreamObject {
-            sequence_floor: object.sequence_floor.max(sequence),
-            newest: object.newest.max(sequence),
-            ..object.clone()
-        };
-        self.replace_stream_object(&object, &used)
+        Ok(!object.revisions.is_empty() && !self.stream_object(object.id)?.revisions.is_empty())
     }
 
     /// Changes a stream's object, if there is anything to change. The caller has the stream's history locked.
@@ -286,7 +255,7 @@ impl Repository {
             kind: stream.kind,
             created: Timestamp::now(),
             sequence_floor: highest(&there).max(highest(&forgotten)),
-            newest: highest(&there),
+            revisions: there.iter().map(NotedRevision::without_labels).collect(),
             retired_names: forgotten.into_iter().map(|key| key.name).collect(),
         })
     }
@@ -399,7 +368,7 @@ impl Repository {
             kind,
             created: Timestamp::now(),
             sequence_floor: 0,
-            newest: 0,
+            revisions: Vec::new(),
             retired_names: Vec::new(),
         };
         self.backend().create(&Key::stream(object.id), &seal(&object)?)?;
@@ -455,7 +424,7 @@ mod tests {
             let take = || repository.stream_for_backup("vm", Kind::Image, "an image", false).unwrap();
             assert_eq!(take().id, id);
             assert!(disk.take().contains(&Call::SyncDirectory("streams".into())));
-            repository.note_use(id, 1).unwrap();
+            note(&repository, id, &[1]);
             disk.take();
             take();
             assert_eq!(disk.take(), [], "one that was used was durable then");
@@ -469,9 +438,18 @@ mod tests {
         test(&repository, stream.id);
     }
 
-    fn note_newest(repository: &Repository, id: StreamId, newest: u64) {
+    /// Notes that a stream has these revisions and no others.
+    fn note(repository: &Repository, id: StreamId, sequences: &[u64]) {
         let object = repository.stream_object(id).unwrap();
-        repository.replace_stream_object(&object, &StreamObject { newest, ..object.clone() }).unwrap();
+        let noted = |&sequence: &u64| NotedRevision {
+            sequence,
+            id: crate::id::RevisionId::random(),
+            name: format!("2026-11-20T10-00-{sequence:02}Z"),
+            has_labels: false,
+        };
+        let revisions = sequences.iter().map(noted).collect();
+        let after = StreamObject { sequence_floor: 1, revisions, ..object.clone() };
+        repository.replace_stream_object(&object, &after).unwrap();
     }
 
     fn lost_parts(repository: &Repository) -> Vec<LostPart> {
@@ -482,25 +460,14 @@ mod tests {
     fn revisions_that_are_lost_are_told_from_those_that_never_were_or_were_forgotten() {
         with_stream(|repository, id| {
             assert_eq!(repository.list_streams().unwrap(), StreamList::default());
-            repository.note_use(id, 1).unwrap();
+            note(repository, id, &[1]);
             assert_eq!(lost_parts(repository), [LostPart::Revisions]);
             assert!(repository.stream("vm").unwrap_err().is_damage());
             repository.backend().create_areas(&[Area::revisions(id)]).unwrap();
             assert_eq!(lost_parts(repository), [LostPart::Revisions]);
-            note_newest(repository, id, 0);
+            note(repository, id, &[]);
             assert_eq!(lost_parts(repository), []);
             assert_eq!(repository.stream("vm").unwrap().id, id);
-        });
-    }
-
-    #[test]
-    fn the_highest_number_that_was_given_is_noted() {
-        with_stream(|repository, id| {
-            for (sequence, floor) in [(2, 2), (3, 3), (1, 3)] {
-                repository.note_use(id, sequence).unwrap();
-                let object = repository.stream_object(id).unwrap();
-                assert_eq!((object.sequence_floor, object.newest), (floor, floor));
-            }
         });
     }
 

@@ -1,6 +1,6 @@
 //! Tags and protection of revisions.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use crate::backend::{Area, Key};
 use crate::error::{Corrupt, Result};
@@ -27,24 +27,47 @@ impl StreamLabels {
 
 impl Repository {
     /// A revision's labels; none are the same as an empty set.
+    ///
+    /// # Errors
+    /// Damage, also where they are gone though the stream's own file says that there were some: it is not known then whether
+    /// the revision is protected.
     pub fn labels(&self, stream: &Stream, revision: RevisionId) -> Result<Labels> {
+        if let Some(labels) = self.labels_there(stream, revision)? {
+            return Ok(labels);
+        }
+        if !self.has_noted_labels(stream, revision)? {
+            return Ok(Labels::none(revision));
+        }
+        // Somebody may have made them since.
+        self.labels_there(stream, revision)?.ok_or_else(|| {
+            Corrupt::new(name_of(revision), "it is lost: whether the revision is protected is not known")
+                .into()
+        })
+    }
+
+    fn labels_there(&self, stream: &Stream, revision: RevisionId) -> Result<Option<Labels>> {
         let bytes = match self.backend().read(&Key::labels(stream.id, revision), MAX_SEALED_SIZE) {
-            Err(error) if error.is_not_found() => return Ok(Labels::none(revision)),
+            Err(error) if error.is_not_found() => return Ok(None),
             other => other?,
         };
-        let name = format!("the set of labels of revision {revision}");
-        let labels: Labels = open(&name, &bytes)?;
-        if labels.revision != revision {
-            return Err(Corrupt::new(name, "it belongs to another revision").into());
+        let labels: Labels = open(&name_of(revision), &bytes)?;
+        match labels.revision == revision {
+            true => Ok(Some(labels)),
+            false => Err(Corrupt::new(name_of(revision), "it belongs to another revision").into()),
         }
-        Ok(labels)
+    }
+
+    /// The revisions of a stream that have labels, or have lost them.
+    pub(super) fn labelled(&self, stream: &Stream) -> Result<BTreeSet<RevisionId>> {
+        let names = self.backend().names(&Area::labels(stream.id))?;
+        let there = names.iter().filter_map(|name| RevisionId::parse(name));
+        Ok(there.chain(self.noted_labels(stream)?).collect())
     }
 
     /// The labels of all revisions of a stream that have any.
     pub fn all_labels(&self, stream: &Stream) -> Result<StreamLabels> {
         let mut all = StreamLabels::default();
-        for name in self.backend().names(&Area::labels(stream.id))? {
-            let Some(revision) = RevisionId::parse(&name) else { continue };
+        for revision in self.labelled(stream)? {
             match self.labels(stream, revision) {
                 Ok(labels) => {
                     all.readable.insert(revision, labels);
@@ -78,7 +101,8 @@ impl Repository {
         labels.tags.sort();
         labels.tags.dedup();
         if labels != before {
-            self.backend().put(&Key::labels(stream.id, key.id), &seal(&labels)?)?;
+            self.put_labels(stream, &labels)?;
+            self.note_revisions(stream)?;
         }
         Ok(labels)
     }
@@ -96,4 +120,8 @@ impl Repository {
     pub(crate) fn put_labels(&self, stream: &Stream, labels: &Labels) -> Result<()> {
         self.backend().put(&Key::labels(stream.id, labels.revision), &seal(labels)?)
     }
+}
+
+fn name_of(revision: RevisionId) -> String {
+    format!("the set of labels of revision {revision}")
 }

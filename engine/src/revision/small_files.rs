@@ -60,7 +60,9 @@ impl Repository {
         }
         for stream in &list.streams {
             go_on()?;
-            files.lost.extend(self.lost_newest(stream)?);
+            let lost = self.lost_revisions(stream)?;
+            files.is_cut_short |= !lost.is_empty();
+            files.lost.extend(lost.into_iter().map(|lost| (lost.file, lost.reason)));
             self.read_records(stream, go_on, &mut files)?;
             self.read_labels(stream, &mut files)?;
         }
@@ -100,10 +102,8 @@ impl Repository {
 
     fn read_labels(&self, stream: &Stream, files: &mut SmallFiles) -> Result<()> {
         let area = Area::labels(stream.id);
-        for name in self.backend().names(&area)? {
-            if let Some(revision) = RevisionId::parse(&name) {
-                files.note(area.key(&name), self.labels(stream, revision))?;
-            }
+        for revision in self.labelled(stream)? {
+            files.note(area.key(revision), self.labels(stream, revision))?;
         }
         self.check_names(&area, |name| RevisionId::parse(name).is_some(), files)
     }

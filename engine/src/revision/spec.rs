@@ -1,6 +1,8 @@
 //! `STREAM@SPEC`: which revision a user means.
 
 use super::labels::StreamLabels;
+use std::collections::HashSet;
+
 use crate::error::{Corrupt, Error, Result};
 use crate::format::{Labels, RecordKey};
 use crate::id::RevisionId;
@@ -71,19 +73,15 @@ impl Repository {
     /// The one revision that a SPEC means.
     ///
     /// # Errors
-    /// [`Error::NoSuchRevision`] and [`Error::AmbiguousRevision`], with the candidates; damage where the newest revision
-    /// is lost and the SPEC counts from it: another one than was meant must not pass for it.
+    /// [`Error::NoSuchRevision`] and [`Error::AmbiguousRevision`], with the candidates; damage where the SPEC counts
+    /// a revision that is lost: another one than was meant must not pass for it.
     pub fn find_revision(&self, stream: &Stream, spec: &str) -> Result<RecordKey> {
         let keys = self.revisions(stream)?;
         let meant = self.meant(stream, &keys, spec)?;
-        if matches!(meant, Spec::Latest | Spec::Nth(_) | Spec::Tag(_))
-            && let Some((file, reason)) = self.lost_newest(stream)?
-            && self.may_mean_lost(stream, &keys, &meant)?
-        {
-            let reason = format!("{reason}, and '{spec}' counts from it: name a revision by its id or time");
-            return Err(Corrupt::new(file, reason).into());
-        }
         let mut found = self.matches(stream, &keys, &meant)?;
+        if matches!(meant, Spec::Latest | Spec::Nth(_) | Spec::Tag(_)) {
+            self.refuse_to_count_lost(stream, &meant, spec, found.first())?;
+        }
         match found.len() {
             1 => Ok(found.swap_remove(0)),
             0 => Err(no_such_revision(stream, spec, &keys)),
@@ -135,13 +133,35 @@ impl Repository {
         Ok(Spec::parse(spec))
     }
 
-    /// Whether a SPEC that looks for the newest of some revisions may mean one whose record is lost.
-    fn may_mean_lost(&self, stream: &Stream, keys: &[RecordKey], spec: &Spec) -> Result<bool> {
+    /// Fails if a SPEC that looks for the newest of some revisions, and `found` one, may mean one that is lost.
+    fn refuse_to_count_lost(
+        &self,
+        stream: &Stream,
+        meant: &Spec,
+        spec: &str,
+        found: Option<&RecordKey>,
+    ) -> Result<()> {
+        let mut newer = self.lost_revisions(stream)?;
+        newer.retain(|lost| found.is_none_or(|found| lost.key > *found));
+        match newer.pop() {
+            Some(lost) if self.may_mean_lost(stream, meant)? => {
+                let reason = format!(
+                    "{}, and '{spec}' counts from it: name a revision by its id or time",
+                    lost.reason
+                );
+                Err(Corrupt::new(lost.file, reason).into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn may_mean_lost(&self, stream: &Stream, spec: &Spec) -> Result<bool> {
         let Spec::Tag(tag) = spec else { return Ok(true) };
         let labels = self.all_labels(stream)?;
-        let is_there = |id: &RevisionId| keys.iter().any(|key| key.id == *id);
+        let lost: HashSet<RevisionId> =
+            self.lost_revisions(stream)?.into_iter().map(|lost| lost.key.id).collect();
         let has_tag = |labels: &Labels| labels.tags.iter().any(|own| own == tag);
-        let has_lost = labels.readable.iter().any(|(id, labels)| has_tag(labels) && !is_there(id));
+        let has_lost = labels.readable.iter().any(|(id, labels)| has_tag(labels) && lost.contains(id));
         Ok(has_lost || !labels.damaged.is_empty())
     }
 

@@ -1,7 +1,5 @@
 //! What was forgotten: records lie in the trash until gc takes them, and can be brought back until then.
 
-use std::collections::HashSet;
-
 use crate::backend::{Area, Key};
 use crate::error::{Corrupt, Result};
 use crate::format::{MAX_SEALED_SIZE, Record, RecordKey, StreamObject, open, seal};
@@ -58,7 +56,7 @@ impl Repository {
     /// locked.
     pub(crate) fn move_to_trash(&self, stream: &Stream, keys: &[RecordKey]) -> Result<()> {
         let before = self.stream_object(stream.id)?;
-        let after = without(&before, &self.revisions(stream)?, keys);
+        let after = before.without(&self.revisions(stream)?, keys);
         self.replace_stream_object(&before, &after)?;
         self.backend().move_objects(&Area::revisions(stream.id), &Area::trash(stream.id), &names_of(keys))
     }
@@ -68,7 +66,7 @@ impl Repository {
     pub(crate) fn set_records_aside(&self, stream: &Stream, keys: &[RecordKey], to: &Area) -> Result<()> {
         let _history = self.lock_history(stream)?;
         let before = self.stream_object(stream.id)?;
-        let after = without(&before, &self.revisions(stream)?, keys);
+        let after = before.without(&self.revisions(stream)?, keys);
         self.replace_stream_object(&before, &after)?;
         self.backend().move_objects(&Area::revisions(stream.id), to, &names_of(keys))
     }
@@ -78,14 +76,16 @@ impl Repository {
     pub(crate) fn bring_back(&self, stream: &Stream, keys: &[RecordKey]) -> Result<Vec<RecordKey>> {
         let there = self.forgotten_revisions(stream)?;
         let keys: Vec<RecordKey> = keys.iter().filter(|key| there.contains(key)).cloned().collect();
-        let Some(newest) = keys.iter().map(|key| key.sequence).max() else { return Ok(keys) };
+        if keys.is_empty() {
+            return Ok(keys);
+        }
         self.backend().move_objects(
             &Area::trash(stream.id),
             &Area::revisions(stream.id),
             &names_of(&keys),
         )?;
         // They are found without it: who is killed before this leaves the records to tell.
-        self.note_use(stream.id, newest)?;
+        self.note_revisions(stream)?;
         Ok(keys)
     }
 
@@ -123,78 +123,6 @@ impl Repository {
     }
 }
 
-/// What a stream's object says when some of its revisions are forgotten.
-fn without(object: &StreamObject, there: &[RecordKey], forgotten: &[RecordKey]) -> StreamObject {
-    let forgotten_ones: HashSet<&RecordKey> = forgotten.iter().collect();
-    let newest_of =
-        |keys: &mut dyn Iterator<Item = &RecordKey>| keys.map(|key| key.sequence).max().unwrap_or(0);
-    let left = newest_of(&mut there.iter().filter(|key| !forgotten_ones.contains(key)));
-    // One that is lost stays lost.
-    let is_forgotten = forgotten.iter().any(|key| key.sequence == object.newest);
-    let retired: HashSet<&str> = object.retired_names.iter().map(String::as_str).collect();
-    let names = forgotten.iter().map(|key| &key.name).filter(|name| !retired.contains(name.as_str()));
-    StreamObject {
-        sequence_floor: object.sequence_floor.max(newest_of(&mut there.iter().chain(forgotten))),
-        newest: if is_forgotten { left } else { object.newest.max(left) },
-        retired_names: object.retired_names.iter().chain(names).cloned().collect(),
-        ..object.clone()
-    }
-}
-
 fn names_of(keys: &[RecordKey]) -> Vec<String> {
     keys.iter().map(ToString::to_string).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::format::{Kind, Timestamp};
-    use crate::id::RevisionId;
-
-    fn object(newest: u64, retired: &[&str]) -> StreamObject {
-        StreamObject {
-            id: StreamId::random(),
-            name: "vm".to_owned(),
-            kind: Kind::Image,
-            created: Timestamp::now(),
-            sequence_floor: 9,
-            newest,
-            retired_names: retired.iter().map(|name| (*name).to_owned()).collect(),
-        }
-    }
-
-    fn keys(sequences: &[u64]) -> Vec<RecordKey> {
-        let key = |&sequence: &u64| {
-            let mut id = [0; 16];
-            id[0] = sequence as u8;
-            RecordKey { sequence, id: RevisionId::from_bytes(id), name: format!("name-{sequence}") }
-        };
-        sequences.iter().map(key).collect()
-    }
-
-    #[test]
-    fn the_newest_is_the_newest_of_what_is_left_and_what_is_lost_stays_lost() {
-        // What the object says, what is there, what is forgotten, what it says then.
-        for (said, there, forgotten, newest) in [
-            (3, &[1, 2, 3][..], &[1][..], 3),
-            (3, &[1, 2, 3], &[3], 2),
-            (3, &[1, 2, 3], &[1, 2, 3], 0),
-            // The third is lost.
-            (3, &[1, 2], &[2], 3),
-            (3, &[1, 2], &[1, 2], 3),
-            // Who made the fourth was killed before it was noted.
-            (3, &[3, 4], &[3], 4),
-            (3, &[3, 4], &[4], 3),
-        ] {
-            let after = without(&object(said, &[]), &keys(there), &keys(forgotten));
-            assert_eq!(after.newest, newest, "{said} {there:?} {forgotten:?}");
-        }
-    }
-
-    #[test]
-    fn names_are_retired_once_and_no_number_is_given_again() {
-        let after = without(&object(12, &["name-3", "old"]), &keys(&[3, 12]), &keys(&[3, 12]));
-        assert_eq!(after.retired_names, ["name-3", "old", "name-12"]);
-        assert_eq!(after.sequence_floor, 12);
-    }
 }

@@ -43,7 +43,7 @@ impl Run<'_> {
             let history = self.repository.lock_history(stream)?;
             self.store_record(stream, &mut record)?;
             // The next backup does it if this one can't.
-            if let Err(error) = self.repository.note_use(stream.id, record.sequence) {
+            if let Err(error) = self.repository.note_revisions(stream) {
                 self.monitor.warn(&format!("the stream's file could not be changed: {error}"));
             }
             drop(history);

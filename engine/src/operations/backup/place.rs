@@ -106,7 +106,7 @@ impl Place {
 
     /// The newest revision whose record can be read: a damaged one must not stop the next backup.
     fn choose_parent(&mut self, repository: &Repository, stream: &Stream) -> Result<()> {
-        self.unreadable.extend(repository.lost_newest(stream)?.map(|(_, reason)| reason));
+        self.unreadable.extend(repository.lost_newest(stream)?.map(|lost| lost.reason));
         for key in repository.revisions(stream)?.iter().rev() {
             match repository.record(stream, key) {
                 Ok(record) => {

@@ -17,7 +17,7 @@ impl StreamRun<'_> {
         }
         target.create_record(stream, key, sealed)?;
         // The next revision does it if this one can't.
-        if let Err(error) = target.note_use(stream.id, key.sequence) {
+        if let Err(error) = target.note_revisions(stream) {
             self.monitor.warn(&format!("the stream's file could not be changed: {error}"));
         }
         drop(history);

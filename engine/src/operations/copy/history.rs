@@ -112,7 +112,7 @@ mod tests {
             kind: Kind::Image,
             created: Timestamp::now(),
             sequence_floor: floor,
-            newest: floor,
+            revisions: Vec::new(),
             retired_names: retired.iter().map(|&sequence| key(sequence).name).collect(),
         };
         Side { object, keys: sequences.into_iter().map(key).collect() }

@@ -83,7 +83,8 @@ impl<'a> StreamRun<'a> {
         if !self.request.whole {
             return Ok(Vec::new());
         }
-        let mut lost: Vec<(String, String)> = self.source.lost_newest(stream)?.into_iter().collect();
+        let lost = self.source.lost_revisions(stream)?;
+        let mut lost: Vec<(String, String)> = lost.into_iter().map(|lost| (lost.file, lost.reason)).collect();
         let damaged = self.source.list_streams()?.damaged.into_iter();
         let of_stream = damaged.filter(|it| it.id == stream.id && it.lost == LostPart::Revisions);
         lost.extend(of_stream.map(|damaged| (damaged.file(), damaged.reason)));

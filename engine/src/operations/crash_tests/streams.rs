@@ -41,7 +41,7 @@ fn assert_whole(mut stage: Stage, is_done: bool) {
     assert!(stream.name == RENAMED || (stream.name == IMAGE && !is_done), "{}", stream.name);
     undo_forget(&repository, &stream, &repository.forgotten_revisions(&stream).unwrap()).unwrap();
     let repository = stage.repository().unwrap();
-    assert_eq!(repository.lost_newest(&stream).unwrap(), None);
+    assert_eq!(repository.lost_revisions(&stream).unwrap(), []);
     let keys = repository.revisions(&stream).unwrap();
     assert_eq!(keys.len(), stage.truth.standing.len());
     for (key, known) in keys.iter().zip(&stage.truth.standing) {

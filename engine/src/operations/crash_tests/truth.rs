@@ -172,7 +172,7 @@ impl Truth {
         assert_eq!(list.damaged, [], "a stream is damaged");
         let mut found = Vec::new();
         for stream in &list.streams {
-            assert_eq!(repository.lost_newest(stream).unwrap(), None);
+            assert_eq!(repository.lost_revisions(stream).unwrap(), []);
             for key in repository.revisions(stream).unwrap() {
                 found.push(self.identify(repository, stream, &key));
             }

@@ -65,7 +65,7 @@ impl Listed {
         let mut lost: Vec<String> = list.damaged.iter().map(|stream| stream.reason.clone()).collect();
         let mut records = Vec::new();
         for stream in list.streams {
-            lost.extend(repository.lost_newest(&stream)?.map(|(_, reason)| reason));
+            lost.extend(repository.lost_revisions(&stream)?.into_iter().map(|lost| lost.reason));
             let keys = repository.revisions(&stream)?;
             records.extend(keys.into_iter().rev().map(|key| (stream.clone(), key)));
         }

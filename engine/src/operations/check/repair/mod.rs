@@ -59,7 +59,12 @@ impl Repair<'_> {
     /// Moves a file to the quarantine, unless it is gone by now. Says whether it is there.
     fn set_aside(&self, key: &Key) -> Result<bool> {
         let to = key.area.quarantined(self.id);
-        self.check.repository.backend().move_objects(&key.area, &to, std::slice::from_ref(&key.name))?;
+        let backend = self.check.repository.backend();
+        match backend.open(key) {
+            // With its directory, perhaps.
+            Err(error) if error.is_not_found() => {}
+            _ => backend.move_objects(&key.area, &to, std::slice::from_ref(&key.name))?,
+        }
         self.is_set_aside(key)
     }
 

@@ -4,7 +4,7 @@ use super::Repair;
 use crate::backend::{Area, Key, LockGuard};
 use crate::error::Result;
 use crate::format::{Kind, MAX_SEALED_SIZE, RecordKey};
-use crate::id::StreamId;
+use crate::id::{RevisionId, StreamId};
 use crate::repository::Stream;
 
 impl Repair<'_> {
@@ -17,7 +17,24 @@ impl Repair<'_> {
         }
         // Streams first: when a record is set aside, its stream's object is changed.
         damaged.sort_by_key(|key| (key.area != Area::streams(), key.to_string()));
-        damaged.iter().try_for_each(|key| self.repair_small_file(key))
+        damaged.iter().try_for_each(|key| self.repair_small_file(key))?;
+        self.give_up_lost_revisions()
+    }
+
+    /// Takes for forgotten what is lost of streams that have other revisions: their directories are there, so it is not a
+    /// medium that is missing.
+    fn give_up_lost_revisions(&mut self) -> Result<()> {
+        let repository = self.check.repository;
+        let list = repository.list_streams()?;
+        let is_there = |stream: &&Stream| !list.damaged.iter().any(|damaged| damaged.id == stream.id);
+        for stream in list.streams.iter().filter(is_there) {
+            for lost in repository.give_up_revisions(stream)? {
+                let action = format!("{}: its name is retired", lost.reason);
+                let loss = format!("the revision is lost: {}", way_back(&lost.file));
+                self.note(lost.file, action, Some(&loss));
+            }
+        }
+        Ok(())
     }
 
     /// Whether a small file is damaged still.
@@ -37,6 +54,7 @@ impl Repair<'_> {
         match key.area.place() {
             ("streams", _) => self.renew_stream(key),
             ("revisions", Some(stream)) => self.set_record_aside(key, stream),
+            ("labels", Some(stream)) => self.set_labels_aside(key, stream),
             _ => self.set_small_file_aside(key),
         }
     }
@@ -49,6 +67,23 @@ impl Repair<'_> {
         Ok(())
     }
 
+    /// Sets labels aside that can't be read, or gives up those that are gone.
+    fn set_labels_aside(&mut self, key: &Key, stream: StreamId) -> Result<()> {
+        let Some(revision) = RevisionId::parse(&key.name) else { return Ok(()) };
+        let stream = stream_of(stream);
+        let _history = self.check.repository.lock_history(&stream)?;
+        if !self.is_damaged(key)? {
+            return Ok(());
+        }
+        let action = match self.set_aside(key)? {
+            true => self.moved(key),
+            false => "given up, as it is gone".to_owned(),
+        };
+        self.check.repository.give_up_labels(&stream, revision)?;
+        self.note(key, action, loss_of(key));
+        Ok(())
+    }
+
     /// Keeps others from changing a small file meanwhile. That of gc is held by every repair, and where copies go is changed
     /// by hand alone.
     fn lock_of(&self, key: &Key) -> Result<Option<LockGuard>> {
@@ -57,7 +92,7 @@ impl Repair<'_> {
         let lock = match key.area.place() {
             ("", _) if *key == Key::damage() => repository.lock("damage", "the damage list", go_on)?,
             ("", _) if *key == Key::scrub_ledger() => repository.lock("scrub", "the scrub ledger", go_on)?,
-            ("labels" | "trash", Some(stream)) => repository.lock_history(&stream_of(stream))?,
+            ("trash", Some(stream)) => repository.lock_history(&stream_of(stream))?,
             _ => return Ok(None),
         };
         Ok(Some(lock))
@@ -98,10 +133,7 @@ impl Repair<'_> {
         let to = key.area.quarantined(self.id);
         self.check.repository.set_records_aside(&stream_of(stream), &[record], &to)?;
         if self.is_set_aside(key)? {
-            let loss = format!(
-                "the revision is lost: put the file back as {key} from a copy of the repository before the next gc, which \
-                 frees what only it needs"
-            );
+            let loss = format!("the revision is lost: {}", way_back(&key.to_string()));
             self.note(key, self.moved(key), Some(&loss));
         }
         Ok(())
@@ -111,6 +143,13 @@ impl Repair<'_> {
 /// A stream of which only its id matters.
 fn stream_of(id: StreamId) -> Stream {
     Stream { id, name: id.to_string(), kind: Kind::Image }
+}
+
+/// How a record comes back that was given up.
+fn way_back(file: &str) -> String {
+    format!(
+        "put the file back as {file} from a copy of the repository before the next gc, which frees what only it needs"
+    )
 }
 
 /// What is lost with a small file.
