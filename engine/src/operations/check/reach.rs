@@ -252,3 +252,33 @@ impl Walk<'_> {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bad(numbers: std::ops::Range<usize>) -> Reached {
+        let id = |number: usize| {
+            let mut bytes = [0; 32];
+            bytes[..8].copy_from_slice(&number.to_be_bytes());
+            ObjectId::from_bytes(bytes)
+        };
+        let bad = numbers.map(|number| (id(number), (ObjectType::Chunk, "it rotted".to_owned()))).collect();
+        Reached { bad, ..Reached::default() }
+    }
+
+    #[test]
+    fn of_more_bad_objects_than_are_kept_the_rest_is_left_out_and_that_is_known() {
+        let mut reached = bad(0..MAX_BAD - 1);
+        reached.join(bad(0..MAX_BAD));
+        assert_eq!((reached.bad.len(), reached.too_many), (MAX_BAD, false), "known ones count once");
+        reached.join(bad(MAX_BAD..MAX_BAD + 1));
+        assert_eq!((reached.bad.len(), reached.too_many), (MAX_BAD, true));
+        let report = {
+            let mut report = super::super::CheckReport::default();
+            report.take(&SmallFiles::default(), &Packs::default(), &reached);
+            report
+        };
+        assert!(report.is_incomplete, "not all that is affected is named");
+    }
+}

@@ -70,3 +70,36 @@ fn may_not_be_written(error: &Error) -> bool {
     let Error::Io { source, .. } = error else { return false };
     matches!(source.kind(), ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::monitor::SilentMonitor;
+    use crate::operations::scrub::ScrubOptions;
+    use crate::revision::test_trees::Trees;
+
+    /// Of a scrub that is killed after hours, all but the last minute counts.
+    #[test]
+    fn what_was_read_is_noted_while_a_scrub_runs_and_not_after_each_pack() {
+        let trees = Trees::new();
+        for content in [b"one", b"two"] {
+            trees.chunk(content);
+        }
+        let options = ScrubOptions { percent: 100.0, source: None };
+        let scrub = Scrub::new(&trees.repository, &options, &SilentMonitor).unwrap();
+        let packs = trees.repository.store().index().list_packs().unwrap();
+        let checked: Vec<CheckedPack> =
+            packs.into_iter().map(|(pack, (kind, _))| scrub.check_pack(kind, pack).0).collect();
+        let mut keeper = LedgerKeeper::new(&scrub);
+        let mut waiting = Vec::new();
+        keeper.note(&checked[0], &mut waiting);
+        assert_eq!(waiting, [checked[0].pack], "a minute is not over");
+        keeper.noted = Instant::now().checked_sub(NOTE_EVERY).unwrap();
+        keeper.note(&checked[1], &mut waiting);
+        assert_eq!(waiting, []);
+        let verified = trees.repository.verified_packs().unwrap();
+        assert!(checked.iter().all(|checked| verified.contains_key(&checked.pack)));
+        keeper.note(&checked[0], &mut waiting);
+        assert_eq!(waiting, [checked[0].pack], "the next minute has begun");
+    }
+}

@@ -95,7 +95,7 @@ impl Scrub<'_> {
     }
 
     /// What was found in a pack, and whether the scrub can go on.
-    fn check_pack(&self, kind: PackKind, pack: PackId) -> (CheckedPack, Result<()>) {
+    pub(super) fn check_pack(&self, kind: PackKind, pack: PackId) -> (CheckedPack, Result<()>) {
         let frame = Frame::Gone;
         let (bad, good_again) = (Vec::new(), Vec::new());
         let mut found = CheckedPack {
