@@ -106,7 +106,10 @@ impl Failure {
 
     /// What to do next, also where nothing is known that fits better.
     pub(crate) fn next_step(&self) -> &str {
-        self.hint.as_deref().unwrap_or(LOOK_FOR_THE_CAUSE)
+        self.hint.as_deref().unwrap_or(match self.code {
+            Code::Usage => LOOK_INTO_THE_HELP,
+            _ => LOOK_FOR_THE_CAUSE,
+        })
     }
 
     /// The same for a command whose exit codes know no damage: it is an error like others.
@@ -221,7 +224,7 @@ fn hint_of(error: &Error) -> Option<String> {
             "it can be used as it is: `treering backup SOURCE STREAM`; for another one choose an empty directory"
         }
         Error::NotEmpty { .. } => "choose a directory that is empty or not there yet",
-        Error::BadParameter { .. } => "`treering COMMAND --help` says what is allowed",
+        Error::BadParameter { .. } => LOOK_INTO_THE_HELP,
         Error::NotStorable { .. } => {
             "that is a limit of the program: a repository with larger chunks (`treering init --chunk-size`) has fewer \
              objects"
@@ -229,8 +232,8 @@ fn hint_of(error: &Error) -> Option<String> {
         Error::UncertainCommit { .. } => {
             "look into the system's log for what is wrong with the medium, then run the backup again"
         }
-        Error::BadName { what: "stream name", .. } => "give STREAM: `treering backup SOURCE STREAM`",
-        Error::BadName { .. } => "choose another name",
+        Error::BadName { what: "tag", .. } => "choose another name, such as weekly or before-upgrade",
+        Error::BadName { .. } => "choose another name, such as vm1 or web-01.data",
         Error::WrongKind { .. } => "back it up to a stream of its own",
         Error::NameTaken { .. } => "choose another name; `treering stream list` shows those that there are",
         Error::Protected { .. } => {
@@ -243,7 +246,7 @@ fn hint_of(error: &Error) -> Option<String> {
             "mount the medium of the remembered one there, or give --to REPO, with --remember to remember that instead"
         }
         Error::OtherHistory { hint, .. } => hint,
-        Error::Busy { .. } => "try again when that is done, or let this one wait: --wait",
+        Error::Busy { .. } => "run the command again when that is done",
         Error::SourceRead { .. } => {
             "no revision was made; earlier ones are as they were. Check the source, then run the backup again"
         }
@@ -265,6 +268,12 @@ fn hint_of(error: &Error) -> Option<String> {
 /// The next step after what has causes outside of the program.
 const LOOK_FOR_THE_CAUSE: &str =
     "look into the system's log for the cause; when it is gone, run the command again";
+
+/// The next step after a command line that makes no sense.
+const LOOK_INTO_THE_HELP: &str = "`treering COMMAND --help` says what is allowed";
+
+/// The next step of who can wait for a stream that is in use, and was not told to.
+pub(crate) const WAIT: &str = "run the command again when that is done, or let it wait: --wait";
 
 const DAMAGED_DATA: &str =
     "`treering scrub` finds and marks all damage; the next backup of the same data heals it";
@@ -412,6 +421,7 @@ mod tests {
         step(Errno::MFILE, "limit of open files");
         step(Errno::NFILE, "limit of open files");
         assert!(Failure::new("cannot catch signals").next_step().contains("the system's log"));
+        assert!(Failure::usage("PATH is for trees").next_step().contains("--help"));
     }
 
     #[test]

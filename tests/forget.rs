@@ -110,7 +110,7 @@ fn what_makes_no_sense_is_refused_before_anything_is_forgotten() {
     world.fails(2, &["forget", "vm@1", "--keep-last", "1"], &["'vm@1'", "policy"]);
     world.fails(2, &["forget", "vm", "--keep-within", "soon"], &["soon"]);
     world.fails(2, &["forget", "vm", "--keep-daily", "1", "--timezone", "Mars/Base"], &["Mars/Base"]);
-    world.fails(2, &["forget", "vm", "--keep-tag", "of two words"], &["of two words"]);
+    world.fails(2, &["forget", "vm", "--keep-tag", "of two words"], &["of two words", "such as weekly"]);
     world.fails(2, &["forget", "vm", "--undo", "--keep-last", "1"], &["--undo"]);
     world.fails(1, &["forget", "vm@1", "vm@none-such"], &["none-such"]);
     world.fails(1, &["forget", "other", "--keep-last", "1"], &["cannot forget", "other"]);

@@ -19,7 +19,7 @@ use treering_fuse::mountpoints;
 use super::Context;
 use super::excludes::ExcludeArgs;
 use super::inventory::HintsJson;
-use crate::exit::{Code, CommandOutcome, Failure, is_disk_full};
+use crate::exit::{Code, CommandOutcome, Failure, WAIT, is_disk_full};
 use crate::ui::{duration, rate, size};
 
 /// Names standard input.
@@ -124,16 +124,19 @@ pub(super) fn run(context: &Context<'_>, args: &BackupArgs) -> CommandOutcome {
     Ok(code_of(&report))
 }
 
-/// A backup that failed for want of space keeps what others may rely on already.
+/// A backup that failed for want of space keeps what others may rely on already; and one that found the stream in use can
+/// be told to wait.
 fn failed(error: Error) -> Failure {
     let is_full = matches!(&error, Error::Io { source, .. } if is_disk_full(source));
+    let is_busy = matches!(error, Error::Busy { .. });
     let failure = Failure::from(error);
-    match is_full {
-        true => failure.hint(
+    match (is_full, is_busy) {
+        (true, _) => failure.hint(
             "free some space there and run the command again: what this run had stored is used again then, and `treering gc` \
              frees what nothing uses; all revisions that were there are intact",
         ),
-        false => failure,
+        (_, true) => failure.hint(WAIT),
+        _ => failure,
     }
 }
 
@@ -184,8 +187,7 @@ fn options(args: &BackupArgs) -> Result<BackupOptions, Failure> {
 /// The stream that was named, or the source's file name where that can be one.
 fn stream_name(args: &BackupArgs) -> Result<String, Failure> {
     if let Some(name) = &args.stream {
-        validate_stream_name(name)
-            .map_err(|error| Failure::from(error).hint("choose another name, such as vm1 or web-01.data"))?;
+        validate_stream_name(name)?;
         return Ok(name.clone());
     }
     if args.source == STDIN {
