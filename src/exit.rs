@@ -187,14 +187,16 @@ fn hint_of(error: &Error) -> Option<String> {
         }
         Error::NoSuchStream { streams, .. } => return Some(format!("streams: {}", listed(streams, ", "))),
         Error::NoSuchRevision { stream, candidates, .. } if candidates.is_empty() => {
-            return Some(format!("'{stream}' has no revisions yet"));
+            return Some(format!(
+                "'{stream}' has no revisions; `treering stream list` shows whether forgotten ones can be brought back"
+            ));
         }
         Error::NoSuchRevision { stream, candidates, .. } => {
-            let lines = listed(candidates, LINES);
-            return Some(format!("`treering list {stream}` shows all; the newest are:{lines}"));
+            let newest = lines(candidates);
+            return Some(format!("`treering list {stream}` shows all; the newest are:{newest}"));
         }
         Error::AmbiguousRevision { candidates, .. } => {
-            return Some(format!("give more of it; these match:{}", listed(candidates, LINES)));
+            return Some(format!("give more of it; these match:{}", lines(candidates)));
         }
         Error::Forgotten { .. } => "`treering list` shows the revisions that there are",
         Error::WillNotRepair { hint, .. } => hint,
@@ -371,6 +373,11 @@ pub(crate) fn is_disk_full(error: &std::io::Error) -> bool {
 
 /// Stands before each item of a list that has a line for each.
 const LINES: &str = "\n    ";
+
+/// The first few of a list on a line each, and how many more there are.
+pub(crate) fn lines(items: &[String]) -> String {
+    listed(items, LINES)
+}
 
 /// The first few of a list, and how many more there are.
 fn listed(items: &[String], separator: &str) -> String {

@@ -49,6 +49,7 @@ fn names_and_numbers_are_never_given_again() {
     let before = world.revisions("vm");
     world.ok(&["forget", "vm@all"]);
     assert_eq!(world.revisions("vm"), Vec::<Value>::new());
+    world.fails(1, &["dump", "vm"], &["'vm' has no revisions", "forgotten ones can be brought back"]);
     assert_eq!(world.json(&["status"])["streams"][0]["revisions"], json!(0));
     world.backup("vm.img", "vm");
     let after = world.revisions("vm");
@@ -164,7 +165,12 @@ fn what_was_forgotten_is_brought_back_with_its_labels() {
     world.ok(&["tag", "vm@2", "--add", "weekly"]);
     let before = world.revisions("vm");
     world.ok(&["forget", "vm@1..3"]);
-    world.fails(1, &["forget", "--undo", "vm@none-such"], &["none-such"]);
+    let newest = before[2]["id"].as_str().unwrap();
+    world.fails(
+        1,
+        &["forget", "--undo", "vm@none-such"],
+        &["no forgotten revision of 'vm' matches 'none-such'", "can be brought back", newest],
+    );
     let would = world.json(&["forget", "--undo", "vm", "--dry-run"]);
     assert_eq!(would["streams"][0]["revisions"].as_array().unwrap().len(), 3);
     assert_eq!(names(&world).len(), 1);
@@ -174,8 +180,13 @@ fn what_was_forgotten_is_brought_back_with_its_labels() {
     assert!(text.contains("2 revisions brought back"), "{text}");
     assert_eq!(world.revisions("vm"), before);
     assert_eq!(world.dump("vm@tag:weekly"), vec![2; 200_000]);
-    world.fails(1, &["forget", "--undo", "vm"], &["vm"]);
-    world.fails(1, &["forget", "--undo", "other"], &["other"]);
+    let run = world.fails(
+        1,
+        &["forget", "--undo", "vm"],
+        &["nothing of stream 'vm' is in the trash", "gc has taken"],
+    );
+    assert!(!run.stderr.contains("no revisions"), "{}", run.stderr);
+    world.fails(1, &["forget", "--undo", "other"], &["no stream 'other'", "can be brought back"]);
 }
 
 /// A loss is told also where names were retired.

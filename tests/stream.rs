@@ -123,10 +123,19 @@ fn the_name_of_a_deleted_stream_is_free() {
     world.ok(&["stream", "delete", "vm", "-y"]);
     world.backup("vm.img", "vm");
     assert_eq!(world.revisions("vm")[0]["sequence"], json!(1));
-    // The one that has the name is meant.
-    world.fails(1, &["forget", "--undo", "vm"], &["vm"]);
+    // The one that has the name is meant, of which nothing was forgotten: it was said to have no revisions.
+    let listed = world.json(&["stream", "list"])["streams"].as_array().unwrap().clone();
+    let id = listed.iter().find(|stream| stream["deleted"] == true).unwrap()["id"].as_str().unwrap();
+    let back = format!("`treering forget --undo {id}`");
+    let words = ["nothing of stream 'vm' is in the trash", "`treering stream rename vm NAME`", &back];
+    world.fails(1, &["forget", "--undo", "vm"], &words);
+    // By its id it is found, and its name is taken, which a dry run tells as well.
+    for option in [&[][..], &["--dry-run"]] {
+        let words = ["a stream 'vm' already", "hint: give that one another name", "stream rename vm NAME"];
+        world.fails(1, &[&["forget", "--undo", id], option].concat(), &words);
+    }
     world.ok(&["stream", "rename", "vm", "new"]);
-    world.ok(&["forget", "--undo", "vm"]);
+    world.ok(&["forget", "--undo", id]);
     assert_eq!((world.revisions("vm").len(), world.revisions("new").len()), (2, 1));
 }
 
