@@ -281,7 +281,7 @@ fn code_of(report: &BackupReport) -> Code {
 fn tell(context: &Context<'_>, report: &BackupReport, dry_run: bool) -> Result<(), Failure> {
     match context.ui.is_json() {
         true => context.ui.print_json(&to_json(report, dry_run)),
-        false => context.ui.summary(&to_text(report, dry_run)),
+        false => context.ui.result_or_summary(dry_run, &to_text(report, dry_run)),
     }
 }
 

@@ -236,16 +236,17 @@ fn tell(context: &Context<'_>, forgotten: &[Forgotten], dry_run: bool) -> Comman
         context.ui.print_json(&documents(forgotten, dry_run))?;
         return Ok(Code::Done);
     }
-    context.ui.print_table(&table(forgotten, dry_run))?;
     let total = forgotten.iter().map(Forgotten::count).sum();
     let revisions = count(total, "revision");
-    context.ui.summary(&match (dry_run, total) {
+    let text = match (dry_run, total) {
         (true, _) => format!("{revisions} would be forgotten\n"),
         (false, 0) => "nothing was forgotten\n".to_owned(),
         (false, _) => format!(
             "{revisions} forgotten; `treering gc` frees the space, and until then `treering forget --undo` brings them back\n"
         ),
-    })?;
+    };
+    let table = context.ui.rendered(&table(forgotten, dry_run));
+    context.ui.result_or_summary(dry_run, &(table + &text))?;
     Ok(Code::Done)
 }
 
@@ -298,13 +299,13 @@ fn undo(context: &Context<'_>, repository: &Repository, args: &ForgetArgs) -> Co
         context.ui.print_json(&json!({ "dry_run": args.dry_run, "streams": streams }))?;
         return Ok(Code::Done);
     }
+    let mut text = String::new();
     for (stream, keys) in &restored {
-        let line = |key: &RecordKey| format!("{}@{}\n", stream.name, key.name);
-        context.ui.print(&keys.iter().map(line).collect::<String>())?;
+        keys.iter().for_each(|key| text += &format!("{}@{}\n", stream.name, key.name));
     }
     let revisions = count(restored.iter().map(|(_, keys)| keys.len() as u64).sum(), "revision");
     let fate = if args.dry_run { "can be brought back" } else { "brought back" };
-    context.ui.summary(&format!("{revisions} {fate}\n"))?;
+    context.ui.result_or_summary(args.dry_run, &format!("{text}{revisions} {fate}\n"))?;
     Ok(Code::Done)
 }
 

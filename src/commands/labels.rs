@@ -108,7 +108,7 @@ fn show(context: &Context<'_>, named: &str, verb: &str, change: Option<Change<'_
         }
         false => {
             let lines = labelled.iter().map(|(key, labels)| to_line(&stream, key, labels));
-            context.ui.print(&lines.collect::<String>())?;
+            context.ui.result_or_summary(change.is_none(), &lines.collect::<String>())?;
         }
     }
     Ok(Code::Done)

@@ -140,10 +140,19 @@ impl Ui {
         if self.quiet { Ok(()) } else { self.print(text) }
     }
 
+    /// Prints a result if it was asked for, as by a dry run, and else a summary that `--quiet` leaves out.
+    pub(crate) fn result_or_summary(&self, is_asked_for: bool, text: &str) -> Result<(), Failure> {
+        if is_asked_for { self.print(text) } else { self.summary(text) }
+    }
+
     /// Prints a table on stdout, its heading highlighted on a terminal.
     pub(crate) fn print_table(&self, table: &Table) -> Result<(), Failure> {
-        let style = if self.stdout_color { Style::Bold } else { Style::None };
-        self.print(&table.render(style))
+        self.print(&self.rendered(table))
+    }
+
+    /// A table as it is to be printed on stdout.
+    pub(crate) fn rendered(&self, table: &Table) -> String {
+        table.render(if self.stdout_color { Style::Bold } else { Style::None })
     }
 
     /// The heading of columns, highlighted on a terminal.
