@@ -48,6 +48,14 @@ impl From<Code> for ExitCode {
     }
 }
 
+/// The next step after a signal.
+macro_rules! nothing_half_done {
+    () => {
+        "nothing half-done is visible in the repository; run the command again to go on"
+    };
+}
+pub(crate) use nothing_half_done;
+
 /// What commands return.
 pub(crate) type CommandOutcome = Result<Code, Failure>;
 
@@ -261,7 +269,7 @@ fn hint_of(error: &Error) -> Option<String> {
         Error::VerifyFailed { .. } => {
             "the target may be failing: look into the system's log, and restore to another one"
         }
-        Error::Cancelled => "nothing half-done is visible in the repository; run the command again to go on",
+        Error::Cancelled => nothing_half_done!(),
         _ => return None,
     };
     Some(fixed.to_owned())

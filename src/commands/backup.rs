@@ -114,7 +114,7 @@ pub(super) fn run(context: &Context<'_>, args: &BackupArgs) -> CommandOutcome {
         Some(image) => image,
         None => open_tree(args, &repository).map_err(during)?,
     };
-    let monitor = context.ui.monitor()?;
+    let monitor = context.ui.monitor();
     let report = backup(&repository, source, &options, &monitor).map_err(|error| during(failed(error)))?;
     drop(monitor);
     tell(context, &report, args.dry_run).map_err(|failure| match args.dry_run {

@@ -72,7 +72,7 @@ pub(super) fn run(context: &Context<'_>, args: &CheckArgs) -> CommandOutcome {
     let action = if args.repair { "repair the repository" } else { "check the repository" };
     let repository = context.repository()?;
     let report = {
-        let monitor = context.ui.monitor()?;
+        let monitor = context.ui.monitor();
         match args.repair {
             true => check_and_repair(&repository, &monitor),
             false => check(&repository, &monitor)

@@ -94,7 +94,7 @@ pub(super) fn run(context: &Context<'_>, args: &CopyArgs) -> CommandOutcome {
     if args.remember {
         source.remember_copy_target(&target).map_err(|error| during(not_rememberable(error)))?;
     }
-    let monitor = context.ui.monitor()?;
+    let monitor = context.ui.monitor();
     let outcome = copy(&source, &target, &requests, &CopyOptions { wait: args.wait }, &monitor);
     drop(monitor);
     match outcome {

@@ -44,7 +44,7 @@ pub(super) fn run(context: &Context<'_>, args: &GcArgs) -> CommandOutcome {
         dry_run: args.dry_run,
     };
     let report = {
-        let monitor = context.ui.monitor()?;
+        let monitor = context.ui.monitor();
         gc(&repository, &options, &monitor).map_err(|error| during(error.into()))?
     };
     report.damaged.iter().for_each(|damaged| log::warn!("not followed: {damaged}"));

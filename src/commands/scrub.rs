@@ -94,7 +94,7 @@ pub(super) fn run(context: &Context<'_>, args: &ScrubArgs) -> CommandOutcome {
             None => None,
         };
     let options = ScrubOptions { percent: args.percentile, source };
-    let monitor = context.ui.monitor()?;
+    let monitor = context.ui.monitor();
     let outcome = match args.max_duration {
         Some(MaxDuration(duration)) => scrub_for(&repository, duration, &monitor),
         None => scrub(&repository, &scoped.scope, &options, &monitor),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use treering_engine::Monitor;
 
-use super::signals::Interrupts;
+use super::signals::Heed;
 use super::terminal::set_bar;
 
 const BAR: &str = "{msg} [{wide_bar}] {percent:>3}% {binary_bytes} of {binary_total_bytes}, \
@@ -20,17 +20,17 @@ const TICK: Duration = Duration::from_millis(250);
 pub(crate) struct TerminalMonitor {
     bar: ProgressBar,
     draws: bool,
-    interrupts: Interrupts,
+    heed: Heed,
 }
 
 impl TerminalMonitor {
     /// The bar is hidden until there is something to show.
-    pub(super) fn new(draws: bool, interrupts: Interrupts) -> Self {
+    pub(super) fn new(draws: bool) -> Self {
         let bar = ProgressBar::hidden();
         if draws {
             set_bar(Some(bar.clone()));
         }
-        Self { bar, draws, interrupts }
+        Self { bar, draws, heed: Heed::new() }
     }
 }
 
@@ -64,7 +64,7 @@ impl Monitor for TerminalMonitor {
     }
 
     fn is_cancelled(&self) -> bool {
-        self.interrupts.is_set()
+        self.heed.is_asked_to_stop()
     }
 }
 
