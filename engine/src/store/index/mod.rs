@@ -210,6 +210,20 @@ impl Index {
         self.reload()
     }
 
+    /// The same for who changes nothing, not even a lock, as where nothing can be written: until nothing has changed from
+    /// before the listing to after it.
+    pub(crate) fn reload_unlocked(&self) -> Result<()> {
+        let listed = || -> Result<HashSet<TableId>> { Ok(self.listed_tables()?.into_iter().collect()) };
+        for _ in 0..LISTINGS_MAX {
+            let before = listed()?;
+            self.reload()?;
+            if listed()? == before {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// Lists the tables anew after one was published, which a long run does again and again: what was damaged stays put
     /// aside, and what was salvaged for it serves on.
     pub(super) fn refresh(&self) -> Result<()> {
