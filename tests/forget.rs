@@ -85,6 +85,30 @@ fn a_policy_keeps_what_it_says_and_a_dry_run_tells_why() {
     assert!(world.ok(&policy).text().contains("nothing was forgotten"));
 }
 
+/// Dates revisions, the oldest first: a policy goes by the names of their files.
+fn date(world: &World, days: &[&str]) {
+    for (record, day) in world.stored_files("revisions").iter().zip(days) {
+        let (key, _) = record.to_str().unwrap().rsplit_once('_').unwrap();
+        fs::rename(record, format!("{key}_{day}T02-00-00Z")).unwrap();
+    }
+}
+
+/// Two nights on which the clock was ahead, by different times, and honest ones were older than the duration.
+#[test]
+fn nights_of_a_clock_that_was_ahead_push_no_honest_ones_out() {
+    let world = world(6);
+    let between = ["2020-01-02", "2020-02-01", "2020-01-03", "2020-01-04", "2020-01-05", "2020-02-20"];
+    let at_the_end = ["2020-01-02", "2020-01-03", "2020-01-04", "2020-01-05", "2020-02-01", "2020-02-20"];
+    for days in [between, at_the_end] {
+        date(&world, &days);
+        let said = world.json(&["forget", "vm", "--keep-within", "7d", "--dry-run"]);
+        assert_eq!(said["streams"][0]["kept"], 6, "{days:?}: {said}");
+        let said = world.json(&["forget", "vm", "--keep-within", "2d", "--dry-run"]);
+        assert_eq!(said["streams"][0]["revisions"][0]["forgotten"], true, "{days:?}: {said}");
+        assert_eq!(said["streams"][0]["kept"], 5, "{days:?}: {said}");
+    }
+}
+
 #[test]
 fn every_stream_is_judged_by_itself() {
     let world = world(3);

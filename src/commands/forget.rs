@@ -74,8 +74,8 @@ pub(crate) struct PolicyArgs {
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     keep_yearly: u64,
 
-    /// Keep all revisions that are not older than this, seen from the newest one, and behind a longer gap once more: 30d,
-    /// 12h, '1y 6mo'
+    /// Keep all revisions that are not older than this, seen from the newest one whose time does not contradict the order
+    /// of backups, and behind a longer gap once more: 30d, 12h, '1y 6mo'
     #[arg(long, value_name = "DURATION")]
     keep_within: Option<String>,
 
