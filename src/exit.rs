@@ -164,6 +164,7 @@ impl From<Error> for Failure {
                 failure.detail("candidates", json!(candidates))
             }
             Error::Damaged { ranges, .. } => failure.detail("ranges", ranges_json(&ranges)),
+            Error::MissingDirectories { directories, .. } => failure.detail("missing", json!(directories)),
             Error::SourceRead { offset, .. } | Error::VerifyFailed { offset, .. } => {
                 failure.detail("offset", json!(offset))
             }
@@ -182,6 +183,8 @@ fn code_of(error: &Error) -> Code {
     match error {
         Error::BadName { .. } | Error::BadParameter { .. } => Code::Usage,
         Error::Cancelled => Code::Interrupted,
+        // It may be no more than a medium that is not there; but nothing of the repository can be relied on.
+        Error::MissingDirectories { .. } => Code::Damage,
         error if error.is_damage() => Code::Damage,
         _ => Code::Failed,
     }
@@ -230,6 +233,7 @@ fn hint_of(error: &Error) -> Option<String> {
         Error::NotARepository { .. } => {
             "check the path given by -r or TREERING_REPOSITORY, or make a repository there: `treering init`"
         }
+        Error::MissingDirectories { directories, .. } => return Some(missing_hint(directories)),
         Error::NotEmpty { found, .. } if found == "a repository" => {
             "it can be used as it is: `treering backup SOURCE STREAM`; for another one choose an empty directory"
         }
@@ -287,6 +291,25 @@ pub(crate) const WAIT: &str = "run the command again when that is done, or let i
 
 const DAMAGED_DATA: &str =
     "`treering scrub` finds and marks all damage; the next backup of the same data heals it";
+
+/// What to do about directories that are missing. They are never made anew unasked: that would hide that they are lost.
+fn missing_hint(directories: &[String]) -> String {
+    let held = |directory: &String| match directory.rsplit('/').next() {
+        Some("streams") => "names of streams",
+        Some("labels") => "tags and protection",
+        Some("data" | "metadata") => "what revisions are made of",
+        _ => "revisions",
+    };
+    let mut lost: Vec<&str> = directories.iter().map(held).collect();
+    lost.dedup();
+    let them = if directories.len() == 1 { "it" } else { "them" };
+    format!(
+        "is everything mounted that the repository lies on? If it is, put {them} back from a copy of the repository; without \
+         one, `mkdir -p {}` goes on without what lay there: {}",
+        directories.join(" "),
+        lost.join(", ")
+    )
+}
 
 /// What to do about a stored object or file that is damaged, which the engine names thus, or by its path. Only what is
 /// stored of sources comes back with the next backup.

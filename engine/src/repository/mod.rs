@@ -104,7 +104,8 @@ impl Repository {
     /// Opens a repository; `cache_bytes` bounds the memory for decoded chunks and nodes.
     ///
     /// # Errors
-    /// [`Error::NotARepository`], [`Error::Incompatible`] for one of a newer program.
+    /// [`Error::NotARepository`], [`Error::Incompatible`] for one of a newer program, [`Error::MissingDirectories`] for one
+    /// that is not whole.
     pub fn open(path: &Path, cache_bytes: u64) -> Result<Self> {
         let path = match settled(path) {
             Err(error) if error.is_not_found() => {
@@ -124,6 +125,7 @@ impl Repository {
         };
         let header: Header = open("the repository header", &bytes)?;
         header.check()?;
+        backend.require_areas(&Area::required())?;
         Ok(Self { store: Arc::new(Store::new(backend, header, cache_bytes)) })
     }
 
