@@ -4,8 +4,8 @@
 mod support;
 
 use std::fs;
-use std::io::{Read, Write};
-use std::process::{Child, Stdio};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, ChildStderr, Stdio};
 
 use rustix::fs::{CWD, Mode, mkfifoat};
 use rustix::process::{Pid, Signal, kill_process};
@@ -129,4 +129,69 @@ fn a_command_that_waits_for_its_input_is_ended() {
     wait_until_waiting(&child, Signal::INT);
     end(child, Signal::INT);
     assert_eq!(world.json(&["list"])["revisions"], serde_json::json!([]));
+}
+
+/// Starts a command that waits, and returns it with what it says of that.
+fn start_waiting(world: &World, arguments: &[&str]) -> (Child, BufReader<ChildStderr>, String) {
+    let mut child = world.start(arguments);
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    stderr.read_line(&mut line).unwrap();
+    (child, stderr, line)
+}
+
+/// Nothing was said, and it took a second Ctrl-C.
+#[test]
+fn a_wait_for_a_lock_is_told_and_ended_by_the_first_signal() {
+    let world = World::new();
+    world.small_image("vm.img");
+    (0..2).for_each(|_| _ = world.backup("vm.img", "vm"));
+    let stream = world.json(&["stream", "list"])["streams"][0]["id"].as_str().unwrap().to_owned();
+    let before = world.ok(&["list", "--json"]).text();
+    let history = format!("history-{stream}");
+    for (lock, what, command) in [
+        (&*history, "stream 'vm'", "backup vm.img vm"),
+        (&history, "stream 'vm'", "forget vm@1"),
+        (&history, "stream 'vm'", "tag vm --add x"),
+        ("streams", "the list of streams", "backup vm.img new"),
+        ("streams", "the list of streams", "stream rename vm other"),
+        ("index", "the index", "gc"),
+        ("index", "the index", "check --repair"),
+    ] {
+        let held = fs::File::create(world.repository().join("locks").join(lock)).unwrap();
+        held.lock().unwrap();
+        let arguments: Vec<&str> = command.split(' ').collect();
+        let (child, mut stderr, said) = start_waiting(&world, &arguments);
+        assert_eq!(
+            said,
+            format!("treering: waiting for {what}, which is in use by another process\n"),
+            "{command}"
+        );
+        end(child, Signal::INT);
+        let mut rest = String::new();
+        stderr.read_to_string(&mut rest).unwrap();
+        assert!(rest.starts_with("treering: error: ") && rest.contains("interrupted"), "{command}: {rest}");
+    }
+    assert_eq!(world.ok(&["list", "--json"]).text(), before);
+}
+
+#[test]
+fn who_waits_is_told_for_whom_and_goes_on_after_that() {
+    let world = World::new();
+    world.small_image("vm.img");
+    let mut first = world.command(&["backup", "-", "vm"]).stdin(Stdio::piped()).spawn().unwrap();
+    // More than a pipe holds: it has been read from then, which comes after the stream was locked.
+    first.stdin.as_mut().unwrap().write_all(&[1; 1 << 20]).unwrap();
+    let mut quiet = world.start(&["backup", "vm.img", "vm", "--wait", "--quiet"]);
+    let (mut second, _, said) = start_waiting(&world, &["backup", "vm.img", "vm", "--wait"]);
+    assert!(
+        said.starts_with("treering: waiting for stream 'vm', which is in use by backup of - to"),
+        "{said}"
+    );
+    drop(first.stdin.take());
+    assert!(first.wait().unwrap().success() && second.wait().unwrap().success());
+    let mut said = String::new();
+    quiet.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(quiet.wait().unwrap().success() && said.is_empty(), "{said}");
+    assert_eq!(world.revisions("vm").len(), 3);
 }

@@ -86,6 +86,7 @@ pub(super) fn run(context: &Context<'_>, args: &CopyArgs) -> CommandOutcome {
     let during = |failure: Failure| failure.during(format_args!("copy {what}"));
     let source = context.repository()?;
     let target = open_target(&source, args).map_err(during)?;
+    context.tell_waits(&target);
     let requests = match args.all {
         true => every_stream(&source),
         false => named_streams(&source, &args.named),

@@ -18,7 +18,7 @@ pub(crate) use escape::escaped;
 pub(crate) use json_stream::JsonStream;
 pub(crate) use logger::{detach_log, reopen_log_on_hang_up};
 pub(crate) use output::Output;
-pub(crate) use progress::TerminalMonitor;
+pub(crate) use progress::{TerminalMonitor, WaitMonitor};
 pub(crate) use signals::{SignalQueue, catch_signals};
 pub(crate) use size::{count, parse_size, rate, size};
 pub(crate) use table::{Align, Table};
@@ -113,6 +113,11 @@ impl Ui {
     /// Where an operation of the engine tells what it does. As long as it lives Ctrl-C stops that at a good place.
     pub(crate) fn monitor(&self) -> TerminalMonitor {
         TerminalMonitor::new(self.progress)
+    }
+
+    /// Who is told what a repository is waited for. Ctrl-C ends the wait as well.
+    pub(crate) fn wait_monitor(&self) -> WaitMonitor {
+        WaitMonitor::new(self.quiet)
     }
 
     /// Prints the one JSON document of the command.

@@ -111,6 +111,11 @@ fn write_at_once(to: BorrowedFd<'_>, text: &[u8]) {
     }
 }
 
+/// Whether a signal came that asks to stop.
+pub(super) fn is_asked_to_stop() -> bool {
+    ASKED_TO_STOP.load(Ordering::Relaxed)
+}
+
 /// Lives as long as an operation looks out for signals: the first one asks it to stop, the second ends at once.
 #[derive(Debug)]
 pub(super) struct Heed(());
@@ -119,11 +124,6 @@ impl Heed {
     pub(super) fn new() -> Self {
         IS_HEEDED.store(true, Ordering::Relaxed);
         Self(())
-    }
-
-    /// Whether a signal came.
-    pub(super) fn is_asked_to_stop(&self) -> bool {
-        ASKED_TO_STOP.load(Ordering::Relaxed)
     }
 }
 

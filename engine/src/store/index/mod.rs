@@ -23,7 +23,6 @@ pub(super) use table_writer::write_table;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
-use std::time::Duration;
 
 use merge::merge_tables;
 use neighbours::Neighbours;
@@ -31,6 +30,7 @@ use reliance::Losses;
 use salvage::{Salvage, Salvaged, salvage_blocks};
 use table_reader::Table;
 
+use super::locks::{LockName, Locks};
 use super::pack_reader::read_pack_directory;
 use crate::backend::{Area, Backend};
 use crate::error::Result;
@@ -58,6 +58,7 @@ impl Location {
 /// The index of a repository. Opens nothing before the first look-up.
 pub(crate) struct Index {
     backend: Arc<dyn Backend>,
+    locks: Arc<Locks>,
     repository: RepositoryId,
     tables: RwLock<Option<Arc<TableSet>>>,
     /// Held while the tables are listed and their set is replaced: an older list must not come after a newer one.
@@ -101,16 +102,14 @@ struct TableSet {
     salvaged: OnceLock<Arc<Salvaged>>,
 }
 
-/// How often it is looked whether somebody has done with merging tables.
-const MERGE_RETRY: Duration = Duration::from_millis(20);
-
 /// So often tables are listed when one of them is gone before it is opened.
 const LISTINGS_MAX: usize = 5;
 
 impl Index {
-    pub(super) fn new(backend: Arc<dyn Backend>, repository: RepositoryId) -> Self {
+    pub(super) fn new(backend: Arc<dyn Backend>, locks: Arc<Locks>, repository: RepositoryId) -> Self {
         Self {
             backend,
+            locks,
             repository,
             tables: RwLock::new(None),
             listing: Mutex::default(),
@@ -201,12 +200,7 @@ impl Index {
     /// Lists the tables anew while nobody merges any: a listing beside a merge may miss both what was merged and what was
     /// made of it.
     pub(crate) fn reload_unmerged(&self) -> Result<()> {
-        let _lock = loop {
-            match self.backend.try_lock("index")? {
-                Some(lock) => break lock,
-                None => std::thread::sleep(MERGE_RETRY),
-            }
-        };
+        let _lock = self.locks.take(LockName { name: "index", what: "the index" })?;
         self.reload()
     }
 
