@@ -80,7 +80,7 @@ pub(crate) struct GlobalOptions {
     )]
     pub(crate) repository: Option<PathBuf>,
 
-    /// Leave out progress, notes and the summary of what was done; warnings and errors are said
+    /// Leave out progress, notes and what was done; what was asked for or found, warnings and errors are told
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,
 

@@ -48,6 +48,14 @@ impl From<Code> for ExitCode {
     }
 }
 
+/// The next step after a signal.
+macro_rules! nothing_half_done {
+    () => {
+        "nothing half-done is visible in the repository; run the command again to go on"
+    };
+}
+pub(crate) use nothing_half_done;
+
 /// What commands return.
 pub(crate) type CommandOutcome = Result<Code, Failure>;
 
@@ -106,7 +114,10 @@ impl Failure {
 
     /// What to do next, also where nothing is known that fits better.
     pub(crate) fn next_step(&self) -> &str {
-        self.hint.as_deref().unwrap_or(LOOK_FOR_THE_CAUSE)
+        self.hint.as_deref().unwrap_or(match self.code {
+            Code::Usage => LOOK_INTO_THE_HELP,
+            _ => LOOK_FOR_THE_CAUSE,
+        })
     }
 
     /// The same for a command whose exit codes know no damage: it is an error like others.
@@ -153,6 +164,7 @@ impl From<Error> for Failure {
                 failure.detail("candidates", json!(candidates))
             }
             Error::Damaged { ranges, .. } => failure.detail("ranges", ranges_json(&ranges)),
+            Error::MissingDirectories { directories, .. } => failure.detail("missing", json!(directories)),
             Error::SourceRead { offset, .. } | Error::VerifyFailed { offset, .. } => {
                 failure.detail("offset", json!(offset))
             }
@@ -171,6 +183,8 @@ fn code_of(error: &Error) -> Code {
     match error {
         Error::BadName { .. } | Error::BadParameter { .. } => Code::Usage,
         Error::Cancelled => Code::Interrupted,
+        // It may be no more than a medium that is not there; but nothing of the repository can be relied on.
+        Error::MissingDirectories { .. } => Code::Damage,
         error if error.is_damage() => Code::Damage,
         _ => Code::Failed,
     }
@@ -184,14 +198,16 @@ fn hint_of(error: &Error) -> Option<String> {
         }
         Error::NoSuchStream { streams, .. } => return Some(format!("streams: {}", listed(streams, ", "))),
         Error::NoSuchRevision { stream, candidates, .. } if candidates.is_empty() => {
-            return Some(format!("'{stream}' has no revisions yet"));
+            return Some(format!(
+                "'{stream}' has no revisions; `treering stream list` shows whether forgotten ones can be brought back"
+            ));
         }
         Error::NoSuchRevision { stream, candidates, .. } => {
-            let lines = listed(candidates, LINES);
-            return Some(format!("`treering list {stream}` shows all; the newest are:{lines}"));
+            let newest = lines(candidates);
+            return Some(format!("`treering list {stream}` shows all; the newest are:{newest}"));
         }
         Error::AmbiguousRevision { candidates, .. } => {
-            return Some(format!("give more of it; these match:{}", listed(candidates, LINES)));
+            return Some(format!("give more of it; these match:{}", lines(candidates)));
         }
         Error::Forgotten { .. } => "`treering list` shows the revisions that there are",
         Error::WillNotRepair { hint, .. } => hint,
@@ -217,11 +233,12 @@ fn hint_of(error: &Error) -> Option<String> {
         Error::NotARepository { .. } => {
             "check the path given by -r or TREERING_REPOSITORY, or make a repository there: `treering init`"
         }
+        Error::MissingDirectories { directories, .. } => return Some(missing_hint(directories)),
         Error::NotEmpty { found, .. } if found == "a repository" => {
             "it can be used as it is: `treering backup SOURCE STREAM`; for another one choose an empty directory"
         }
         Error::NotEmpty { .. } => "choose a directory that is empty or not there yet",
-        Error::BadParameter { .. } => "`treering COMMAND --help` says what is allowed",
+        Error::BadParameter { .. } => LOOK_INTO_THE_HELP,
         Error::NotStorable { .. } => {
             "that is a limit of the program: a repository with larger chunks (`treering init --chunk-size`) has fewer \
              objects"
@@ -229,8 +246,8 @@ fn hint_of(error: &Error) -> Option<String> {
         Error::UncertainCommit { .. } => {
             "look into the system's log for what is wrong with the medium, then run the backup again"
         }
-        Error::BadName { what: "stream name", .. } => "give STREAM: `treering backup SOURCE STREAM`",
-        Error::BadName { .. } => "choose another name",
+        Error::BadName { what: "tag", .. } => "choose another name, such as weekly or before-upgrade",
+        Error::BadName { .. } => "choose another name, such as vm1 or web-01.data",
         Error::WrongKind { .. } => "back it up to a stream of its own",
         Error::NameTaken { .. } => "choose another name; `treering stream list` shows those that there are",
         Error::Protected { .. } => {
@@ -243,7 +260,7 @@ fn hint_of(error: &Error) -> Option<String> {
             "mount the medium of the remembered one there, or give --to REPO, with --remember to remember that instead"
         }
         Error::OtherHistory { hint, .. } => hint,
-        Error::Busy { .. } => "try again when that is done, or let this one wait: --wait",
+        Error::Busy { .. } => "run the command again when that is done",
         Error::SourceRead { .. } => {
             "no revision was made; earlier ones are as they were. Check the source, then run the backup again"
         }
@@ -256,7 +273,7 @@ fn hint_of(error: &Error) -> Option<String> {
         Error::VerifyFailed { .. } => {
             "the target may be failing: look into the system's log, and restore to another one"
         }
-        Error::Cancelled => "nothing half-done is visible in the repository; run the command again to go on",
+        Error::Cancelled => nothing_half_done!(),
         _ => return None,
     };
     Some(fixed.to_owned())
@@ -266,8 +283,33 @@ fn hint_of(error: &Error) -> Option<String> {
 const LOOK_FOR_THE_CAUSE: &str =
     "look into the system's log for the cause; when it is gone, run the command again";
 
+/// The next step after a command line that makes no sense.
+const LOOK_INTO_THE_HELP: &str = "`treering COMMAND --help` says what is allowed";
+
+/// The next step of who can wait for a stream that is in use, and was not told to.
+pub(crate) const WAIT: &str = "run the command again when that is done, or let it wait: --wait";
+
 const DAMAGED_DATA: &str =
     "`treering scrub` finds and marks all damage; the next backup of the same data heals it";
+
+/// What to do about directories that are missing. They are never made anew unasked: that would hide that they are lost.
+fn missing_hint(directories: &[String]) -> String {
+    let held = |directory: &String| match directory.rsplit('/').next() {
+        Some("streams") => "names of streams",
+        Some("labels") => "tags and protection",
+        Some("data" | "metadata") => "what revisions are made of",
+        _ => "revisions",
+    };
+    let mut lost: Vec<&str> = directories.iter().map(held).collect();
+    lost.dedup();
+    let them = if directories.len() == 1 { "it" } else { "them" };
+    format!(
+        "is everything mounted that the repository lies on? If it is, put {them} back from a copy of the repository; without \
+         one, `mkdir -p {}` goes on without what lay there: {}",
+        directories.join(" "),
+        lost.join(", ")
+    )
+}
 
 /// What to do about a stored object or file that is damaged, which the engine names thus, or by its path. Only what is
 /// stored of sources comes back with the next backup.
@@ -363,6 +405,11 @@ fn is_disk_full(error: &std::io::Error) -> bool {
 /// Stands before each item of a list that has a line for each.
 const LINES: &str = "\n    ";
 
+/// The first few of a list on a line each, and how many more there are.
+pub(crate) fn lines(items: &[String]) -> String {
+    listed(items, LINES)
+}
+
 /// The first few of a list, and how many more there are.
 fn listed(items: &[String], separator: &str) -> String {
     const SHOWN: usize = 12;
@@ -412,6 +459,7 @@ mod tests {
         step(Errno::MFILE, "limit of open files");
         step(Errno::NFILE, "limit of open files");
         assert!(Failure::new("cannot catch signals").next_step().contains("the system's log"));
+        assert!(Failure::usage("PATH is for trees").next_step().contains("--help"));
     }
 
     #[test]

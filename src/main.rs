@@ -12,6 +12,7 @@ use crate::cli::{Cli, EarlyFlags};
 use crate::ui::Ui;
 
 fn main() -> ExitCode {
+    let caught = ui::catch_signals();
     // Usage errors happen before there are parsed options, and obey `--json` and `--color` all the same.
     let arguments: Vec<_> = std::env::args_os().collect();
     let early = EarlyFlags::from_arguments(&arguments);
@@ -19,7 +20,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return ui::usage_error(&error, &early).into(),
     };
-    match Ui::new(&cli) {
+    match caught.and_then(|()| Ui::new(&cli)) {
         Ok(ui) => ui.finish(commands::run(&cli, &ui)).into(),
         Err(failure) => Ui::plain(&cli, &early).finish(Err(failure)).into(),
     }

@@ -84,6 +84,34 @@ fn a_sound_repository_is_found_to_be_sound() {
     assert!(empty.ok(&["-q", "check"]).text().is_empty());
 }
 
+/// Notes came, too.
+#[test]
+fn a_quiet_check_tells_of_damage_alone() {
+    let world = World::new();
+    world.small_image("vm.img");
+    world.backup("vm.img", "vm");
+    fs::write(world.path("repo/notes.txt"), "a stranger").unwrap();
+    assert!(world.ok(&["check"]).text().contains("note     notes.txt"));
+    assert_eq!(world.ok(&["check", "-q"]).text(), "");
+    let pack = world.stored_files("packs/data").pop().unwrap();
+    fs::remove_file(&pack).unwrap();
+    let text = world.run(&["check", "-q"]).expect_code(4).text();
+    for word in ["DAMAGED  packs/data/", "BAD      chunk", "AFFECTED vm@", "bytes at offset"] {
+        assert!(text.contains(word), "no '{word}' in {text}");
+    }
+    assert!(!text.contains("note ") && !text.contains("checked"), "{text}");
+    // A repair that gives something up says what, and only that.
+    let record = world.stored_files("revisions").pop().unwrap();
+    support::flip_bit(&record, 100);
+    fs::remove_dir_all(world.repository().join("index")).unwrap();
+    let text = world.run(&["check", "--repair", "-q"]).expect_code(4).text();
+    let repaired: Vec<&str> = text.lines().filter(|line| line.starts_with("REPAIRED")).collect();
+    assert!(
+        repaired.len() == 1 && repaired[0].contains("revisions/") && repaired[0].contains("LOST"),
+        "{text}"
+    );
+}
+
 /// Damages a file in each way, looks what check says, and puts it back.
 fn with_each_damage(world: &World, file: &Path, look: impl Fn(&str, i32, &Value)) {
     let ways: [Way; 3] = [

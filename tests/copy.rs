@@ -3,7 +3,9 @@
 
 mod support;
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
@@ -338,6 +340,20 @@ fn a_repository_is_not_copied_to_itself_nor_to_what_is_none() {
     world.fails(1, &["copy", "vm", "other", "--to", "second"], &["cannot copy", "no stream 'other'", "vm"]);
     world.fails(1, &["copy", "vm@2020-01", "--to", "second"], &["no revision of 'vm'"]);
     assert_eq!(listed(&world, "second"), Vec::<Value>::new());
+}
+
+/// It was once taken for a limit of the repository's chunks.
+#[test]
+fn a_target_whose_path_is_no_text_is_not_remembered_and_can_be_given_each_time() {
+    let world = world();
+    let target = world.directory().join(OsStr::from_bytes(b"sec\xffond"));
+    fs::rename(world.path("second"), &target).unwrap();
+    let run = |arguments: &[&str]| {
+        Run::of(arguments, world.command(arguments).arg("--to").arg(&target).output().unwrap())
+    };
+    let words = ["not named in UTF-8", "hint: give it by a path in UTF-8", "--to each time"];
+    run(&["copy", "--all", "--remember"]).expect_code(1).says(&words);
+    run(&["copy", "--all"]).expect_code(0);
 }
 
 #[test]

@@ -49,6 +49,7 @@ fn names_and_numbers_are_never_given_again() {
     let before = world.revisions("vm");
     world.ok(&["forget", "vm@all"]);
     assert_eq!(world.revisions("vm"), Vec::<Value>::new());
+    world.fails(1, &["dump", "vm"], &["'vm' has no revisions", "forgotten ones can be brought back"]);
     assert_eq!(world.json(&["status"])["streams"][0]["revisions"], json!(0));
     world.backup("vm.img", "vm");
     let after = world.revisions("vm");
@@ -84,6 +85,30 @@ fn a_policy_keeps_what_it_says_and_a_dry_run_tells_why() {
     assert!(world.ok(&policy).text().contains("nothing was forgotten"));
 }
 
+/// Dates revisions, the oldest first: a policy goes by the names of their files.
+fn date(world: &World, days: &[&str]) {
+    for (record, day) in world.stored_files("revisions").iter().zip(days) {
+        let (key, _) = record.to_str().unwrap().rsplit_once('_').unwrap();
+        fs::rename(record, format!("{key}_{day}T02-00-00Z")).unwrap();
+    }
+}
+
+/// Two nights on which the clock was ahead, by different times, and honest ones were older than the duration.
+#[test]
+fn nights_of_a_clock_that_was_ahead_push_no_honest_ones_out() {
+    let world = world(6);
+    let between = ["2020-01-02", "2020-02-01", "2020-01-03", "2020-01-04", "2020-01-05", "2020-02-20"];
+    let at_the_end = ["2020-01-02", "2020-01-03", "2020-01-04", "2020-01-05", "2020-02-01", "2020-02-20"];
+    for days in [between, at_the_end] {
+        date(&world, &days);
+        let said = world.json(&["forget", "vm", "--keep-within", "7d", "--dry-run"]);
+        assert_eq!(said["streams"][0]["kept"], 6, "{days:?}: {said}");
+        let said = world.json(&["forget", "vm", "--keep-within", "2d", "--dry-run"]);
+        assert_eq!(said["streams"][0]["revisions"][0]["forgotten"], true, "{days:?}: {said}");
+        assert_eq!(said["streams"][0]["kept"], 5, "{days:?}: {said}");
+    }
+}
+
 #[test]
 fn every_stream_is_judged_by_itself() {
     let world = world(3);
@@ -110,7 +135,7 @@ fn what_makes_no_sense_is_refused_before_anything_is_forgotten() {
     world.fails(2, &["forget", "vm@1", "--keep-last", "1"], &["'vm@1'", "policy"]);
     world.fails(2, &["forget", "vm", "--keep-within", "soon"], &["soon"]);
     world.fails(2, &["forget", "vm", "--keep-daily", "1", "--timezone", "Mars/Base"], &["Mars/Base"]);
-    world.fails(2, &["forget", "vm", "--keep-tag", "of two words"], &["of two words"]);
+    world.fails(2, &["forget", "vm", "--keep-tag", "of two words"], &["of two words", "such as weekly"]);
     world.fails(2, &["forget", "vm", "--undo", "--keep-last", "1"], &["--undo"]);
     world.fails(1, &["forget", "vm@1", "vm@none-such"], &["none-such"]);
     world.fails(1, &["forget", "other", "--keep-last", "1"], &["cannot forget", "other"]);
@@ -164,7 +189,12 @@ fn what_was_forgotten_is_brought_back_with_its_labels() {
     world.ok(&["tag", "vm@2", "--add", "weekly"]);
     let before = world.revisions("vm");
     world.ok(&["forget", "vm@1..3"]);
-    world.fails(1, &["forget", "--undo", "vm@none-such"], &["none-such"]);
+    let newest = before[2]["id"].as_str().unwrap();
+    world.fails(
+        1,
+        &["forget", "--undo", "vm@none-such"],
+        &["no forgotten revision of 'vm' matches 'none-such'", "can be brought back", newest],
+    );
     let would = world.json(&["forget", "--undo", "vm", "--dry-run"]);
     assert_eq!(would["streams"][0]["revisions"].as_array().unwrap().len(), 3);
     assert_eq!(names(&world).len(), 1);
@@ -174,8 +204,13 @@ fn what_was_forgotten_is_brought_back_with_its_labels() {
     assert!(text.contains("2 revisions brought back"), "{text}");
     assert_eq!(world.revisions("vm"), before);
     assert_eq!(world.dump("vm@tag:weekly"), vec![2; 200_000]);
-    world.fails(1, &["forget", "--undo", "vm"], &["vm"]);
-    world.fails(1, &["forget", "--undo", "other"], &["other"]);
+    let run = world.fails(
+        1,
+        &["forget", "--undo", "vm"],
+        &["nothing of stream 'vm' is in the trash", "gc has taken"],
+    );
+    assert!(!run.stderr.contains("no revisions"), "{}", run.stderr);
+    world.fails(1, &["forget", "--undo", "other"], &["no stream 'other'", "can be brought back"]);
 }
 
 /// A loss is told also where names were retired.

@@ -59,6 +59,21 @@ fn without_anything_to_free_nothing_is_changed() {
     World::new().ok(&["gc"]);
 }
 
+/// It once took a lock, and made a file for it: there was no dry run on a read-only medium.
+#[test]
+fn a_dry_run_makes_nothing_and_waits_for_nobody() {
+    let world = world(2);
+    world.ok(&["forget", "vm@1"]);
+    let would = world.ok(&["gc", "--dry-run"]).text();
+    assert!(would.contains("would be deleted"), "{would}");
+    let merges = fs::File::create(world.path("repo/locks/index")).unwrap();
+    merges.lock().unwrap();
+    assert_eq!(world.ok(&["gc", "--dry-run"]).text(), would);
+    fs::remove_dir_all(world.path("repo/locks")).unwrap();
+    assert_eq!(world.ok(&["gc", "--dry-run"]).text(), would);
+    assert!(!world.path("repo/locks").exists());
+}
+
 #[test]
 fn what_was_forgotten_is_freed_and_the_rest_is_as_it_was() {
     let world = world(3);

@@ -46,8 +46,13 @@ fn tags_are_added_and_removed() {
 #[test]
 fn what_makes_no_sense_is_refused() {
     let world = world(1);
-    world.fails(2, &["tag", "vm", "--add", "of two words"], &["of two words", "letter or digit"]);
-    world.fails(2, &["tag", "vm", "--add", "a", "--remove", "a"], &["'a'", "both"]);
+    world.fails(
+        2,
+        &["tag", "vm", "--add", "of two words"],
+        &["of two words", "letter or digit", "such as weekly"],
+    );
+    let both = ["tag", "vm", "--add", "a", "--remove", "a"];
+    world.fails(2, &both, &["'a'", "both", "hint: leave --add a out, or --remove a"]);
     world.fails(1, &["tag", "other", "--add", "a"], &["cannot tag other", "vm"]);
     world.fails(1, &["protect", "vm@tag:none"], &["cannot protect vm@tag:none"]);
     assert_eq!(tags(&world), [json!([])]);

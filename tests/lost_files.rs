@@ -230,20 +230,71 @@ fn the_next_step_fits_what_is_damaged() {
     assert!(!run.stderr.contains("next backup"), "{}", run.stderr);
 }
 
+/// Some commands went on, and forgot what was protected; others told the log of the system for a hint.
 #[test]
-fn a_repository_whose_medium_is_gone_is_not_taken_for_an_empty_one() {
+fn a_repository_that_lacks_a_directory_is_opened_by_no_command() {
     let world = world();
-    for directory in ["streams", "revisions", "labels", "packs/data"] {
+    world.ok(&["init", "second"]);
+    fs::create_dir(world.path("mnt")).unwrap();
+    for (directory, held) in [
+        ("streams", "names of streams"),
+        ("revisions", "revisions"),
+        ("labels", "tags and protection"),
+        ("packs/data", "what revisions are made of"),
+        ("packs/metadata", "what revisions are made of"),
+    ] {
         let (there, away) = (world.path("repo").join(directory), world.path("away"));
         fs::rename(&there, &away).unwrap();
-        let words = [directory, "the directory is missing", "mounted?"];
-        let command: &[&str] = if directory == "packs/data" { &["scrub"] } else { &["list"] };
-        world.fails(1, command, &words);
-        world.fails(1, &["backup", "vm1.img", "vm1", "--tag", "second"], &words);
+        let (path, mkdir) = (there.to_str().unwrap(), format!("`mkdir -p {}`", there.display()));
+        let words = [path, "the directory is missing", "hint:", "mounted", "from a copy", &mkdir, held];
+        for command in [
+            "list",
+            "status",
+            "backup vm1.img vm1",
+            "backup vm1.img vm1 --dry-run",
+            "tag vm1",
+            "protect vm1",
+            "forget vm1@1",
+            "forget --undo vm1",
+            "gc",
+            "gc --dry-run",
+            "stream list",
+            "mount mnt",
+        ] {
+            world.fails(1, &command.split(' ').collect::<Vec<_>>(), &words);
+        }
+        for command in [
+            "check",
+            "check --repair",
+            "scrub",
+            "restore vm1 out.img",
+            "dump vm1",
+            "diff vm1@1 0",
+            "copy --all --to second",
+            "-r second copy --all --to repo",
+        ] {
+            world.fails(4, &command.split(' ').collect::<Vec<_>>(), &words);
+        }
+        let said = world.run(&["check", "--json"]).expect_code(4).json();
+        assert_eq!(said["error"]["missing"], serde_json::json!([path]));
         assert!(!there.exists(), "nothing is made anew");
         fs::rename(&away, &there).unwrap();
         assert_eq!(world.revisions("vm1").len(), 2);
     }
+    fs::rename(world.path("repo/packs"), world.path("away")).unwrap();
+    let words = ["packs/data, ", "packs/metadata: the directories are missing", "put them back"];
+    world.fails(4, &["check"], &words);
+    fs::rename(world.path("away"), world.path("repo/packs")).unwrap();
+    // As the hint says.
+    fs::remove_dir_all(world.path("repo/labels")).unwrap();
+    fs::create_dir(world.path("repo/labels")).unwrap();
+    world.ok(&["check"]);
+    assert_eq!(world.revisions("vm1")[1]["tags"], serde_json::json!([]));
+}
+
+#[test]
+fn directories_that_need_not_be_there_are_not_missed() {
+    let world = world();
     // Nothing is lost with these.
     for directory in ["sessions", "pins", "locks", "incoming"] {
         fs::remove_dir_all(world.path("repo").join(directory)).unwrap();

@@ -20,6 +20,12 @@ fn a_repository_in_a_squashfs_image_is_read_as_any_other() {
     let world = World::new();
     let image = world.small_image("vm1.img");
     world.backup("vm1.img", "vm1");
+    world.image_with_seeds("vm1.img", &[1000, 1001]);
+    world.backup("vm1.img", "vm1");
+    world.ok(&["forget", "vm1@0"]);
+    world.small_image("vm1.img");
+    let would_be_freed = world.ok(&["gc", "--dry-run"]).text();
+    assert!(would_be_freed.contains("packs: would be deleted"), "{would_be_freed}");
     let medium = world.path("medium");
     system("mksquashfs", &[world.repository().to_str().unwrap(), medium.to_str().unwrap(), "-no-progress"]);
     let medium = Mounted::mount(&medium, world.path("medium-mount"), "loop,ro");
@@ -34,6 +40,9 @@ fn a_repository_in_a_squashfs_image_is_read_as_any_other() {
     assert!(fs::read(world.path("out.img")).unwrap() == content);
     on_medium(&["status"]);
     on_medium(&["scrub", "--quiet"]);
+    on_medium(&["check", "--quiet"]);
+    // It once took locks.
+    assert_eq!(on_medium(&["gc", "--dry-run"]).text(), would_be_freed);
     fs::create_dir(world.path("mnt")).unwrap();
     let mounted = Mounted::take_over(world.path("mnt"));
     world.ok(&["-r", medium.path().to_str().unwrap(), "mount", "mnt", "--log-file", "log"]);

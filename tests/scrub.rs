@@ -156,6 +156,9 @@ fn a_repository_that_was_healed_is_in_order() {
     let healed = world.json(&["scrub"]);
     assert_eq!(healed["damaged_files"], serde_json::json!([]));
     assert_eq!(healed["superseded"], found["damaged_files"]);
+    // It is no damage, but a note, which is not for who wants it quiet.
+    assert!(world.ok(&["scrub"]).text().contains("note     packs/"));
+    assert_eq!(world.ok(&["scrub", "-q"]).text(), "");
     let text = world.ok(&["scrub"]).text();
     assert!(text.contains("note ") && text.contains("all is in order"), "{text}");
 }

@@ -63,8 +63,26 @@ fn a_name_that_is_taken_or_not_allowed_is_refused() {
         &["stream", "rename", "vm", "other"],
         &["cannot rename stream 'vm'", "'other'", "already"],
     );
-    world.fails(2, &["stream", "rename", "vm", "two words"], &["two words"]);
+    let rule = "begins with a letter or digit";
+    for bad in ["two words", "a/b", "", "vm@1"] {
+        // It was once told how to back up.
+        let run = world.fails(
+            2,
+            &["stream", "rename", "vm", bad],
+            &[bad, rule, "`treering stream rename vm NAME`"],
+        );
+        assert!(!run.stderr.contains("backup"), "{}", run.stderr);
+    }
+    let id = world.json(&["stream", "list"])["streams"][0]["id"].as_str().unwrap().to_owned();
+    world.fails(
+        2,
+        &["stream", "rename", "vm", &id],
+        &["the id of a stream", "`treering stream rename vm NAME`"],
+    );
     world.fails(1, &["stream", "rename", "none", "any"], &["none"]);
+    for command in [&["stream", "rename", "vm@1", "any"][..], &["stream", "delete", "vm@1", "--yes"]] {
+        world.fails(2, command, &["'vm@1' names revisions", "hint: give the stream as a whole: vm"]);
+    }
     world.ok(&["stream", "rename", "vm", "vm"]);
     assert_eq!(streams(&world).len(), 2);
 }
@@ -105,10 +123,19 @@ fn the_name_of_a_deleted_stream_is_free() {
     world.ok(&["stream", "delete", "vm", "-y"]);
     world.backup("vm.img", "vm");
     assert_eq!(world.revisions("vm")[0]["sequence"], json!(1));
-    // The one that has the name is meant.
-    world.fails(1, &["forget", "--undo", "vm"], &["vm"]);
+    // The one that has the name is meant, of which nothing was forgotten: it was said to have no revisions.
+    let listed = world.json(&["stream", "list"])["streams"].as_array().unwrap().clone();
+    let id = listed.iter().find(|stream| stream["deleted"] == true).unwrap()["id"].as_str().unwrap();
+    let back = format!("`treering forget --undo {id}`");
+    let words = ["nothing of stream 'vm' is in the trash", "`treering stream rename vm NAME`", &back];
+    world.fails(1, &["forget", "--undo", "vm"], &words);
+    // By its id it is found, and its name is taken, which a dry run tells as well.
+    for option in [&[][..], &["--dry-run"]] {
+        let words = ["a stream 'vm' already", "hint: give that one another name", "stream rename vm NAME"];
+        world.fails(1, &[&["forget", "--undo", id], option].concat(), &words);
+    }
     world.ok(&["stream", "rename", "vm", "new"]);
-    world.ok(&["forget", "--undo", "vm"]);
+    world.ok(&["forget", "--undo", id]);
     assert_eq!((world.revisions("vm").len(), world.revisions("new").len()), (2, 1));
 }
 
@@ -140,7 +167,9 @@ fn a_stream_that_is_being_backed_up_is_not_deleted() {
     // More than a pipe holds: it has been read from then, which comes after the stream was locked.
     backup.stdin.as_mut().unwrap().write_all(&[1; 1 << 20]).unwrap();
 
-    world.fails(1, &["stream", "delete", "vm", "--yes"], &["in use by backup"]);
+    let run =
+        world.fails(1, &["stream", "delete", "vm", "--yes"], &["in use by backup", "when that is done"]);
+    assert!(!run.stderr.contains("--wait"), "it has no such option: {}", run.stderr);
     backup.stdin.take().unwrap().write_all(b"bytes").unwrap();
     assert!(backup.wait().unwrap().success());
     assert_eq!(world.revisions("vm").len(), 3);

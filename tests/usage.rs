@@ -194,6 +194,65 @@ fn quiet_leaves_results_and_verbose_adds_to_stderr_only() {
     assert!(verbose.json()["revisions"].is_array());
 }
 
+/// Some commands were quiet of what they had done, and others were not.
+#[test]
+fn quiet_commands_do_not_tell_what_they_did() {
+    let world = World::without_repository();
+    world.small_image("vm.img");
+    world.ok(&["-r", "second", "init"]);
+    for command in [
+        "init",
+        "backup vm.img vm",
+        "backup vm.img vm",
+        "tag vm --add weekly",
+        "protect vm",
+        "unprotect vm",
+        "forget vm@1",
+        "forget --undo vm",
+        "forget vm --keep-last 1",
+        "forget --undo vm",
+        "stream rename vm other",
+        "stream delete other --yes",
+        "forget --undo other",
+        "restore other out.img",
+        "copy --all --to second",
+        "gc",
+        "check",
+        "check --repair",
+        "scrub",
+    ] {
+        let run = world.ok(&[&command.split(' ').collect::<Vec<_>>()[..], &["-q"]].concat());
+        assert_eq!((run.text().as_str(), run.stderr.as_str()), ("", ""), "{command}");
+    }
+}
+
+#[test]
+fn quiet_commands_tell_what_was_asked_for() {
+    let world = World::new();
+    world.small_image("vm.img");
+    (0..3).for_each(|_| _ = world.backup("vm.img", "vm"));
+    world.ok(&["forget", "vm@1"]);
+    for (command, word) in [
+        ("list", "vm"),
+        ("list vm", "vm@"),
+        ("status", "no damage is known"),
+        ("tag vm", "no tags"),
+        ("stream list", "image"),
+        ("backup vm.img vm --dry-run", "nothing was stored"),
+        ("forget vm --keep-last 1 --dry-run", "1 revision would be forgotten"),
+        ("forget vm --undo --dry-run", "1 revision can be brought back"),
+        ("gc --dry-run", "would be freed"),
+    ] {
+        let run = world.ok(&[&command.split(' ').collect::<Vec<_>>()[..], &["-q"]].concat());
+        assert!(
+            run.text().contains(word) && run.stderr.is_empty(),
+            "{command}: {} {}",
+            run.text(),
+            run.stderr
+        );
+    }
+}
+
 #[test]
 fn progress_is_drawn_on_a_terminal_only_and_where_it_is_wanted() {
     if !can_use(&[Requirement::Program("script")]) {

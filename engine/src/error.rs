@@ -48,6 +48,15 @@ pub enum Error {
         path: String,
     },
 
+    /// Directories are missing that every repository has: they are lost, or the medium is not there that they lie on.
+    #[error("cannot {action} {}: {} missing", directories.join(", "), if directories.len() == 1 { "the directory is" } else { "the directories are" })]
+    MissingDirectories {
+        /// What was tried, as a verb: `open`, `list`.
+        action: &'static str,
+        /// Their paths.
+        directories: Vec<String>,
+    },
+
     /// `init` was asked to use a place that holds something.
     #[error("{path} is not empty: it holds {found}")]
     NotEmpty {

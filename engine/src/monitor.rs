@@ -19,6 +19,11 @@ pub trait Monitor: Send + Sync {
     /// Something is wrong that does not end the work.
     fn warn(&self, message: &str);
 
+    /// Something that is not wrong, and that whoever looks on should know: what is waited for.
+    fn note(&self, message: &str) {
+        log::info!("{message}");
+    }
+
     /// Whether the work should stop at the next good place.
     fn is_cancelled(&self) -> bool {
         false

@@ -19,7 +19,7 @@ use treering_fuse::mountpoints;
 use super::Context;
 use super::excludes::ExcludeArgs;
 use super::inventory::HintsJson;
-use crate::exit::{Code, CommandOutcome, Failure};
+use crate::exit::{Code, CommandOutcome, Failure, WAIT};
 use crate::ui::{duration, rate, size};
 
 /// Names standard input.
@@ -114,7 +114,7 @@ pub(super) fn run(context: &Context<'_>, args: &BackupArgs) -> CommandOutcome {
         Some(image) => image,
         None => open_tree(args, &repository).map_err(during)?,
     };
-    let monitor = context.ui.monitor()?;
+    let monitor = context.ui.monitor();
     let report = backup(&repository, source, &options, &monitor).map_err(|error| during(failed(error)))?;
     drop(monitor);
     tell(context, &report, args.dry_run).map_err(|failure| match args.dry_run {
@@ -124,16 +124,19 @@ pub(super) fn run(context: &Context<'_>, args: &BackupArgs) -> CommandOutcome {
     Ok(code_of(&report))
 }
 
-/// A backup that failed for want of space keeps what others may rely on already.
+/// A backup that failed for want of space keeps what others may rely on already; and one that found the stream in use can
+/// be told to wait.
 fn failed(error: Error) -> Failure {
     let is_full = error.is_disk_full();
+    let is_busy = matches!(error, Error::Busy { .. });
     let failure = Failure::from(error);
-    match is_full {
-        true => failure.hint(
+    match (is_full, is_busy) {
+        (true, _) => failure.hint(
             "free some space there and run the command again: what this run had stored is used again then, and `treering gc` \
              frees what nothing uses; all revisions that were there are intact",
         ),
-        false => failure,
+        (_, true) => failure.hint(WAIT),
+        _ => failure,
     }
 }
 
@@ -184,8 +187,7 @@ fn options(args: &BackupArgs) -> Result<BackupOptions, Failure> {
 /// The stream that was named, or the source's file name where that can be one.
 fn stream_name(args: &BackupArgs) -> Result<String, Failure> {
     if let Some(name) = &args.stream {
-        validate_stream_name(name)
-            .map_err(|error| Failure::from(error).hint("choose another name, such as vm1 or web-01.data"))?;
+        validate_stream_name(name)?;
         return Ok(name.clone());
     }
     if args.source == STDIN {
@@ -279,7 +281,7 @@ fn code_of(report: &BackupReport) -> Code {
 fn tell(context: &Context<'_>, report: &BackupReport, dry_run: bool) -> Result<(), Failure> {
     match context.ui.is_json() {
         true => context.ui.print_json(&to_json(report, dry_run)),
-        false => context.ui.summary(&to_text(report, dry_run)),
+        false => context.ui.result_or_summary(dry_run, &to_text(report, dry_run)),
     }
 }
 

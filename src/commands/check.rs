@@ -72,7 +72,7 @@ pub(super) fn run(context: &Context<'_>, args: &CheckArgs) -> CommandOutcome {
     let action = if args.repair { "repair the repository" } else { "check the repository" };
     let repository = context.repository()?;
     let report = {
-        let monitor = context.ui.monitor()?;
+        let monitor = context.ui.monitor();
         match args.repair {
             true => check_and_repair(&repository, &monitor),
             false => check(&repository, &monitor)
@@ -83,8 +83,9 @@ pub(super) fn run(context: &Context<'_>, args: &CheckArgs) -> CommandOutcome {
     match context.ui.is_json() {
         true => context.ui.print_json(&to_json(&report))?,
         false => {
-            context.ui.print(&to_text(&report))?;
-            context.ui.summary(&verdict(&report))?;
+            tell_repaired(context, &report.repaired)?;
+            context.ui.print(&findings(&report))?;
+            context.ui.summary(&(notes(&report) + &verdict(&report)))?;
         }
     }
     Ok(if report.is_clean() { Code::Done } else { Code::Damage })
@@ -100,8 +101,7 @@ fn ended(context: &Context<'_>, unfinished: UnfinishedRepair, action: &str) -> F
     if context.ui.is_json() {
         return failure.detail("found", json!({ "repaired": repaired_json(&repaired) }));
     }
-    let text: String = repaired.iter().map(repaired_text).collect();
-    context.ui.print(&text).err().unwrap_or(failure)
+    tell_repaired(context, &repaired).err().unwrap_or(failure)
 }
 
 /// It can't be told to wait; and what a medium does not give back is not to be set aside.
@@ -121,6 +121,13 @@ fn failed(error: Error) -> Failure {
 fn repaired_json(repaired: &[Repaired]) -> Vec<Value> {
     let repaired = repaired.iter();
     repaired.map(|done| json!({ "file": done.file, "action": done.action, "loss": done.loss })).collect()
+}
+
+/// Tells what a repair did; what is lost with it is a finding.
+fn tell_repaired(context: &Context<'_>, repaired: &[Repaired]) -> Result<(), Failure> {
+    repaired
+        .iter()
+        .try_for_each(|done| context.ui.result_or_summary(done.loss.is_some(), &repaired_text(done)))
 }
 
 fn repaired_text(done: &Repaired) -> String {
@@ -205,9 +212,9 @@ fn leftovers_json(leftovers: &Leftovers) -> Value {
 /// So many bad objects are named to people, and so many places of each revision.
 const SHOWN: usize = 20;
 
-fn to_text(report: &CheckReport) -> String {
+/// What is wrong, and what is affected by it.
+fn findings(report: &CheckReport) -> String {
     let mut text = String::new();
-    report.repaired.iter().for_each(|done| text += &repaired_text(done));
     for (file, reason) in &report.damaged_files {
         text += &format!("DAMAGED  {file}: {reason}; {}\n", damage_hint(file));
     }
@@ -222,13 +229,7 @@ fn to_text(report: &CheckReport) -> String {
         text +=
             "AFFECTED more than is named: too much is bad to be kept; check again after the next backup\n";
     }
-    for (file, reason) in &report.superseded {
-        text += &format!("note     {file}: {reason}; no revision misses anything in it\n");
-    }
-    for bad in report.unused.iter().take(SHOWN) {
-        text += &format!("note     {} ({}); no revision uses it\n", bad.id, bad.reason);
-    }
-    text + &notes(report)
+    text
 }
 
 fn affected_text(affected: &AffectedRevision) -> String {
@@ -257,6 +258,12 @@ fn file_text(file: &AffectedFile) -> String {
 
 fn notes(report: &CheckReport) -> String {
     let mut text = String::new();
+    for (file, reason) in &report.superseded {
+        text += &format!("note     {file}: {reason}; no revision misses anything in it\n");
+    }
+    for bad in report.unused.iter().take(SHOWN) {
+        text += &format!("note     {} ({}); no revision uses it\n", bad.id, bad.reason);
+    }
     let Leftovers { files, packs_without_table, labels } = &report.leftovers;
     if files.files > 0 {
         let number = count(files.files, "file");

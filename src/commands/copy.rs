@@ -10,7 +10,7 @@ use treering_engine::operations::copy::{
 use treering_engine::{DEFAULT_CACHE_BYTES, Error, Repository, Stream, split_revision};
 
 use super::{Context, refuse_remote};
-use crate::exit::{Code, CommandOutcome, Failure, damage_hint};
+use crate::exit::{Code, CommandOutcome, Failure, WAIT, damage_hint};
 use crate::ui::{count, size};
 
 macro_rules! examples {
@@ -86,15 +86,16 @@ pub(super) fn run(context: &Context<'_>, args: &CopyArgs) -> CommandOutcome {
     let during = |failure: Failure| failure.during(format_args!("copy {what}"));
     let source = context.repository()?;
     let target = open_target(&source, args).map_err(during)?;
+    context.tell_waits(&target);
     let requests = match args.all {
         true => every_stream(&source),
         false => named_streams(&source, &args.named),
     };
     let requests = requests.map_err(during)?;
     if args.remember {
-        source.remember_copy_target(&target).map_err(|error| during(error.into()))?;
+        source.remember_copy_target(&target).map_err(|error| during(not_rememberable(error)))?;
     }
-    let monitor = context.ui.monitor()?;
+    let monitor = context.ui.monitor();
     let outcome = copy(&source, &target, &requests, &CopyOptions { wait: args.wait }, &monitor);
     drop(monitor);
     match outcome {
@@ -143,6 +144,15 @@ fn not_remembered(error: Error) -> Failure {
             Failure::from(error).hint("it is remembered as the target: mount its medium, or give --to REPO")
         }
         error => error.into(),
+    }
+}
+
+fn not_rememberable(error: Error) -> Failure {
+    let has_no_such_name = matches!(error, Error::NotStorable { .. });
+    let failure = Failure::from(error);
+    match has_no_such_name {
+        true => failure.hint("give it by a path in UTF-8, or without --remember by --to each time"),
+        false => failure,
     }
 }
 
@@ -229,13 +239,17 @@ fn say_problems(report: &CopyReport) {
             log::error!("{file}: {reason}; {}", damage_hint(file));
         }
         if let Some(error) = &stream.error {
-            log::error!("stream '{}' was not copied: {error}{}", stream.stream, hint_of(error));
+            let hint = hint_of(error).map(|hint| format!(" (hint: {hint})")).unwrap_or_default();
+            log::error!("stream '{}' was not copied: {error}{hint}", stream.stream);
         }
     }
 }
 
-fn hint_of(error: &Error) -> String {
-    Failure::hint_for(error).map(|hint| format!(" (hint: {hint})")).unwrap_or_default()
+fn hint_of(error: &Error) -> Option<String> {
+    match error {
+        Error::Busy { .. } => Some(WAIT.to_owned()),
+        error => Failure::hint_for(error),
+    }
 }
 
 /// How many revisions came to each outcome.
@@ -334,7 +348,7 @@ fn stream_json(stream: &StreamCopy) -> Value {
 }
 
 fn error_json(error: &Error) -> Value {
-    json!({ "message": error.to_string(), "hint": Failure::hint_for(error) })
+    json!({ "message": error.to_string(), "hint": hint_of(error) })
 }
 
 fn revision_json(revision: &RevisionCopy) -> Value {

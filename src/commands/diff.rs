@@ -118,7 +118,7 @@ impl Difference<'_> {
     }
 
     fn of_trees(&self, repository: &Repository) -> CommandOutcome {
-        let monitor = self.context.ui.monitor()?;
+        let monitor = self.context.ui.monitor();
         let options = TreeDiffOptions {
             path: self.args.path.as_deref().map(OsStrExt::as_bytes).unwrap_or_default().to_vec(),
             all_metadata: self.args.all_metadata,

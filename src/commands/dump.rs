@@ -61,7 +61,7 @@ pub(super) fn run(context: &Context<'_>, args: &DumpArgs) -> CommandOutcome {
     };
     let opened = open_named(context, &args.revision, during)?;
     let (dumped, name) = find(&opened, path).map_err(during)?;
-    let monitor = context.ui.monitor()?;
+    let monitor = context.ui.monitor();
     let mut output = Output::start(&monitor).map_err(|error| Failure::output(&error))?;
     let done = match &dumped {
         Dumped::Image(image) => dump(image, &name, &mut output, &monitor),

@@ -95,7 +95,7 @@ pub(super) fn run(context: &Context<'_>, args: &FindArgs) -> CommandOutcome {
     let options = args.options().map_err(during)?;
     let repository = context.repository()?;
     let (stream, keys) = revisions_of(&repository, &args.revisions).map_err(during)?;
-    let monitor = context.ui.monitor()?;
+    let monitor = context.ui.monitor();
     let opened = Search::open(&repository, &stream, &keys);
     let (search, lost) = opened.map_err(|error| during(error.into()))?;
     let mut finding = Finding {

@@ -7,7 +7,7 @@ use treering_engine::operations::retention::{KeepWithin, Policy, Zone};
 use treering_engine::{Error, RecordKey, Repository, Stream, split_revision, validate_label};
 
 use super::Context;
-use crate::exit::{Code, CommandOutcome, Failure};
+use crate::exit::{Code, CommandOutcome, Failure, lines};
 use crate::ui::{Align, Table, count};
 
 /// Remove revisions, by name or by policy; no data is freed before the next gc
@@ -74,8 +74,8 @@ pub(crate) struct PolicyArgs {
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     keep_yearly: u64,
 
-    /// Keep all revisions that are not older than this, seen from the newest one, and behind a longer gap once more: 30d,
-    /// 12h, '1y 6mo'
+    /// Keep all revisions that are not older than this, seen from the newest one whose time does not contradict the order
+    /// of backups, and behind a longer gap once more: 30d, 12h, '1y 6mo'
     #[arg(long, value_name = "DURATION")]
     keep_within: Option<String>,
 
@@ -236,16 +236,17 @@ fn tell(context: &Context<'_>, forgotten: &[Forgotten], dry_run: bool) -> Comman
         context.ui.print_json(&documents(forgotten, dry_run))?;
         return Ok(Code::Done);
     }
-    context.ui.print_table(&table(forgotten, dry_run))?;
     let total = forgotten.iter().map(Forgotten::count).sum();
     let revisions = count(total, "revision");
-    context.ui.summary(&match (dry_run, total) {
+    let text = match (dry_run, total) {
         (true, _) => format!("{revisions} would be forgotten\n"),
         (false, 0) => "nothing was forgotten\n".to_owned(),
         (false, _) => format!(
             "{revisions} forgotten; `treering gc` frees the space, and until then `treering forget --undo` brings them back\n"
         ),
-    })?;
+    };
+    let table = context.ui.rendered(&table(forgotten, dry_run));
+    context.ui.result_or_summary(dry_run, &(table + &text))?;
     Ok(Code::Done)
 }
 
@@ -298,58 +299,141 @@ fn undo(context: &Context<'_>, repository: &Repository, args: &ForgetArgs) -> Co
         context.ui.print_json(&json!({ "dry_run": args.dry_run, "streams": streams }))?;
         return Ok(Code::Done);
     }
+    let mut text = String::new();
     for (stream, keys) in &restored {
-        let line = |key: &RecordKey| format!("{}@{}\n", stream.name, key.name);
-        context.ui.print(&keys.iter().map(line).collect::<String>())?;
+        keys.iter().for_each(|key| text += &format!("{}@{}\n", stream.name, key.name));
     }
     let revisions = count(restored.iter().map(|(_, keys)| keys.len() as u64).sum(), "revision");
     let fate = if args.dry_run { "can be brought back" } else { "brought back" };
-    context.ui.summary(&format!("{revisions} {fate}\n"))?;
+    context.ui.result_or_summary(args.dry_run, &format!("{text}{revisions} {fate}\n"))?;
     Ok(Code::Done)
 }
 
+/// A stream, and those of its revisions that are brought back.
+type Restored = (Stream, Vec<RecordKey>);
+
 /// Brings back what `STREAM[@SPEC]` means; a stream that was deleted with all its revisions.
-fn undo_one(
-    repository: &Repository,
-    named: &str,
-    dry_run: bool,
-) -> Result<(Stream, Vec<RecordKey>), Failure> {
+fn undo_one(repository: &Repository, named: &str, dry_run: bool) -> Result<Restored, Failure> {
     let (name, spec) = split_revision(named);
     match repository.stream(name) {
-        Ok(stream) => {
-            let keys = repository.find_forgotten(&stream, spec.unwrap_or("all"))?;
-            let keys = if dry_run { keys } else { undo_forget(repository, &stream, &keys)? };
-            Ok((stream, keys))
-        }
+        Ok(stream) => undo_of_living(repository, stream, spec.unwrap_or(ALL), dry_run),
         Err(missing @ (Error::NoSuchStream { .. } | Error::LostStreamName { .. })) => {
-            let Some(stream) = deleted_stream(repository, name)? else { return Err(missing.into()) };
-            if let Some(spec) = spec.filter(|spec| *spec != "all") {
-                return Err(Failure::new(format!(
-                    "stream '{name}' was deleted as a whole, so '{spec}' of it is nowhere"
-                ))
-                .hint(format!("bring it back whole, by `treering forget --undo {name}`")));
+            match deleted_stream(repository, name)? {
+                Some(stream) => undo_of_deleted(repository, stream, name, spec, dry_run),
+                None => Err(never_deleted(missing)),
             }
-            let keys = repository.forgotten_revisions(&stream)?;
-            let keys = if dry_run { keys } else { undelete_stream(repository, &stream)? };
-            Ok((stream, keys))
         }
         Err(error) => Err(error.into()),
     }
 }
 
+/// The SPEC that a missing one stands for.
+const ALL: &str = "all";
+
+fn undo_of_living(
+    repository: &Repository,
+    stream: Stream,
+    spec: &str,
+    dry_run: bool,
+) -> Result<Restored, Failure> {
+    let keys = match repository.find_forgotten(&stream, spec) {
+        Err(Error::NoSuchRevision { candidates, .. }) if candidates.is_empty() => {
+            return Err(nothing_to_undo(repository, &stream)?);
+        }
+        Err(error @ Error::NoSuchRevision { .. }) => return Err(not_among_forgotten(error, &stream, spec)),
+        keys => keys?,
+    };
+    let keys = if dry_run { keys } else { undo_forget(repository, &stream, &keys)? };
+    Ok((stream, keys))
+}
+
+/// Nothing of a stream was forgotten; perhaps one that had its name before is meant.
+fn nothing_to_undo(repository: &Repository, stream: &Stream) -> Result<Failure, Failure> {
+    let name = &stream.name;
+    let hint = match ids(&deleted_streams(repository, name)?) {
+        ids if ids.is_empty() => format!(
+            "`treering list {name}` shows the revisions that it has; what gc has taken can't be brought back"
+        ),
+        ids => format!(
+            "a stream that had this name was deleted: give this one another name (`treering stream rename {name} NAME`), and \
+             bring that one back by its id: `treering forget --undo {}`",
+            ids.join("` or `treering forget --undo ")
+        ),
+    };
+    Ok(Failure::new(format!("nothing of stream '{name}' is in the trash")).hint(hint))
+}
+
+fn not_among_forgotten(error: Error, stream: &Stream, spec: &str) -> Failure {
+    let hint = match &error {
+        Error::NoSuchRevision { candidates, .. } => {
+            format!("these can be brought back, the newest first:{}", lines(candidates))
+        }
+        _ => String::new(),
+    };
+    let message = format!("no forgotten revision of '{}' matches '{spec}'", stream.name);
+    Failure { message, ..Failure::from(error).hint(hint) }
+}
+
+fn never_deleted(missing: Error) -> Failure {
+    let is_unknown = matches!(missing, Error::NoSuchStream { .. });
+    let failure = Failure::from(missing);
+    match is_unknown {
+        true => failure.hint("`treering stream list` shows the streams, also those that can be brought back"),
+        false => failure,
+    }
+}
+
+fn undo_of_deleted(
+    repository: &Repository,
+    stream: Stream,
+    name: &str,
+    spec: Option<&str>,
+    dry_run: bool,
+) -> Result<Restored, Failure> {
+    if let Some(spec) = spec.filter(|spec| *spec != ALL) {
+        return Err(Failure::new(format!(
+            "stream '{name}' was deleted as a whole, so '{spec}' of it is nowhere"
+        ))
+        .hint(format!("bring it back whole, by `treering forget --undo {name}`")));
+    }
+    let keys = match dry_run {
+        true => would_undelete(repository, &stream),
+        false => undelete_stream(repository, &stream),
+    };
+    match keys {
+        Err(taken @ Error::NameTaken { .. }) => Err(Failure::from(taken).hint(format!(
+            "give that one another name first: `treering stream rename {} NAME`",
+            stream.name
+        ))),
+        keys => Ok((stream, keys?)),
+    }
+}
+
+/// What [`undelete_stream`] would bring back.
+fn would_undelete(repository: &Repository, stream: &Stream) -> Result<Vec<RecordKey>, Error> {
+    if repository.streams()?.iter().any(|other| other.name == stream.name) {
+        return Err(Error::NameTaken { name: stream.name.clone() });
+    }
+    repository.forgotten_revisions(stream)
+}
+
+/// The deleted streams of a name, or with an id.
+fn deleted_streams(repository: &Repository, name: &str) -> Result<Vec<Stream>, Failure> {
+    let mut deleted = repository.deleted_streams()?;
+    deleted.retain(|stream| stream.name == name || stream.id.to_string() == name);
+    Ok(deleted)
+}
+
 /// The deleted stream of a name, or with an id.
 fn deleted_stream(repository: &Repository, name: &str) -> Result<Option<Stream>, Failure> {
-    let deleted = repository.deleted_streams()?;
-    let is_meant = |stream: &&Stream| stream.name == name || stream.id.to_string() == name;
-    let mut meant: Vec<&Stream> = deleted.iter().filter(is_meant).collect();
-    let found = meant.pop().cloned();
-    match meant.is_empty() {
-        true => Ok(found),
-        false => {
-            let ids: Vec<String> =
-                meant.into_iter().chain(&found).map(|stream| stream.id.to_string()).collect();
-            Err(Failure::new(format!("{} streams of the name '{name}' were deleted", ids.len()))
-                .hint(format!("give the id of one: {}", ids.join(", "))))
-        }
+    let mut meant = deleted_streams(repository, name)?;
+    match meant.len() {
+        0 | 1 => Ok(meant.pop()),
+        number => Err(Failure::new(format!("{number} streams of the name '{name}' were deleted"))
+            .hint(format!("give the id of one: {}", ids(&meant).join(", ")))),
     }
+}
+
+fn ids(streams: &[Stream]) -> Vec<String> {
+    streams.iter().map(|stream| stream.id.to_string()).collect()
 }

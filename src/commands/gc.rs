@@ -44,13 +44,13 @@ pub(super) fn run(context: &Context<'_>, args: &GcArgs) -> CommandOutcome {
         dry_run: args.dry_run,
     };
     let report = {
-        let monitor = context.ui.monitor()?;
+        let monitor = context.ui.monitor();
         gc(&repository, &options, &monitor).map_err(|error| during(error.into()))?
     };
     report.damaged.iter().for_each(|damaged| log::warn!("not followed: {damaged}"));
     match context.ui.is_json() {
         true => context.ui.print_json(&to_json(&report, args.dry_run))?,
-        false => context.ui.summary(&to_text(&report, args.dry_run))?,
+        false => context.ui.result_or_summary(args.dry_run, &to_text(&report, args.dry_run))?,
     }
     Ok(Code::Done)
 }

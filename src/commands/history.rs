@@ -43,7 +43,7 @@ pub(super) fn run(context: &Context<'_>, args: &HistoryArgs) -> CommandOutcome {
         |failure: Failure| failure.during(format_args!("show the history of {shown} in {}", args.revisions));
     let repository = context.repository()?;
     let (stream, keys) = revisions_of(&repository, &args.revisions).map_err(during)?;
-    let monitor = context.ui.monitor()?;
+    let monitor = context.ui.monitor();
     let mut damaged = DamagedParts::default();
     let versions = versions(&repository, &stream, &keys, path, &monitor, &mut damaged).map_err(during)?;
     drop(monitor);

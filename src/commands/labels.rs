@@ -65,7 +65,8 @@ pub(crate) struct UnprotectArgs {
 pub(super) fn tag(context: &Context<'_>, args: &TagArgs) -> CommandOutcome {
     args.added.iter().chain(&args.removed).try_for_each(|tag| validate_label(tag))?;
     if let Some(both) = args.added.iter().find(|tag| args.removed.contains(tag)) {
-        return Err(Failure::usage(format!("tag '{both}' is both to be added and to be removed")));
+        return Err(Failure::usage(format!("tag '{both}' is both to be added and to be removed"))
+            .hint(format!("leave --add {both} out, or --remove {both}")));
     }
     let change_tags = |labels: &mut Labels| {
         labels.tags.retain(|tag| !args.removed.contains(tag));
@@ -107,7 +108,7 @@ fn show(context: &Context<'_>, named: &str, verb: &str, change: Option<Change<'_
         }
         false => {
             let lines = labelled.iter().map(|(key, labels)| to_line(&stream, key, labels));
-            context.ui.print(&lines.collect::<String>())?;
+            context.ui.result_or_summary(change.is_none(), &lines.collect::<String>())?;
         }
     }
     Ok(Code::Done)

@@ -50,7 +50,7 @@ pub(super) fn run(context: &Context<'_>, args: &LsArgs) -> CommandOutcome {
     let repository = context.repository()?;
     let named = find_one(&repository, &args.revision).map_err(during)?;
     let tree = repository.open_tree(&named.record).map_err(|error| during(error.into()))?;
-    let monitor = context.ui.monitor()?;
+    let monitor = context.ui.monitor();
     let path = tidy_path(args.path());
     let listing = Listing { args, path, named: &named, tree: &tree, monitor: &monitor };
     let mut damaged = DamagedParts::default();

@@ -29,6 +29,7 @@ mod tree_entry;
 pub(crate) mod unmount;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use treering_engine::{DEFAULT_CACHE_BYTES, Repository};
@@ -122,8 +123,17 @@ impl Context<'_> {
     /// Opens the repository with so much memory for what was read.
     fn repository_with_cache(&self, cache_bytes: u64) -> Result<Repository, Failure> {
         let path = self.repository_path()?;
-        Repository::open(path, cache_bytes)
-            .map_err(|error| Failure::from(error).during(format_args!("open repository {}", path.display())))
+        let opened = Repository::open(path, cache_bytes);
+        let repository = opened.map_err(|error| {
+            Failure::from(error).during(format_args!("open repository {}", path.display()))
+        })?;
+        self.tell_waits(&repository);
+        Ok(repository)
+    }
+
+    /// Lets it be told what a repository is waited for.
+    fn tell_waits(&self, repository: &Repository) {
+        repository.tell_waits(Arc::new(self.ui.wait_monitor()));
     }
 }
 

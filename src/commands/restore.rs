@@ -95,7 +95,7 @@ fn restore_image(
     refuse_tree_options(args)?;
     let Opened { repository, named } = opened;
     let image = repository.open_image(&named.record).map_err(|error| during(error.into()))?;
-    let monitor = context.ui.monitor()?;
+    let monitor = context.ui.monitor();
     let options = RestoreOptions { in_place: args.in_place, overwrite: args.overwrite, verify: args.verify };
     let start = Instant::now();
     let report = restore(&image, &named.name(), repository, &args.target, &options, &monitor)

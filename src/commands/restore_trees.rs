@@ -27,7 +27,7 @@ pub(super) fn run(
     if args.delete {
         refuse_delete(args, &tree).map_err(&during)?;
     }
-    let monitor = context.ui.monitor()?;
+    let monitor = context.ui.monitor();
     let start = Instant::now();
     let restored = restore_tree(&tree, &named.name(), repository, &args.target, &options(args), &monitor);
     let report = restored.map_err(|error| during(failure(args, error)))?;

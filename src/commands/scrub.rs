@@ -94,7 +94,7 @@ pub(super) fn run(context: &Context<'_>, args: &ScrubArgs) -> CommandOutcome {
             None => None,
         };
     let options = ScrubOptions { percent: args.percentile, source };
-    let monitor = context.ui.monitor()?;
+    let monitor = context.ui.monitor();
     let outcome = match args.max_duration {
         Some(MaxDuration(duration)) => scrub_for(&repository, duration, &monitor),
         None => scrub(&repository, &scoped.scope, &options, &monitor),
@@ -223,12 +223,6 @@ fn tell(context: &Context<'_>, report: &ScrubReport) -> Result<(), Failure> {
     for (file, reason) in &report.damaged_files {
         text.push_str(&format!("DAMAGED  {file}: {reason}; {}\n", damage_hint(file)));
     }
-    for (file, reason) in &report.superseded {
-        text.push_str(&format!("note     {file}: {reason}; no revision misses anything in it\n"));
-    }
-    for bad in &report.unused {
-        text.push_str(&format!("note     {} ({}); no revision uses it\n", bad.id, bad.reason));
-    }
     for bad in &report.bad {
         text.push_str(&format!("BAD      {} ({}){}\n", bad.id, bad.reason, needed_by(bad)));
     }
@@ -239,7 +233,20 @@ fn tell(context: &Context<'_>, report: &ScrubReport) -> Result<(), Failure> {
             range.start
         ));
     }
-    context.ui.print(&text)
+    context.ui.print(&text)?;
+    context.ui.summary(&notes(report))
+}
+
+/// What is bad, and is no damage.
+fn notes(report: &ScrubReport) -> String {
+    let mut text = String::new();
+    for (file, reason) in &report.superseded {
+        text.push_str(&format!("note     {file}: {reason}; no revision misses anything in it\n"));
+    }
+    for bad in &report.unused {
+        text.push_str(&format!("note     {} ({}); no revision uses it\n", bad.id, bad.reason));
+    }
+    text
 }
 
 fn tell_verdict(context: &Context<'_>, report: &ScrubReport) -> Result<(), Failure> {

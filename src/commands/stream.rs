@@ -2,8 +2,8 @@
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
-use treering_engine::Repository;
 use treering_engine::operations::forget::delete_stream;
+use treering_engine::{Error, Repository, Stream, split_revision};
 
 use super::Context;
 use crate::exit::{Code, CommandOutcome, Failure};
@@ -96,14 +96,21 @@ fn list(context: &Context<'_>) -> CommandOutcome {
     Ok(Code::Done)
 }
 
+/// The stream of a name that must not be that of a revision.
+fn find_whole(repository: &Repository, named: &str) -> Result<Stream, Failure> {
+    match split_revision(named) {
+        (stream, None) => Ok(repository.stream(stream)?),
+        (stream, Some(_)) => Err(Failure::usage(format!("'{named}' names revisions, and no stream"))
+            .hint(format!("give the stream as a whole: {stream}"))),
+    }
+}
+
 fn rename(context: &Context<'_>, args: &RenameArgs) -> CommandOutcome {
     let during = |failure: Failure| failure.during(format_args!("rename stream '{}'", args.stream));
     let repository = context.repository()?;
-    let renamed = repository.stream(&args.stream).and_then(|stream| {
-        repository.rename_stream(&stream, &args.name)?;
-        Ok(stream)
-    });
-    let stream = renamed.map_err(|error| during(error.into()))?;
+    let stream = find_whole(&repository, &args.stream).map_err(during)?;
+    let renamed = repository.rename_stream(&stream, &args.name);
+    renamed.map_err(|error| during(not_renamed(args, error)))?;
     match context.ui.is_json() {
         true => context.ui.print_json(&json!({ "id": stream.id.to_string(), "name": args.name }))?,
         false => context.ui.summary(&format!("stream '{}' is now '{}'\n", args.stream, args.name))?,
@@ -111,10 +118,23 @@ fn rename(context: &Context<'_>, args: &RenameArgs) -> CommandOutcome {
     Ok(Code::Done)
 }
 
+/// A name that is not allowed is told with the command that takes one.
+fn not_renamed(args: &RenameArgs, error: Error) -> Failure {
+    let is_of_name = matches!(error, Error::BadName { .. });
+    let failure = Failure::from(error);
+    match (is_of_name, &failure.hint) {
+        (true, Some(hint)) => {
+            let usage = format!("{hint}: `treering stream rename {} NAME`", args.stream);
+            failure.hint(usage)
+        }
+        _ => failure,
+    }
+}
+
 fn delete(context: &Context<'_>, args: &DeleteArgs) -> CommandOutcome {
     let during = |failure: Failure| failure.during(format_args!("delete stream '{}'", args.stream));
     let repository = context.repository()?;
-    let stream = repository.stream(&args.stream).map_err(|error| during(error.into()))?;
+    let stream = find_whole(&repository, &args.stream).map_err(during)?;
     let revisions = repository.revisions(&stream)?.len() as u64;
     if !args.yes && !is_confirmed(context, &repository, &args.stream, revisions)? {
         return Err(

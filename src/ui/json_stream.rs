@@ -27,7 +27,7 @@ impl<'a> JsonStream<'a> {
     pub(crate) fn list(&mut self, key: &str) -> Result<(), Failure> {
         let start = if self.list_count == 0 { "{" } else { self.end_of_list() };
         // From now on a failure belongs into this document.
-        self.ui.json_is_told.set(true);
+        self.ui.note_document();
         self.list_count += 1;
         self.item_count = 0;
         self.output.print(&format!("{start}\n  {}: [", to_json(&key)?))

@@ -18,8 +18,8 @@ pub(crate) use escape::escaped;
 pub(crate) use json_stream::JsonStream;
 pub(crate) use logger::{detach_log, reopen_log_on_hang_up};
 pub(crate) use output::Output;
-pub(crate) use progress::TerminalMonitor;
-pub(crate) use signals::SignalQueue;
+pub(crate) use progress::{TerminalMonitor, WaitMonitor};
+pub(crate) use signals::{SignalQueue, catch_signals};
 pub(crate) use size::{count, parse_size, rate, size};
 pub(crate) use table::{Align, Table};
 pub(crate) use time::{age, duration};
@@ -29,10 +29,11 @@ use std::io::{IsTerminal, Write};
 
 use clap::error::ErrorKind;
 use serde::Serialize;
+use treering_engine::Error;
 
 use crate::cli::{Cli, CommandResult, EarlyFlags};
 use crate::exit::{Code, CommandOutcome, Failure};
-use signals::Interrupts;
+use signals::Farewell;
 use terminal::{Style, wants_color};
 
 /// How a JSON document is laid out.
@@ -73,14 +74,14 @@ pub(crate) struct Ui {
     progress: bool,
     stdout_color: bool,
     stderr_color: bool,
-    interrupts: Interrupts,
 }
 
 impl Ui {
-    /// Sets up logging and signals as the options say.
+    /// Sets up what is logged, and what is said by a signal, as the options say.
     pub(crate) fn new(cli: &Cli) -> Result<Self, Failure> {
         let options = &cli.global;
         let stderr_color = wants_color(options.color, std::io::stderr().is_terminal());
+        farewell(cli, stderr_color)?.set();
         logger::start(options, stderr_color)?;
         Ok(Self {
             quiet: options.quiet,
@@ -89,7 +90,6 @@ impl Ui {
             progress: !options.no_progress && !options.quiet && std::io::stderr().is_terminal(),
             stdout_color: wants_color(options.color, std::io::stdout().is_terminal()),
             stderr_color,
-            interrupts: Interrupts::default(),
         })
     }
 
@@ -102,7 +102,6 @@ impl Ui {
             progress: false,
             stdout_color: wants_color(early.color, std::io::stdout().is_terminal()),
             stderr_color: wants_color(early.color, std::io::stderr().is_terminal()),
-            interrupts: Interrupts::default(),
         }
     }
 
@@ -111,17 +110,27 @@ impl Ui {
         self.json.is_some()
     }
 
-    /// Where an operation of the engine tells what it does. From now on Ctrl-C stops it at a good place.
-    pub(crate) fn monitor(&self) -> Result<TerminalMonitor, Failure> {
-        self.interrupts.install()?;
-        Ok(TerminalMonitor::new(self.progress, self.interrupts.clone()))
+    /// Where an operation of the engine tells what it does. As long as it lives Ctrl-C stops that at a good place.
+    pub(crate) fn monitor(&self) -> TerminalMonitor {
+        TerminalMonitor::new(self.progress)
+    }
+
+    /// Who is told what a repository is waited for. Ctrl-C ends the wait as well.
+    pub(crate) fn wait_monitor(&self) -> WaitMonitor {
+        WaitMonitor::new(self.quiet)
     }
 
     /// Prints the one JSON document of the command.
     pub(crate) fn print_json(&self, document: &impl Serialize) -> Result<(), Failure> {
         let text = self.json.unwrap_or(JsonLayout::Indented).render(document)?;
-        self.json_is_told.set(true);
+        self.note_document();
         self.print(&text)
+    }
+
+    /// From now on no other JSON document is printed.
+    fn note_document(&self) {
+        self.json_is_told.set(true);
+        signals::note_document();
     }
 
     /// Whether a failure has to be told as a JSON document. Not if it comes after the one that there may be, as when a
@@ -140,10 +149,19 @@ impl Ui {
         if self.quiet { Ok(()) } else { self.print(text) }
     }
 
+    /// Prints a result if it was asked for, as by a dry run, and else a summary that `--quiet` leaves out.
+    pub(crate) fn result_or_summary(&self, is_asked_for: bool, text: &str) -> Result<(), Failure> {
+        if is_asked_for { self.print(text) } else { self.summary(text) }
+    }
+
     /// Prints a table on stdout, its heading highlighted on a terminal.
     pub(crate) fn print_table(&self, table: &Table) -> Result<(), Failure> {
-        let style = if self.stdout_color { Style::Bold } else { Style::None };
-        self.print(&table.render(style))
+        self.print(&self.rendered(table))
+    }
+
+    /// A table as it is to be printed on stdout.
+    pub(crate) fn rendered(&self, table: &Table) -> String {
+        table.render(if self.stdout_color { Style::Bold } else { Style::None })
     }
 
     /// The heading of columns, highlighted on a terminal.
@@ -190,6 +208,17 @@ impl Ui {
             let _ = self.print_json(&failure.to_json());
         }
     }
+}
+
+/// What is said by a signal that ends the process. One that serves on behalf of another leaves it to that one.
+fn farewell(cli: &Cli, color: bool) -> Result<Farewell, Failure> {
+    if cli.serve {
+        return Ok(Farewell::new(String::new(), String::new()));
+    }
+    let failure = Failure::from(Error::Cancelled);
+    let text = terminal::error_text(&failure.message, failure.next_step(), color);
+    let document = JsonLayout::of(cli).map(|layout| layout.render(&failure.to_json())).transpose()?;
+    Ok(Farewell::new(text, document.unwrap_or_default()))
 }
 
 /// Tells what is wrong with the command line, or prints the help that was asked for.

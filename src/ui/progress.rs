@@ -5,8 +5,9 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use treering_engine::Monitor;
 
-use super::signals::Interrupts;
-use super::terminal::set_bar;
+use super::logger;
+use super::signals::{Heed, is_asked_to_stop};
+use super::terminal::{say, set_bar};
 
 const BAR: &str = "{msg} [{wide_bar}] {percent:>3}% {binary_bytes} of {binary_total_bytes}, \
     {binary_bytes_per_sec}, {eta} left";
@@ -20,17 +21,17 @@ const TICK: Duration = Duration::from_millis(250);
 pub(crate) struct TerminalMonitor {
     bar: ProgressBar,
     draws: bool,
-    interrupts: Interrupts,
+    _heed: Heed,
 }
 
 impl TerminalMonitor {
     /// The bar is hidden until there is something to show.
-    pub(super) fn new(draws: bool, interrupts: Interrupts) -> Self {
+    pub(super) fn new(draws: bool) -> Self {
         let bar = ProgressBar::hidden();
         if draws {
             set_bar(Some(bar.clone()));
         }
-        Self { bar, draws, interrupts }
+        Self { bar, draws, _heed: Heed::new() }
     }
 }
 
@@ -64,7 +65,39 @@ impl Monitor for TerminalMonitor {
     }
 
     fn is_cancelled(&self) -> bool {
-        self.interrupts.is_set()
+        is_asked_to_stop()
+    }
+}
+
+/// Tells what a repository is waited for, on the terminal and in the log file.
+pub(crate) struct WaitMonitor {
+    is_quiet: bool,
+}
+
+impl WaitMonitor {
+    pub(super) fn new(is_quiet: bool) -> Self {
+        Self { is_quiet }
+    }
+}
+
+impl Monitor for WaitMonitor {
+    fn begin(&self, _task: &str, _total_bytes: Option<u64>) {}
+
+    fn advance(&self, _bytes: u64) {}
+
+    fn warn(&self, message: &str) {
+        log::warn!("{message}");
+    }
+
+    fn note(&self, message: &str) {
+        logger::to_file_only(log::Level::Info, message);
+        if !self.is_quiet {
+            say(&format!("treering: {message}"));
+        }
+    }
+
+    fn is_cancelled(&self) -> bool {
+        is_asked_to_stop()
     }
 }
 

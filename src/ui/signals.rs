@@ -1,53 +1,135 @@
-//! Signals: the first Ctrl-C asks to stop, the second ends at once.
+//! Signals: the first Ctrl-C asks an operation to stop, the second ends at once; where no operation looks out for it, the
+//! first one does. Whichever it is, the process ends with 130, and not by the signal.
 
 use std::io::{self, ErrorKind, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::retry_on_intr;
+use rustix::io::{retry_on_intr, write};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGPIPE, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
-use signal_hook::low_level::pipe;
+use signal_hook::low_level::{self, pipe};
 
-use crate::exit::{Code, Failure};
+use crate::exit::{Code, Failure, nothing_half_done};
 
-/// The flag that SIGINT and SIGTERM set, and SIGHUP unless it is ignored, as by `nohup`.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Interrupts {
-    flag: Arc<AtomicBool>,
-    installed: Arc<AtomicBool>,
+/// Whether an operation looks out for [`ASKED_TO_STOP`]. Where none does, the first signal ends the process.
+static IS_HEEDED: AtomicBool = AtomicBool::new(false);
+
+/// Whether a signal came that asks to stop.
+static ASKED_TO_STOP: AtomicBool = AtomicBool::new(false);
+
+/// Whether a [`SignalQueue`] takes the signals.
+static IS_QUEUED: AtomicBool = AtomicBool::new(false);
+
+/// What is said by a signal that ends the process, once it is known how this run speaks.
+static FAREWELL: OnceLock<Farewell> = OnceLock::new();
+
+/// What is said until then.
+const FIRST_FAREWELL: &str = concat!("treering: error: interrupted\n  hint: ", nothing_half_done!(), "\n");
+
+/// What is said by a signal that ends the process.
+#[derive(Debug)]
+pub(super) struct Farewell {
+    pub(super) stderr: Vec<u8>,
+    /// The JSON document, where one is wanted.
+    pub(super) stdout: Vec<u8>,
+    /// Whether another document was begun.
+    stdout_is_told: AtomicBool,
 }
 
-impl Interrupts {
-    /// Begins to catch the signals.
-    pub(super) fn install(&self) -> Result<(), Failure> {
-        // Twice would be wrong: the first signal would then count as the second, too.
-        if self.installed.swap(true, Ordering::Relaxed) {
-            return Ok(());
-        }
-        let code = i32::from(Code::Interrupted.number());
-        for signal in [SIGINT, SIGTERM] {
-            // The order matters: the first signal finds the flag unset and sets it, the second finds it set.
-            flag::register_conditional_shutdown(signal, code, Arc::clone(&self.flag))
-                .and_then(|_| flag::register(signal, Arc::clone(&self.flag)))
-                .map_err(|error| cannot_catch(&error))?;
-        }
-        // A file that may not become longer is an error of the write then.
-        flag::register(SIGXFSZ, Arc::default()).map_err(|error| cannot_catch(&error))?;
-        // The end of a terminal may be told twice, by the kernel and the shell: the second one ends nothing at once.
-        match ignores_hang_up() {
-            true => Ok(()),
-            false => flag_hang_up(&self.flag),
-        }
+impl Farewell {
+    pub(super) fn new(stderr: String, stdout: String) -> Self {
+        let (stderr, stdout) = (stderr.into_bytes(), stdout.into_bytes());
+        Self { stderr, stdout, stdout_is_told: AtomicBool::new(false) }
     }
 
-    /// Whether a signal came.
-    pub(crate) fn is_set(&self) -> bool {
-        self.flag.load(Ordering::Relaxed)
+    /// From now on it is what is said.
+    pub(super) fn set(self) {
+        let _ = FAREWELL.set(self);
+    }
+}
+
+/// From now on stdout has its document, or a part of it, and gets no other one.
+pub(super) fn note_document() {
+    if let Some(farewell) = FAREWELL.get() {
+        farewell.stdout_is_told.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Begins to catch SIGINT and SIGTERM, and SIGHUP unless it is ignored, as by `nohup`: to be called once, before all that
+/// takes time.
+pub(crate) fn catch_signals() -> Result<(), Failure> {
+    let caught = [SIGINT, SIGTERM].into_iter().try_for_each(catch);
+    // A file that may not become longer is an error of the write then.
+    let caught = caught.and_then(|()| flag::register(SIGXFSZ, Arc::default()).map(drop));
+    let caught = caught.and_then(|()| if ignores_hang_up() { Ok(()) } else { catch(SIGHUP) });
+    caught.map_err(|error| cannot_catch(&error))
+}
+
+#[expect(unsafe_code, reason = "no safe call says something before it ends the process")]
+fn catch(signal: i32) -> io::Result<()> {
+    // SAFETY: the action does only what a handler of signals may: it looks at atomics, writes, and ends the process.
+    unsafe { low_level::register(signal, move || take(signal)) }.map(drop)
+}
+
+/// What a signal does. Called by its handler.
+fn take(signal: i32) {
+    if IS_QUEUED.load(Ordering::Relaxed) {
+        return;
+    }
+    if !IS_HEEDED.load(Ordering::Relaxed) {
+        say_farewell();
+        low_level::exit(INTERRUPTED);
+    }
+    // The end of a terminal may be told twice, by the kernel and the shell: the second one ends nothing at once.
+    if ASKED_TO_STOP.swap(true, Ordering::Relaxed) && signal != SIGHUP {
+        low_level::exit(INTERRUPTED);
+    }
+}
+
+const INTERRUPTED: i32 = 130;
+
+fn say_farewell() {
+    let Some(farewell) = FAREWELL.get() else {
+        return write_at_once(rustix::stdio::stderr(), FIRST_FAREWELL.as_bytes());
+    };
+    write_at_once(rustix::stdio::stderr(), &farewell.stderr);
+    if !farewell.stdout_is_told.load(Ordering::Relaxed) {
+        write_at_once(rustix::stdio::stdout(), &farewell.stdout);
+    }
+}
+
+/// Writes a short text, unless nobody takes it: that must not keep a signal from ending us.
+fn write_at_once(to: BorrowedFd<'_>, text: &[u8]) {
+    let mut asked = [PollFd::from_borrowed_fd(to, PollFlags::OUT)];
+    if poll(&mut asked, Some(&Timespec::default())).is_ok_and(|ready| ready > 0) {
+        let _ = write(to, text);
+    }
+}
+
+/// Whether a signal came that asks to stop.
+pub(super) fn is_asked_to_stop() -> bool {
+    ASKED_TO_STOP.load(Ordering::Relaxed)
+}
+
+/// Lives as long as an operation looks out for signals: the first one asks it to stop, the second ends at once.
+#[derive(Debug)]
+pub(super) struct Heed(());
+
+impl Heed {
+    pub(super) fn new() -> Self {
+        IS_HEEDED.store(true, Ordering::Relaxed);
+        Self(())
+    }
+}
+
+impl Drop for Heed {
+    fn drop(&mut self) {
+        IS_HEEDED.store(false, Ordering::Relaxed);
     }
 }
 
@@ -76,6 +158,7 @@ impl SignalQueue {
             for &signal in signals {
                 pipe::register(signal, end.try_clone()?)?;
             }
+            IS_QUEUED.store(true, Ordering::Relaxed);
             Ok(Self(queue))
         });
         caught.map_err(|error| cannot_catch(&error))
@@ -132,7 +215,7 @@ fn cannot_catch(error: &std::io::Error) -> Failure {
 
 /// Ends as a program does that writes into a pipe whose reader has gone: by the signal, without a word.
 pub(super) fn end_by_broken_pipe() -> Code {
-    let _ = signal_hook::low_level::emulate_default_handler(SIGPIPE);
+    let _ = low_level::emulate_default_handler(SIGPIPE);
     // Only reached where the signal could not be raised.
     Code::Other(128 + 13)
 }
@@ -144,7 +227,17 @@ mod tests {
     use signal_hook::consts::SIGUSR1;
     use signal_hook::low_level::raise;
 
+    use treering_engine::Error;
+
+    use super::super::terminal::error_text;
     use super::*;
+
+    #[test]
+    fn a_signal_says_the_same_wherever_it_comes() {
+        let failure = Failure::from(Error::Cancelled);
+        assert_eq!(FIRST_FAREWELL, error_text(&failure.message, failure.next_step(), false));
+        assert_eq!(INTERRUPTED, i32::from(failure.code.number()));
+    }
 
     #[test]
     fn each_of_several_signals_counts() {

@@ -71,8 +71,13 @@ pub(super) fn ask(question: &str) {
 
 /// Writes an error and the next step.
 pub(super) fn say_error(message: &str, next_step: &str, color: bool) {
-    say(&format!("treering: {} {message}", Style::Red.when(color).paint("error:")));
-    say(&format!("  {} {next_step}", Style::Bold.when(color).paint("hint:")));
+    say(error_text(message, next_step, color).trim_end());
+}
+
+/// An error and the next step, a line each.
+pub(super) fn error_text(message: &str, next_step: &str, color: bool) -> String {
+    let (error, hint) = (Style::Red.when(color).paint("error:"), Style::Bold.when(color).paint("hint:"));
+    format!("treering: {error} {message}\n  {hint} {next_step}\n")
 }
 
 /// Writes what clap has to say about a command line.

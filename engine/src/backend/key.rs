@@ -113,6 +113,11 @@ impl Area {
         others.into_iter().chain(packs).chain(nested).collect()
     }
 
+    /// The areas without which there is no repository.
+    pub(crate) fn required() -> Vec<Self> {
+        Self::fixed().into_iter().filter(|area| !area.may_be_absent()).collect()
+    }
+
     /// The areas that a repository may have.
     pub(crate) fn known() -> Vec<Self> {
         Self::fixed().into_iter().chain([Self::all_trash(), Self::gc(), Self::quarantine()]).collect()

@@ -66,7 +66,7 @@ impl LocalBackend {
                 let create = self.disk.create_directory(&path);
                 create.map_err(Error::io("create directory", path.display()))?;
             } else if !path.is_dir() {
-                return Err(self.missing("write to", &part));
+                return Err(self.missing("write to", &[&part]));
             }
             // Some media can't sync a directory: what passes must not fail there.
             if !area.is_passing() {
@@ -149,17 +149,24 @@ impl LocalBackend {
             Some(parent) if !parent.may_be_absent() && !self.area_path(&parent).is_dir() => parent,
             _ => return Ok(()),
         };
-        Err(self.missing("list", &absent))
+        Err(self.missing("list", &[&absent]))
     }
 
-    /// The error for an area that must be there.
-    fn missing(&self, action: &'static str, area: &Area) -> Error {
-        // Of no kind that means "removed meanwhile".
-        let reason = io::Error::other(
-            "the directory is missing; is what the repository lies on mounted? If it is a copy that left empty \
-             directories out, make it again",
-        );
-        Error::io(action, self.area_path(area).display())(reason)
+    /// The error for areas that must be there. Of no kind that means "removed meanwhile", or that something stored is wrong:
+    /// the medium may be back in a moment.
+    fn missing(&self, action: &'static str, areas: &[&Area]) -> Error {
+        let directories = areas.iter().map(|area| self.area_path(area).display().to_string()).collect();
+        Error::MissingDirectories { action, directories }
+    }
+
+    fn is_there(&self, area: &Area) -> Result<bool> {
+        let path = self.area_path(area);
+        match fs::metadata(&path) {
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                Ok(false)
+            }
+            found => found.map(|found| found.is_dir()).map_err(Error::io("find", path.display())),
+        }
     }
 
     /// The names of what is of one type in an area's directory; one that is not UTF-8 is none of ours.
@@ -254,6 +261,19 @@ impl Backend for LocalBackend {
     fn write(&self, key: &Key) -> Result<Box<dyn ObjectWriter>> {
         self.create_area(&key.area)?;
         Ok(Box::new(self.begin(key)?))
+    }
+
+    fn require_areas(&self, areas: &[Area]) -> Result<()> {
+        let mut missing = Vec::new();
+        for area in areas {
+            if !self.is_there(area)? {
+                missing.push(area);
+            }
+        }
+        match missing.is_empty() {
+            true => Ok(()),
+            false => Err(self.missing("open", &missing)),
+        }
     }
 
     fn sync_area(&self, area: &Area) -> Result<()> {

@@ -65,6 +65,12 @@ pub(crate) trait Backend: Send + Sync {
     /// in them. All other calls make only areas that may be absent, and fail where another one is.
     fn create_areas(&self, areas: &[Area]) -> Result<()>;
 
+    /// Fails if any of these areas is not there.
+    ///
+    /// # Errors
+    /// [`MissingDirectories`](crate::Error::MissingDirectories) names all that are missing.
+    fn require_areas(&self, areas: &[Area]) -> Result<()>;
+
     /// Makes the names of an area durable.
     fn sync_area(&self, area: &Area) -> Result<()>;
 

@@ -100,6 +100,10 @@ impl Backend for Memory {
         refused("areas")
     }
 
+    fn require_areas(&self, _: &[Area]) -> Result<()> {
+        Ok(())
+    }
+
     fn sync_area(&self, area: &Area) -> Result<()> {
         refused(area.path())
     }

@@ -29,7 +29,7 @@ pub struct Policy {
     pub monthly: u64,
     /// The newest one of each of so many years.
     pub yearly: u64,
-    /// All that are not older than this, seen from the newest one's time.
+    /// All that are not older than this, seen from the newest one's time, and behind longer gaps; see [`Policy::judge`].
     pub within: Option<KeepWithin>,
     /// All with one of these tags.
     pub tags: Vec<String>,
@@ -126,6 +126,13 @@ impl FromStr for KeepWithin {
     }
 }
 
+impl KeepWithin {
+    /// Whether a time is older than this, seen from another one. What reaches back beyond the calendar keeps all.
+    fn is_older(&self, time: &Zoned, from: &Zoned) -> bool {
+        from.checked_sub(self.0).is_ok_and(|begin| *time < begin)
+    }
+}
+
 /// A time zone by its name: `UTC`, `Europe/Berlin`.
 #[derive(Clone, Debug)]
 pub struct Zone(TimeZone);
@@ -178,7 +185,7 @@ impl Policy {
         }
         // Of equal times the later commit is the newer one.
         let mut by_time: Vec<(Zoned, usize)> =
-            counted.into_iter().map(|n| (self.zone.at(revisions[n].time), n)).collect();
+            counted.iter().map(|&n| (self.zone.at(revisions[n].time), n)).collect();
         by_time.sort();
         by_time.reverse();
         for (rule, count, period) in self.periods() {
@@ -197,7 +204,13 @@ impl Policy {
             }
         }
         if let Some(within) = &self.within {
-            not_older(&by_time, within).for_each(|n| kept[n].push(Rule::Within));
+            let times: Vec<Timestamp> = counted.iter().map(|&n| revisions[n].time).collect();
+            let young = not_older(&times, within, &self.zone);
+            counted
+                .iter()
+                .zip(young)
+                .filter(|(_, young)| *young)
+                .for_each(|(&n, _)| kept[n].push(Rule::Within));
         }
         kept
     }
@@ -231,24 +244,65 @@ impl Policy {
     }
 }
 
-/// The revisions that are not older than a duration, seen from the newest, and once more from the one behind a gap that is
-/// longer than it: a clock that was ahead for a night, and is so while this is asked, must not push out all others.
-fn not_older(by_time: &[(Zoned, usize)], within: &KeepWithin) -> impl Iterator<Item = usize> {
-    // What reaches back beyond the calendar keeps all.
-    let begin_from = |time: &Zoned| time.checked_sub(within.0).ok();
-    let mut begin = by_time.first().and_then(|(newest, _)| begin_from(newest));
-    let (mut begin_from_last, mut is_behind_gap) = (begin.clone(), false);
-    by_time.iter().map_while(move |(time, n)| {
-        let is_before = |begin: &Option<Zoned>| begin.as_ref().is_some_and(|begin| time < begin);
-        if is_before(&begin) {
-            if is_behind_gap || !is_before(&begin_from_last) {
-                return None;
-            }
-            (begin, is_behind_gap) = (begin_from(time), true);
+/// Which of some revisions are not older than a duration. Their times are in the order of commits.
+fn not_older(times: &[Timestamp], within: &KeepWithin, zone: &Zone) -> Vec<bool> {
+    let is_believed = believed(times);
+    let believed = times.iter().zip(&is_believed).filter(|(_, is_believed)| **is_believed);
+    let newest_first: Vec<Zoned> = believed.rev().map(|(time, _)| zone.at(*time)).collect();
+    let from = reckoned_from(&newest_first, within);
+    let is_young = |time: &Zoned| from.iter().any(|from| time <= *from && !within.is_older(time, from));
+    // One whose time is not believed is at least as old as the next one whose time is; it may be right all the same.
+    let mut is_next_young = true;
+    let mut young = vec![true; times.len()];
+    for (n, time) in times.iter().enumerate().rev() {
+        let is_own_young = is_young(&zone.at(*time));
+        is_next_young = if is_believed[n] { is_own_young } else { is_next_young };
+        young[n] = is_own_young || is_next_young;
+    }
+    young
+}
+
+/// Which times are believed: the most that agree with the order of commits. Those of a clock that was wrong for a while, and
+/// right again when the next revisions were made, are not among them. Of several choices that one is taken that ends
+/// earliest, as it has pushed out least.
+fn believed(times: &[Timestamp]) -> Vec<bool> {
+    // Of the rows of each length that rise, the last one of that which ends earliest; and which one each stands behind.
+    let mut ends: Vec<usize> = Vec::new();
+    let mut before: Vec<Option<usize>> = Vec::with_capacity(times.len());
+    for (n, time) in times.iter().enumerate() {
+        let length = ends.partition_point(|end| times[*end] <= *time);
+        before.push(length.checked_sub(1).map(|shorter| ends[shorter]));
+        match ends.get_mut(length) {
+            Some(end) => *end = n,
+            None => ends.push(n),
         }
-        begin_from_last = begin_from(time);
-        Some(*n)
-    })
+    }
+    let mut is_believed = vec![false; times.len()];
+    let mut next = ends.last().copied();
+    while let Some(n) = next {
+        is_believed[n] = true;
+        next = before[n];
+    }
+    is_believed
+}
+
+/// The times from which a duration is reckoned. That is the newest one's; where all up to a longer gap is within, that of the
+/// one behind the gap as well, as a clock may be ahead even now; and where that one stands alone, that of the next one
+/// which does not: the clock may have been set ahead more than once.
+fn reckoned_from<'a>(newest_first: &'a [Zoned], within: &KeepWithin) -> Vec<&'a Zoned> {
+    let mut from = Vec::new();
+    for (place, group) in newest_first.chunk_by(|newer, older| !within.is_older(older, newer)).enumerate() {
+        let (Some(newest), Some(oldest)) = (group.first(), group.last()) else { break };
+        let is_alone = group.len() == 1;
+        if place < 2 || !is_alone {
+            from.push(newest);
+        }
+        let goes_on = if place == 0 { !within.is_older(oldest, newest) } else { is_alone };
+        if !goes_on {
+            break;
+        }
+    }
+    from
 }
 
 /// An hour, a day and so on: year, its part, and of an hour its number and the zone's offset.
@@ -354,25 +408,122 @@ mod tests {
         assert_eq!(judge(&within, &times), ["", "within", "newest within"]);
     }
 
-    /// Once a clock was ahead for a night, and everything before was too old.
+    /// Days of November 2026, those of the years to come as `2037-01-01`; kept ones in brackets.
+    fn assert_within(duration: &str, days: &[&str], expected: &[bool]) {
+        let within = Policy { within: Some(duration.parse().unwrap()), ..Policy::default() };
+        let at = |day: &str| format!("{}{day}T02:00:00Z", if day.len() > 2 { "" } else { "2026-11-" });
+        let candidates: Vec<Candidate> = days.iter().map(|day| candidate(&at(day))).collect();
+        let kept = within.judge(&candidates, time(&at("2040-01-01")));
+        let kept: Vec<bool> = kept.iter().map(|rules| !rules.is_empty()).collect();
+        assert_eq!(kept, expected, "{duration} of {days:?}");
+    }
+
+    const KEPT: bool = true;
+    const GONE: bool = false;
+
+    /// Once a clock was ahead for a night, is so still, and everything before was too old.
     #[test]
     fn a_duration_is_reckoned_anew_behind_a_gap_that_is_longer() {
-        let within = Policy { within: Some("2d".parse().unwrap()), ..Policy::default() };
-        let at = |day: &str| format!("{day}T02:00:00Z");
-        let judge_at = |days: &[&str], now: &str| -> Vec<bool> {
-            let candidates: Vec<Candidate> = days.iter().map(|day| candidate(&at(day))).collect();
-            within.judge(&candidates, time(&at(now))).iter().map(|rules| !rules.is_empty()).collect()
-        };
-        let honest = ["2026-11-24", "2026-11-25", "2026-11-26", "2026-11-27"];
-        assert_eq!(judge_at(&honest, "2026-11-28"), [false, true, true, true]);
-        let ahead = [&honest[..], &["2037-01-01"]].concat();
-        assert_eq!(judge_at(&ahead, "2037-01-02"), [false, true, true, true, true]);
-        // But only once.
-        let seldom = ["2020-01-01", "2026-11-20", "2026-11-24", "2026-11-27"];
-        assert_eq!(judge_at(&seldom, "2026-11-28"), [false, false, true, true]);
-        // And not far back.
-        let gap_before = ["2020-01-01", "2026-11-24", "2026-11-25", "2026-11-26", "2026-11-27"];
-        assert_eq!(judge_at(&gap_before, "2026-11-28"), [false, false, true, true, true]);
+        assert_within("2d", &["24", "25", "26", "27"], &[GONE, KEPT, KEPT, KEPT]);
+        assert_within("2d", &["24", "25", "26", "27", "2037-01-01"], &[GONE, KEPT, KEPT, KEPT, KEPT]);
+        // For two nights, by the same time.
+        let ahead = ["24", "25", "26", "2037-01-01", "2037-01-02"];
+        assert_within("1d", &ahead, &[GONE, KEPT, KEPT, KEPT, KEPT]);
+        // Not where the gap lies behind what is too old anyway.
+        let gap_before = ["2020-01-01", "24", "25", "26", "27"];
+        assert_within("2d", &gap_before, &[GONE, GONE, KEPT, KEPT, KEPT]);
+    }
+
+    /// A clock that was ahead by another time each night, the last time even now, pushed out all that was honest.
+    #[test]
+    fn a_clock_that_is_set_ahead_more_than_once_pushes_nothing_out() {
+        let ahead = ["10", "19", "20", "21", "2037-01-01", "2037-01-20"];
+        assert_within("7d", &ahead, &[GONE, KEPT, KEPT, KEPT, KEPT, KEPT]);
+        let ahead = ["19", "20", "21", "2037-01-01", "2037-01-20", "2037-02-20"];
+        assert_within("7d", &ahead, &[KEPT, KEPT, KEPT, GONE, KEPT, KEPT]);
+        let first_ones_not = ["2036-01-01", "2037-01-01", "19", "20", "21"];
+        assert_within("7d", &first_ones_not, &[KEPT, KEPT, KEPT, KEPT, KEPT]);
+    }
+
+    /// The order of commits is the truth: who was made before another one has no later time.
+    #[test]
+    fn times_that_the_order_of_commits_contradicts_push_nothing_out() {
+        let ahead_twice = ["10", "19", "20", "2037-01-01", "21", "22", "2037-01-20"];
+        assert_within("7d", &ahead_twice, &[GONE, KEPT, KEPT, KEPT, KEPT, KEPT, KEPT]);
+        let ahead_often = ["19", "2037-01-01", "20", "2036-01-01", "21", "2038-01-01", "22", "2035-01-01"];
+        assert_within("7d", &ahead_often, &[KEPT; 8]);
+        // They go when the next one of those goes that are believed.
+        let long_ago = ["10", "2037-01-01", "11", "2037-01-20", "15", "20", "21"];
+        assert_within("7d", &long_ago, &[GONE, GONE, GONE, KEPT, KEPT, KEPT, KEPT]);
+        // One that was behind is as young as those around it, and no reason to keep what was before.
+        assert_within("2d", &["20", "1970-01-01", "21", "23", "25"], &[GONE, GONE, GONE, KEPT, KEPT]);
+        assert_within("2d", &["22", "24", "1970-01-01", "25"], &[GONE, KEPT, KEPT, KEPT]);
+        assert_within("2d", &["22", "24", "25", "1970-01-01", "1970-01-02"], &[GONE, KEPT, KEPT, KEPT, KEPT]);
+        // Even where more of them are left than of those that were right.
+        assert_within("2d", &["24", "1970-01-01", "1970-01-02", "1970-01-03", "25"], &[KEPT; 5]);
+    }
+
+    /// Each of its revisions stands alone, and nothing tells it from one whose clock was set ahead again and again.
+    #[test]
+    fn a_stream_that_is_backed_up_seldom_does_not_keep_everything() {
+        let seldom = ["2020-01-01", "2021-01-01", "2022-01-01", "20", "24", "27"];
+        assert_within("2d", &seldom, &[GONE, GONE, GONE, GONE, KEPT, KEPT]);
+        // It was backed up more often once.
+        let often_before = ["2020-01-01", "2020-01-02", "2021-01-01", "2022-01-01", "20", "27"];
+        assert_within("2d", &often_before, &[KEPT, KEPT, GONE, GONE, KEPT, KEPT]);
+        let and_again = ["2020-01-01", "2020-01-02", "2021-01-01", "20", "21", "27"];
+        assert_within("2d", &and_again, &[GONE, GONE, GONE, KEPT, KEPT, KEPT]);
+    }
+
+    proptest::proptest! {
+        /// Of a stream that is backed up more often than the duration, whatever a clock makes of two nights that is far off.
+        #[test]
+        fn two_wrong_times_push_nothing_out(
+            steps in proptest::collection::vec(1..8i64, 2..40),
+            wrong in proptest::collection::vec((0..40usize, -10..10i64), 0..3),
+            duration in 8..20i64,
+        ) {
+            let within = Policy { within: Some(format!("{duration}d").parse().unwrap()), ..Policy::default() };
+            let now = Timestamp { seconds: 20_000 * 86_400, nanoseconds: 0 };
+            let at = |day: i64| Candidate {
+                time: Timestamp { seconds: day * 86_400, nanoseconds: 0 },
+                ..candidate(NOW)
+            };
+            let kept = |days: &[(bool, i64)]| -> Vec<i64> {
+                let candidates: Vec<Candidate> = days.iter().map(|(_, day)| at(*day)).collect();
+                let rules = within.judge(&candidates, now);
+                let honest = days.iter().zip(rules).filter(|((is_honest, _), rules)| *is_honest && !rules.is_empty());
+                honest.map(|((_, day), _)| *day).collect()
+            };
+            let days = steps.iter().scan(0, |day, step| {
+                *day += step;
+                Some((true, *day))
+            });
+            let mut days: Vec<(bool, i64)> = days.collect();
+            let before = kept(&days);
+            for (place, far) in wrong {
+                days.insert(place.min(days.len()), (false, far * 1000 + 500));
+            }
+            let after = kept(&days);
+            proptest::prop_assert!(before.iter().all(|day| after.contains(day)), "{days:?}: {before:?} {after:?}");
+        }
+
+        #[test]
+        fn no_larger_set_of_times_agrees_with_the_order_of_commits(
+            times in proptest::collection::vec(0..6i64, 0..9),
+        ) {
+            let times: Vec<Timestamp> =
+                times.into_iter().map(|seconds| Timestamp { seconds, nanoseconds: 0 }).collect();
+            let chosen = |set: u32| -> Vec<Timestamp> {
+                times.iter().enumerate().filter(|(n, _)| set >> n & 1 == 1).map(|(_, time)| *time).collect()
+            };
+            let largest = (0..1u32 << times.len()).map(chosen).filter(|set| set.is_sorted()).map(|set| set.len()).max();
+            let believed = believed(&times);
+            let believed: Vec<Timestamp> =
+                times.iter().zip(believed).filter(|(_, believed)| *believed).map(|(time, _)| *time).collect();
+            proptest::prop_assert!(believed.is_sorted());
+            proptest::prop_assert_eq!(Some(believed.len()), largest);
+        }
     }
 
     #[test]

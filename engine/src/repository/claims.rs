@@ -8,8 +8,9 @@ use crate::backend::{Area, ClaimGuard, ClaimState, Key, LockGuard};
 use crate::error::{Error, Result};
 use crate::format::{Claim, MAX_SEALED_SIZE, Timestamp, open, seal};
 use crate::id::{ClaimId, ObjectId, RevisionId, StreamId};
+use crate::store::LockName;
 
-/// How often a lock that is awaited is tried.
+/// How often a claim is read that is being changed.
 const RETRY: Duration = Duration::from_millis(50);
 
 /// What a gc says that it does.
@@ -131,14 +132,10 @@ impl Repository {
         own: &Claimed,
         wait: impl Fn() -> Result<bool>,
     ) -> Result<StreamLock> {
-        let lock = self.lock(&format!("stream-{stream}"), &format!("stream '{name}'"), wait);
-        match lock {
-            Ok(lock) => Ok(StreamLock { _lock: lock }),
-            Err(Error::Busy { what, holder }) => {
-                Err(Error::Busy { what, holder: self.session_on(stream, own.claim.id).unwrap_or(holder) })
-            }
-            Err(error) => Err(error),
-        }
+        let (name, what) = (format!("stream-{stream}"), format!("stream '{name}'"));
+        let holder = || self.session_on(stream, own.claim.id);
+        let lock = self.store().locks().take_unless(LockName { name: &name, what: &what }, wait, holder)?;
+        Ok(StreamLock { _lock: lock })
     }
 
     /// Locks what is told of a stream: its own file, its labels, the list of its records. It is held for moments only, also
@@ -149,28 +146,20 @@ impl Repository {
 
     /// Locks the repository against every other gc. A pin says who has it.
     pub(crate) fn lock_gc(&self) -> Result<(LockGuard, Option<Claimed>)> {
-        match self.lock("gc", "the repository's gc", || Ok(false)) {
-            Ok(lock) => Ok((lock, self.pin(GC_PURPOSE, Vec::new(), Vec::new())?)),
-            Err(Error::Busy { what, holder }) => {
-                let pins = self.living_claims(&Area::pins())?;
-                let gc = pins.iter().find(|pin| pin.purpose == GC_PURPOSE).map(Claim::holder);
-                Err(Error::Busy { what, holder: gc.unwrap_or(holder) })
-            }
-            Err(error) => Err(error),
-        }
+        let wanted = LockName { name: "gc", what: "the repository's gc" };
+        let lock = self.store().locks().take_unless(wanted, || Ok(false), || self.running_gc())?;
+        Ok((lock, self.pin(GC_PURPOSE, Vec::new(), Vec::new())?))
     }
 
     /// Takes a lock of the repository.
     pub(crate) fn lock(&self, name: &str, what: &str, wait: impl Fn() -> Result<bool>) -> Result<LockGuard> {
-        loop {
-            if let Some(lock) = self.backend().try_lock(name)? {
-                return Ok(lock);
-            }
-            if !wait()? {
-                return Err(Error::Busy { what: what.to_owned(), holder: "another process".to_owned() });
-            }
-            std::thread::sleep(RETRY);
-        }
+        self.store().locks().take_unless(LockName { name, what }, wait, || None)
+    }
+
+    /// Who runs a gc, if their pin can be read.
+    fn running_gc(&self) -> Option<String> {
+        let pins = self.living_claims(&Area::pins()).ok()?;
+        pins.iter().find(|pin| pin.purpose == GC_PURPOSE).map(Claim::holder)
     }
 
     /// Who else runs a backup of this stream, if their session can be read: of several the first, as the others wait.

@@ -36,6 +36,7 @@ use crate::format::{
     Compression, FORMAT_VERSION, Header, MAX_SEALED_SIZE, PackKind, Timestamp, open, seal, validate_defaults,
 };
 use crate::id::RepositoryId;
+use crate::monitor::Monitor;
 use crate::store::Store;
 
 /// Memory for decoded chunks and nodes where the caller says nothing else.
@@ -104,7 +105,8 @@ impl Repository {
     /// Opens a repository; `cache_bytes` bounds the memory for decoded chunks and nodes.
     ///
     /// # Errors
-    /// [`Error::NotARepository`], [`Error::Incompatible`] for one of a newer program.
+    /// [`Error::NotARepository`], [`Error::Incompatible`] for one of a newer program, [`Error::MissingDirectories`] for one
+    /// that is not whole.
     pub fn open(path: &Path, cache_bytes: u64) -> Result<Self> {
         let path = match settled(path) {
             Err(error) if error.is_not_found() => {
@@ -124,7 +126,14 @@ impl Repository {
         };
         let header: Header = open("the repository header", &bytes)?;
         header.check()?;
+        backend.require_areas(&Area::required())?;
         Ok(Self { store: Arc::new(Store::new(backend, header, cache_bytes)) })
+    }
+
+    /// From now on this monitor is told what is waited for longer than a moment, and may end such a wait: the locks of those
+    /// who change a little thing of the repository. The first one that is given stays.
+    pub fn tell_waits(&self, monitor: Arc<dyn Monitor>) {
+        self.store.locks().tell(monitor);
     }
 
     /// Id, version and defaults.

@@ -7,6 +7,7 @@ mod cache;
 mod condemned;
 mod fresh;
 mod index;
+mod locks;
 mod nodes;
 mod pack_check;
 mod pack_reader;
@@ -21,6 +22,7 @@ pub(crate) use condemned::{
 pub(crate) use index::{
     AllContents, Cursor, Index, LiveSet, Location, Mark, PackSum, PackUse, TableContents,
 };
+pub(crate) use locks::{LockName, Locks};
 pub(crate) use run::Wanted;
 pub(crate) use writer::{Presence, StoreWriter, Stored};
 
@@ -40,6 +42,7 @@ pub(crate) struct Store {
     backend: Arc<dyn Backend>,
     header: Header,
     hasher: ObjectHasher,
+    locks: Arc<Locks>,
     index: Arc<Index>,
     packs: PackReaders,
     cache: Cache,
@@ -51,13 +54,15 @@ const MAX_OBJECT_SIZE: u32 = MAX_CHUNK_SIZE;
 impl Store {
     /// A store on an open repository; `cache_bytes` bounds what it keeps in memory.
     pub(crate) fn new(backend: Arc<dyn Backend>, header: Header, cache_bytes: u64) -> Self {
-        let index = Arc::new(Index::new(Arc::clone(&backend), header.id));
+        let locks = Arc::new(Locks::new(Arc::clone(&backend)));
+        let index = Arc::new(Index::new(Arc::clone(&backend), Arc::clone(&locks), header.id));
         Self {
             packs: PackReaders::new(Arc::clone(&backend)),
             hasher: ObjectHasher::new(b""),
             cache: Cache::new(cache_bytes),
             backend,
             header,
+            locks,
             index,
         }
     }
@@ -72,6 +77,10 @@ impl Store {
 
     pub(crate) fn hasher(&self) -> &ObjectHasher {
         &self.hasher
+    }
+
+    pub(crate) fn locks(&self) -> &Locks {
+        &self.locks
     }
 
     pub(crate) fn index(&self) -> &Index {

@@ -12,7 +12,7 @@ use crate::monitor::Monitor;
 use crate::parallel;
 use crate::repository::{Repository, Stream};
 use crate::revision::{MapReader, RevisionPart, TreeReader, walk_revision};
-use crate::store::{Cursor, LiveSet, Mark, PackUse, read_condemned};
+use crate::store::{Cursor, Index, LiveSet, Mark, PackUse, read_condemned};
 
 /// Chunks that are gathered before all cores look them up,
 const BATCH_CHUNKS: usize = 1 << 16;
@@ -20,6 +20,9 @@ const BATCH_CHUNKS: usize = 1 << 16;
 const PIECE_CHUNKS: usize = 1 << 12;
 /// Damage that is named; of more it is enough to know that there is more.
 const DAMAGED_MAX: usize = 1000;
+
+/// How tables are listed anew, so that none is missed for a merge.
+pub(super) type Reload = fn(&Index) -> Result<()>;
 
 /// What is marked so far.
 pub(super) struct Marking<'a> {
@@ -93,7 +96,8 @@ impl Listed {
 }
 
 impl<'a> Marking<'a> {
-    pub(super) fn new(repository: &'a Repository, monitor: &'a dyn Monitor) -> Result<Self> {
+    /// Nothing is marked yet. `reload` lists the tables anew.
+    pub(super) fn new(repository: &'a Repository, monitor: &'a dyn Monitor, reload: Reload) -> Result<Self> {
         // Before the tables: what these revisions reach is in them.
         let first = Listed::now(repository)?;
         let condemned = match read_condemned(repository.backend().as_ref()) {
@@ -102,7 +106,7 @@ impl<'a> Marking<'a> {
         };
         let condemned = condemned.unwrap_or_default().packs.iter().map(|(pack, _)| pack).collect();
         Ok(Self {
-            live: repository.store().index().live_set(condemned)?,
+            live: repository.store().index().live_set(condemned, reload)?,
             repository,
             monitor,
             revisions: HashSet::new(),

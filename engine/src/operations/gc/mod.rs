@@ -12,7 +12,7 @@ mod trash;
 
 use std::collections::{HashMap, HashSet};
 
-use mark::Marking;
+use mark::{Marking, Reload};
 
 use crate::error::{Corrupt, Error, Result};
 use crate::format::PackKind;
@@ -20,7 +20,7 @@ use crate::id::PackId;
 use crate::monitor::Monitor;
 use crate::repository::Repository;
 use crate::revision::FileCount;
-use crate::store::{PackUse, read_condemned, read_dropped};
+use crate::store::{Index, PackUse, read_condemned, read_dropped};
 
 /// How gc is done.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +36,13 @@ pub struct GcOptions {
 impl Default for GcOptions {
     fn default() -> Self {
         Self { rewrite_below_percent: 50, despite_damage: false, dry_run: false }
+    }
+}
+
+impl GcOptions {
+    /// A dry run takes no lock: it must go where nothing can be written.
+    fn reload(&self) -> Reload {
+        if self.dry_run { Index::reload_unlocked } else { Index::reload_unmerged }
     }
 }
 
@@ -93,7 +100,7 @@ pub fn gc(repository: &Repository, options: &GcOptions, monitor: &dyn Monitor) -
         false => Some(repository.lock_gc()?),
     };
     let mut gc = Gc {
-        marking: Marking::new(repository, monitor)?,
+        marking: Marking::new(repository, monitor, options.reload())?,
         repository,
         options,
         monitor,
@@ -189,7 +196,7 @@ impl Gc<'_> {
     /// Those of the packs that no table names by now either: of a backup beside this one does.
     fn named_by_none(&self, packs: &HashMap<PackId, (PackKind, u64)>) -> Result<HashSet<PackId>> {
         let index = self.repository.store().index();
-        index.reload_unmerged()?;
+        self.options.reload()(index)?;
         let named = index.named_packs()?;
         Ok(packs.keys().filter(|pack| !named.contains(*pack)).copied().collect())
     }

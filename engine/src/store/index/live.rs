@@ -74,12 +74,16 @@ type Named = (usize, u64, Location);
 
 impl Index {
     /// A set of the objects that tables name now, none of them marked. Of an object in several packs the copies in
-    /// `condemned` ones are not preferred.
+    /// `condemned` ones are not preferred. `reload` lists the tables anew.
     ///
     /// # Errors
     /// Damage if a table is not whole: what it names is not known.
-    pub(crate) fn live_set(&self, condemned: HashSet<PackId>) -> Result<LiveSet> {
-        self.reload_unmerged()?;
+    pub(crate) fn live_set(
+        &self,
+        condemned: HashSet<PackId>,
+        reload: fn(&Self) -> Result<()>,
+    ) -> Result<LiveSet> {
+        reload(self)?;
         let set = self.tables()?;
         if let Some(damaged) = set.damaged.iter().min() {
             return Err(not_whole(&damaged.to_string()));
@@ -300,7 +304,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = store(directory.path(), count, tables);
         let before = memory_in_use();
-        let live = store.index.live_set(HashSet::new()).unwrap();
+        let live = store.index.live_set(HashSet::new(), Index::reload_unmerged).unwrap();
         let start = std::time::Instant::now();
         // Every object of the first tenth of all packs.
         let marked = (0..count / tables).flat_map(|number| (0..tables).map(move |table| (number, table)));
@@ -330,7 +334,7 @@ mod tests {
     fn an_object_is_marked_once_and_what_no_table_names_never() {
         let directory = tempfile::tempdir().unwrap();
         let store = store(directory.path(), 1000, 2);
-        let live = store.index.live_set(HashSet::new()).unwrap();
+        let live = store.index.live_set(HashSet::new(), Index::reload_unmerged).unwrap();
         let mut cursor = Cursor::default();
         for expected in [Mark::New, Mark::Known, Mark::Known] {
             assert_eq!(live.mark(&store, &id(7, 1000), &mut cursor).unwrap(), expected);

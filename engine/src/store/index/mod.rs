@@ -23,7 +23,6 @@ pub(super) use table_writer::write_table;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
-use std::time::Duration;
 
 use merge::merge_tables;
 use neighbours::Neighbours;
@@ -32,6 +31,7 @@ use salvage::{Salvage, Salvaged, salvage_blocks};
 use table_reader::Table;
 
 use super::condemned::read_dropped;
+use super::locks::{LockName, Locks};
 use super::pack_reader::read_pack_directory;
 use crate::backend::{Area, Backend};
 use crate::error::Result;
@@ -59,6 +59,7 @@ impl Location {
 /// The index of a repository. Opens nothing before the first look-up.
 pub(crate) struct Index {
     backend: Arc<dyn Backend>,
+    locks: Arc<Locks>,
     repository: RepositoryId,
     tables: RwLock<Option<Arc<TableSet>>>,
     /// Held while the tables are listed and their set is replaced: an older list must not come after a newer one.
@@ -104,16 +105,14 @@ struct TableSet {
     salvaged: OnceLock<Arc<Salvaged>>,
 }
 
-/// How often it is looked whether somebody has done with merging tables.
-const MERGE_RETRY: Duration = Duration::from_millis(20);
-
 /// So often tables are listed when one of them is gone before it is opened.
 const LISTINGS_MAX: usize = 5;
 
 impl Index {
-    pub(super) fn new(backend: Arc<dyn Backend>, repository: RepositoryId) -> Self {
+    pub(super) fn new(backend: Arc<dyn Backend>, locks: Arc<Locks>, repository: RepositoryId) -> Self {
         Self {
             backend,
+            locks,
             repository,
             tables: RwLock::new(None),
             listing: Mutex::default(),
@@ -223,13 +222,22 @@ impl Index {
     /// Lists the tables anew while nobody merges any: a listing beside a merge may miss both what was merged and what was
     /// made of it.
     pub(crate) fn reload_unmerged(&self) -> Result<()> {
-        let _lock = loop {
-            match self.backend.try_lock("index")? {
-                Some(lock) => break lock,
-                None => std::thread::sleep(MERGE_RETRY),
-            }
-        };
+        let _lock = self.locks.take(LockName { name: "index", what: "the index" })?;
         self.reload()
+    }
+
+    /// The same for who changes nothing, not even a lock, as where nothing can be written: until nothing has changed from
+    /// before the listing to after it.
+    pub(crate) fn reload_unlocked(&self) -> Result<()> {
+        let listed = || -> Result<HashSet<TableId>> { Ok(self.listed_tables()?.into_iter().collect()) };
+        for _ in 0..LISTINGS_MAX {
+            let before = listed()?;
+            self.reload()?;
+            if listed()? == before {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Lists the tables anew after one was published, which a long run does again and again: what was damaged stays put

@@ -49,7 +49,8 @@ impl World {
 
     /// The index of a process that begins now.
     fn index(&self) -> Index {
-        Index::new(Arc::<LocalBackend>::clone(&self.backend), self.store.header().id)
+        let backend = || Arc::<LocalBackend>::clone(&self.backend);
+        Index::new(backend(), Arc::new(Locks::new(backend())), self.store.header().id)
     }
 
     /// Changes a byte from the start of a file, or with a negative offset from its end; returns what it was.
