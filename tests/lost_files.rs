@@ -288,6 +288,8 @@ fn a_repository_that_lacks_a_directory_is_opened_by_no_command() {
     // As the hint says.
     fs::remove_dir_all(world.path("repo/labels")).unwrap();
     fs::create_dir(world.path("repo/labels")).unwrap();
+    world.fails(4, &["check"], &[]);
+    world.run(&["check", "--repair"]).expect_code(4);
     world.ok(&["check"]);
     assert_eq!(world.revisions("vm1")[1]["tags"], serde_json::json!([]));
 }
@@ -581,14 +583,14 @@ fn labels_that_are_gone_are_missed_and_what_had_them_is_kept() {
     let said = world.run(&["check", "--json"]).expect_code(4).json();
     assert_eq!(said["damaged_files"].as_array().unwrap().len(), 2, "{said:#}");
     for command in ["list", "status"] {
-        world.ok(&[command]).says(&["set of labels", "is lost", "back from a copy"]);
+        world.ok(&[command]).says(&["set of labels", "its file is gone", "back from a copy"]);
     }
     world.ok(&["forget", "vm", "--keep-last", "1"]);
     assert_eq!(world.revisions("vm").len(), 3, "nobody knows whether they are protected");
     for command in
         [&["forget", "vm@2"][..], &["tag", "vm@2", "--add", "x"], &["stream", "delete", "vm", "--yes"]]
     {
-        world.fails(1, command, &["set of labels", "is lost"]);
+        world.fails(1, command, &["set of labels", "its file is gone"]);
     }
     let said = world.run(&["check", "--repair", "--json"]).expect_code(4).json();
     assert_eq!(said["repaired"].as_array().unwrap().len(), 2, "{said:#}");

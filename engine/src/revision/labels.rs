@@ -40,8 +40,11 @@ impl Repository {
         }
         // Somebody may have made them since.
         self.labels_there(stream, revision)?.ok_or_else(|| {
-            Corrupt::new(name_of(revision), "it is lost: whether the revision is protected is not known")
-                .into()
+            Corrupt::new(
+                name_of(revision),
+                "its file is gone, so it is not known whether the revision is protected",
+            )
+            .into()
         })
     }
 
