@@ -600,3 +600,36 @@ fn labels_that_are_gone_are_missed_and_what_had_them_is_kept() {
     world.ok(&["forget", "vm", "--keep-last", "1"]);
     assert_eq!(world.revisions("vm").len(), 2);
 }
+
+/// A backup had stored a rotten node anew and was killed, or the table of its packs was lost. The good copy could be read:
+/// so gc took the rotten one for it, deleted the other, and backups did not store it anew either.
+#[test]
+fn a_good_copy_that_no_table_names_is_neither_deleted_nor_relied_upon() {
+    let world = World::new();
+    let image = world.image("vm.img", 600 * CHUNK, &(0..600).collect::<Vec<_>>());
+    world.backup("vm.img", "vm");
+    let content = fs::read(&image).unwrap();
+    let before = (world.stored_files("index"), world.stored_files("packs/metadata"));
+    flip_bit(&before.1[0], 9000);
+    // Reads the rotten node, and stores it anew.
+    write_chunk(&image, 599, 10_000);
+    world.json(&["backup", "vm.img", "vm", "--force-read"]);
+    world.ok(&["forget", "vm@0"]);
+    let new: Vec<PathBuf> =
+        world.stored_files("index").into_iter().filter(|table| !before.0.contains(table)).collect();
+    assert_eq!(new.len(), 1);
+    fs::remove_file(&new[0]).unwrap();
+    assert!(world.dump("vm") == content, "the good copy is found");
+    let packs = world.stored_files("packs");
+    for options in [&[][..], &["--despite-damage"]] {
+        world.fails(1, &[&["gc"], options].concat(), &["index", "no table names a good copy"]);
+        assert_eq!(world.stored_files("packs"), packs);
+    }
+    // The next backup does not rely on it.
+    fs::write(&image, &content).unwrap();
+    world.json(&["backup", "vm.img", "vm", "--force-read"]);
+    let without_table = world.stored_files("packs/metadata").into_iter();
+    let of_lost_table = without_table.filter(|pack| packs.contains(pack) && !before.1.contains(pack));
+    of_lost_table.for_each(|pack| fs::remove_file(pack).unwrap());
+    assert!(world.dump("vm") == content);
+}

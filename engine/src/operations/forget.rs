@@ -116,10 +116,14 @@ fn protection(labels: Option<&Labels>, is_damaged: bool) -> Protection {
 }
 
 fn refuse_protected(repository: &Repository, stream: &Stream, keys: &[RecordKey]) -> Result<()> {
+    let labels = repository.all_labels(stream)?;
     let mut revisions = Vec::new();
     for key in keys {
-        if repository.labels(stream, key.id)?.protected {
-            revisions.push(format!("{}@{}", stream.name, key.name));
+        match protection(labels.readable.get(&key.id), labels.is_damaged(key.id)) {
+            Protection::Off => {}
+            Protection::On => revisions.push(format!("{}@{}", stream.name, key.name)),
+            // Says why.
+            Protection::Unknown => _ = repository.labels(stream, key.id)?,
         }
     }
     match revisions.is_empty() {

@@ -213,7 +213,8 @@ impl Repository {
     /// Whether a stream without revisions had some that were not forgotten.
     fn has_lost_revisions(&self, object: &StreamObject) -> Result<bool> {
         // Read again, after the revisions were listed: they may be forgotten by now.
-        Ok(!object.revisions.is_empty() && !self.stream_object(object.id)?.revisions.is_empty())
+        let is_lost = !object.revisions.is_empty() && !self.stream_object(object.id)?.revisions.is_empty();
+        Ok(is_lost && !self.has_revisions(object.id)?)
     }
 
     /// Changes a stream's object, if there is anything to change. The caller has the stream's history locked.
@@ -248,6 +249,10 @@ impl Repository {
             Ok(self.backend().names(&area)?.iter().filter_map(|name| RecordKey::parse(name)).collect())
         };
         let (there, forgotten) = (names_in(Area::revisions(stream.id))?, names_in(Area::trash(stream.id))?);
+        if !there.is_empty() {
+            // What is named is durable: who made it may have been killed before that.
+            self.backend().sync_area(&Area::revisions(stream.id))?;
+        }
         let highest = |keys: &[RecordKey]| keys.iter().map(|key| key.sequence).max().unwrap_or(0);
         Ok(StreamObject {
             id: stream.id,

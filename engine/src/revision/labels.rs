@@ -35,7 +35,7 @@ impl Repository {
         if let Some(labels) = self.labels_there(stream, revision)? {
             return Ok(labels);
         }
-        if !self.has_noted_labels(stream, revision)? {
+        if !self.noted_labels(stream)?.contains(&revision) {
             return Ok(Labels::none(revision));
         }
         // Somebody may have made them since.

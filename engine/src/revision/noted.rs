@@ -26,11 +26,13 @@ impl Repository {
     /// The revisions of a stream that are lost, the oldest first. Of a stream whose own file can't be read nobody knows, and
     /// of one that has lost all of them it is told of the stream itself.
     pub fn lost_revisions(&self, stream: &Stream) -> Result<Vec<LostRecord>> {
-        // Looked for a second time: they may be forgotten by now.
-        if self.noted_and_absent(stream)?.is_empty() {
+        let first = self.noted_and_absent(stream)?;
+        if first.is_empty() {
             return Ok(Vec::new());
         }
-        let lost = self.noted_and_absent(stream)?;
+        // Looked for a second time: they may be forgotten by now.
+        let mut lost = self.noted_and_absent(stream)?;
+        lost.retain(|noted| first.contains(noted));
         Ok(lost.into_iter().map(|noted| self.lost(stream, noted.key())).collect())
     }
 
@@ -64,27 +66,29 @@ impl Repository {
     /// stream's history locked.
     pub(crate) fn note_revisions(&self, stream: &Stream) -> Result<()> {
         let before = self.stream_object(stream.id)?;
-        let labelled: HashSet<RevisionId> = self
-            .backend()
-            .names(&Area::labels(stream.id))?
-            .iter()
-            .filter_map(|name| RevisionId::parse(name))
-            .collect();
-        let after = before.noting(&self.revisions(stream)?, &labelled);
-        if after == before {
-            return Ok(());
-        }
-        // Who made them may have been killed before they were durable.
-        self.backend().sync_area(&Area::revisions(stream.id))?;
-        if !labelled.is_empty() {
-            self.backend().sync_area(&Area::labels(stream.id))?;
-        }
-        self.replace_stream_object(&before, &after)
+        self.put_noted(&before, &self.noting_all(&before)?)
     }
 
-    /// Whether a revision has had labels that were not forgotten with it.
-    pub(super) fn has_noted_labels(&self, stream: &Stream, revision: RevisionId) -> Result<bool> {
-        Ok(self.noted_labels(stream)?.contains(&revision))
+    /// What a stream's object is to say now, with all that is there.
+    pub(super) fn noting_all(&self, object: &StreamObject) -> Result<StreamObject> {
+        let labelled = self.backend().names(&Area::labels(object.id))?;
+        let labelled = labelled.iter().filter_map(|name| RevisionId::parse(name)).collect();
+        Ok(object.noting(&self.records_in(&Area::revisions(object.id))?, &labelled))
+    }
+
+    /// Changes what a stream's object notes. What is new in it is made durable first: who made it may have been killed
+    /// before that, and then it is no loss.
+    pub(super) fn put_noted(&self, before: &StreamObject, after: &StreamObject) -> Result<()> {
+        let known: HashSet<(RevisionId, bool)> = noted(before).collect();
+        let new: Vec<bool> =
+            noted(after).filter(|one| !known.contains(one)).map(|(_, has_labels)| has_labels).collect();
+        if !new.is_empty() {
+            self.backend().sync_area(&Area::revisions(after.id))?;
+        }
+        if new.contains(&true) {
+            self.backend().sync_area(&Area::labels(after.id))?;
+        }
+        self.replace_stream_object(before, after)
     }
 
     /// The revisions that have labels, as is noted.
@@ -118,7 +122,7 @@ impl Repository {
         let keys: Vec<RecordKey> = lost.iter().map(|lost| lost.key.clone()).collect();
         if !keys.is_empty() {
             let before = self.stream_object(stream.id)?;
-            self.replace_stream_object(&before, &before.without(&self.revisions(stream)?, &keys))?;
+            self.put_noted(&before, &self.noting_all(&before)?.without(&keys))?;
         }
         Ok(lost)
     }
@@ -140,9 +144,9 @@ impl StreamObject {
         after
     }
 
-    /// What it says when some revisions are forgotten, `there` being all that are there. One that is lost stays lost.
-    pub(super) fn without(&self, there: &[RecordKey], forgotten: &[RecordKey]) -> Self {
-        let mut after = self.noting(there, &HashSet::new());
+    /// What it says when some revisions are forgotten. One that is lost stays lost.
+    pub(super) fn without(&self, forgotten: &[RecordKey]) -> Self {
+        let mut after = self.clone();
         let ids: HashSet<RevisionId> = forgotten.iter().map(|key| key.id).collect();
         after.revisions.retain(|noted| !ids.contains(&noted.id));
         after.sequence_floor = highest(after.sequence_floor, forgotten);
@@ -151,6 +155,11 @@ impl StreamObject {
         after.retired_names.extend(names.cloned());
         after
     }
+}
+
+/// The revisions that an object notes, and whether with labels.
+fn noted(object: &StreamObject) -> impl Iterator<Item = (RevisionId, bool)> {
+    object.revisions.iter().map(|noted| (noted.id, noted.has_labels))
 }
 
 fn highest(floor: u64, keys: &[RecordKey]) -> u64 {
@@ -201,14 +210,14 @@ mod tests {
             (&[3], &[3, 4], &[3], &[4]),
             (&[3], &[3, 4], &[4], &[3]),
         ] {
-            let after = object(said, &[]).without(&keys(there), &keys(forgotten));
+            let after = object(said, &[]).noting(&keys(there), &HashSet::new()).without(&keys(forgotten));
             assert_eq!(sequences(&after), left, "{said:?} {there:?} {forgotten:?}");
         }
     }
 
     #[test]
     fn names_are_retired_once_and_no_number_is_given_again() {
-        let after = object(&[3, 12], &["name-3", "old"]).without(&keys(&[3, 12]), &keys(&[3, 12]));
+        let after = object(&[3, 12], &["name-3", "old"]).without(&keys(&[3, 12]));
         assert_eq!(after.retired_names, ["name-3", "old", "name-12"]);
         assert_eq!(after.sequence_floor, 12);
     }
@@ -222,5 +231,48 @@ mod tests {
         };
         assert_eq!((sequences(&noted), has_labels(&noted)), (vec![1, 2, 3], vec![false, true, false]));
         assert_eq!(noted.noting(&keys(&[1, 2, 3]), &HashSet::new()), noted, "those that are gone are lost");
+    }
+
+    /// A backup was killed before the name of its record was durable, and a power cut came while another revision was
+    /// forgotten: the first one was called lost.
+    #[test]
+    fn what_is_noted_was_made_durable_before() {
+        use std::sync::Arc;
+
+        use crate::backend::LocalBackend;
+        use crate::backend::recording::{Call, RecordingDisk};
+        use crate::format::{Content, ImageContent};
+        use crate::repository::CreateOptions;
+        use crate::revision::test_maps::absent;
+        use crate::revision::test_trees::commit;
+
+        type Change = fn(&Repository, &Stream, &RecordKey);
+        let changes: [Change; 4] = [
+            |repository, stream, key| repository.move_to_trash(stream, std::slice::from_ref(key)).unwrap(),
+            |repository, stream, _| repository.note_revisions(stream).unwrap(),
+            |repository, stream, key| {
+                _ = repository.change_labels(stream, key, |own| own.protected = true).unwrap()
+            },
+            |repository, stream, key| {
+                let to = Area::quarantine();
+                repository.set_records_aside(stream, std::slice::from_ref(key), &to).unwrap();
+            },
+        ];
+        for change in changes {
+            let directory = tempfile::tempdir().unwrap();
+            let repository = Repository::create(directory.path(), &CreateOptions::default()).unwrap();
+            let stream = repository.stream_for_backup("vm", Kind::Image, "vm.img", false).unwrap();
+            let content = || Content::Image(ImageContent { root: absent(1), size: 1, data_bytes: 1 });
+            let keys = [1, 2].map(|sequence| commit(&repository, &stream, sequence, content()).key());
+            let disk = RecordingDisk::new(directory.path());
+            let backend = LocalBackend::on_disk(directory.path().to_owned(), Arc::new(disk.clone()));
+            let repository = Repository::open_backend(Arc::new(backend), 0).unwrap();
+            change(&repository, &stream, &keys[0]);
+            let calls = disk.take();
+            let at = |wanted: Call| calls.iter().position(|call| *call == wanted).unwrap();
+            let records = Area::revisions(stream.id).path().into();
+            let (synced, noted) = (at(Call::SyncDirectory(records)), at(Call::Name("streams".into())));
+            assert!(synced < noted, "{calls:?}");
+        }
     }
 }

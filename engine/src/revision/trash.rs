@@ -56,8 +56,8 @@ impl Repository {
     /// locked.
     pub(crate) fn move_to_trash(&self, stream: &Stream, keys: &[RecordKey]) -> Result<()> {
         let before = self.stream_object(stream.id)?;
-        let after = before.without(&self.revisions(stream)?, keys);
-        self.replace_stream_object(&before, &after)?;
+        let after = self.noting_all(&before)?.without(keys);
+        self.put_noted(&before, &after)?;
         self.backend().move_objects(&Area::revisions(stream.id), &Area::trash(stream.id), &names_of(keys))
     }
 
@@ -66,8 +66,8 @@ impl Repository {
     pub(crate) fn set_records_aside(&self, stream: &Stream, keys: &[RecordKey], to: &Area) -> Result<()> {
         let _history = self.lock_history(stream)?;
         let before = self.stream_object(stream.id)?;
-        let after = before.without(&self.revisions(stream)?, keys);
-        self.replace_stream_object(&before, &after)?;
+        let after = self.noting_all(&before)?.without(keys);
+        self.put_noted(&before, &after)?;
         self.backend().move_objects(&Area::revisions(stream.id), to, &names_of(keys))
     }
 

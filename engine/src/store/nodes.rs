@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::cache::Cached;
-use super::{Store, describe};
+use super::{MAX_OBJECT_SIZE, Store, describe};
 use crate::error::{Corrupt, Error, Result};
 use crate::format::{
     DirectoryInner, DirectoryLeaf, FORMAT_VERSION, FileInner, FileLeaf, Inner, Leaf, ObjectType, Root,
@@ -81,9 +81,20 @@ impl Store {
         TreeRoot::decode(&bytes).ok_or_else(|| refused(&bytes, DIRECTORY, id, "root of a tree"))
     }
 
-    /// Whether a node or directory can be read.
+    /// Whether a node or directory can be read, so that something new may rely on it.
     pub(crate) fn has_intact(&self, object_type: ObjectType, id: &ObjectId) -> bool {
-        self.cache.get(id).is_some() || self.read_object(object_type, id).is_ok()
+        let is_readable = self.cache.get(id).is_some() || self.read_object(object_type, id).is_ok();
+        // A copy that only a pack knows is for reading alone: gc may take it.
+        is_readable && (!self.index.asks_unnamed_packs() || self.has_published(object_type, id))
+    }
+
+    /// Whether a copy that tables name is intact.
+    fn has_published(&self, object_type: ObjectType, id: &ObjectId) -> bool {
+        let places = self.index.published_places(id).unwrap_or_default();
+        places.iter().any(|place| {
+            let mut content = vec![0; place.plain_len.min(MAX_OBJECT_SIZE) as usize];
+            self.read_place(object_type, id, place, &mut content).is_ok()
+        })
     }
 
     /// What the cache has, which may be a node of another kind, or else what `decode` makes of the object.

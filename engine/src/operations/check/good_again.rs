@@ -10,8 +10,8 @@ use crate::format::{BadObject, PackKind};
 use crate::id::{ObjectId, PackId};
 
 impl Check<'_> {
-    /// The damage list without those objects of which a copy in a sound pack was verified, as a scrub does it; and these. It
-    /// must be one that tables name: no backup would rely on another one, but on the bad one.
+    /// The damage list without those objects of which all copies were verified that tables name, as a scrub does it; and
+    /// these. Any of them may be the one on which a backup relies, and the one that gc leaves.
     pub(super) fn listed_bad(
         &self,
         packs: &Packs,
@@ -29,47 +29,56 @@ impl Check<'_> {
         Ok((bad, again.into_iter().map(|object| object.id).collect()))
     }
 
-    /// Those of the objects that a sound pack has as they were written.
+    /// Those of the objects that are as they were written in all packs that tables name for them, but for packs that are gone.
     fn verified(&self, packs: &Packs, ids: impl Iterator<Item = ObjectId>) -> Result<HashSet<ObjectId>> {
-        let mut good = HashSet::new();
-        let wanted = self.packs_with(packs, ids)?;
+        let (wanted, mut good) = self.copies_of(packs, ids)?;
         if !wanted.is_empty() {
             self.monitor.begin("reading again what was bad", None);
         }
         for (&(pack, kind), ids) in &wanted {
-            let (mut check, entries) = match self.repository.store().check_pack(kind, pack) {
-                Err(error) if error.is_loss() => continue,
-                opened => opened?,
-            };
-            for entry in entries.iter().filter(|entry| ids.contains(&entry.id)) {
-                self.go_on()?;
-                self.monitor.advance(entry.stored_len.into());
-                match check.verify(entry) {
-                    Ok(()) => _ = good.insert(entry.id),
-                    Err(error) if error.is_loss() => {}
-                    Err(error) => return Err(error),
-                }
-            }
+            let intact = self.intact_in(pack, kind, ids)?;
+            ids.iter().filter(|id| !intact.contains(*id)).for_each(|id| _ = good.remove(id));
         }
         Ok(good)
     }
 
-    /// The sound packs that have any of these objects, and which.
-    fn packs_with(
-        &self,
-        packs: &Packs,
-        ids: impl Iterator<Item = ObjectId>,
-    ) -> Result<HashMap<(PackId, PackKind), HashSet<ObjectId>>> {
-        let index = self.repository.store().index();
-        let mut wanted: HashMap<(PackId, PackKind), HashSet<ObjectId>> = HashMap::new();
-        for id in ids {
+    fn intact_in(&self, pack: PackId, kind: PackKind, ids: &HashSet<ObjectId>) -> Result<HashSet<ObjectId>> {
+        let mut intact = HashSet::new();
+        let (mut check, entries) = match self.repository.store().check_pack(kind, pack) {
+            Err(error) if error.is_loss() => return Ok(intact),
+            opened => opened?,
+        };
+        for entry in entries.iter().filter(|entry| ids.contains(&entry.id)) {
             self.go_on()?;
-            for place in index.published_places(&id)? {
-                if packs.sound.contains(&place.pack) {
-                    wanted.entry((place.pack, place.kind)).or_default().insert(id);
-                }
+            self.monitor.advance(entry.stored_len.into());
+            match check.verify(entry) {
+                Ok(()) => _ = intact.insert(entry.id),
+                Err(error) if error.is_loss() => {}
+                Err(error) => return Err(error),
             }
         }
-        Ok(wanted)
+        Ok(intact)
+    }
+
+    /// Which of these objects each pack has, and those that are in sound packs alone, and in one at least.
+    fn copies_of(&self, packs: &Packs, ids: impl Iterator<Item = ObjectId>) -> Result<Copies> {
+        let index = self.repository.store().index();
+        let (mut wanted, mut in_sound) = (HashMap::<_, HashSet<ObjectId>>::new(), HashSet::new());
+        for id in ids {
+            self.go_on()?;
+            let mut places = index.published_places(&id)?;
+            places.retain(|place| packs.damaged.get(&place.pack).is_none_or(|damaged| damaged.is_there));
+            if places.is_empty() || !places.iter().all(|place| packs.sound.contains(&place.pack)) {
+                continue;
+            }
+            in_sound.insert(id);
+            for place in places {
+                wanted.entry((place.pack, place.kind)).or_default().insert(id);
+            }
+        }
+        Ok((wanted, in_sound))
     }
 }
+
+/// Packs, with the objects that are wanted of each; and all these objects.
+type Copies = (HashMap<(PackId, PackKind), HashSet<ObjectId>>, HashSet<ObjectId>);

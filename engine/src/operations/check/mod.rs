@@ -22,7 +22,7 @@ use affected::all_bad;
 use packs::Packs;
 use reach::Reached;
 
-use crate::backend::Key;
+use crate::backend::{Area, Key};
 use crate::error::{Corrupt, Error, Result};
 use crate::format::BadObject;
 use crate::id::ObjectId;
@@ -105,7 +105,11 @@ impl Check<'_> {
     fn mark(&self, reached: &Reached, good_again: &[ObjectId]) {
         let bad = reached.bad.iter();
         let bad = bad.map(|(id, (object_type, reason))| BadObject::new(*id, *object_type, reason.clone()));
-        if let Err(error) = self.repository.change_damage(bad.collect(), good_again, false) {
+        let bad: Vec<BadObject> = bad.collect();
+        // A table that tells of a good copy must not be lost while the list is without the object.
+        let backend = self.repository.backend();
+        let synced = if good_again.is_empty() { Ok(()) } else { backend.sync_area(&Area::index()) };
+        if let Err(error) = synced.and_then(|()| self.repository.change_damage(bad, good_again, false)) {
             self.monitor.warn(&format!("what was found could not be noted in the repository: {error}"));
         }
     }

@@ -53,6 +53,8 @@ impl Gc<'_> {
         let mut needed = self.marking.mark_new()?;
         self.refuse_damage()?;
         needed.extend(in_use);
+        // What could be read nowhere else.
+        needed.extend(self.repository.store().index().read_unpublished().1);
         let doomed: PackNames = list.packs.iter().filter(|(pack, _)| !needed.contains(pack)).collect();
         self.drop_packs(&doomed)?;
         remove_condemned(self.repository.backend().as_ref())?;

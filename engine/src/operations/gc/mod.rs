@@ -182,10 +182,11 @@ impl Gc<'_> {
         let mut unnamed = self.repository.store().index().list_packs()?;
         let known = self.marking.live.knows_packs();
         unnamed.retain(|pack, _| !uses.contains_key(pack) && !known.contains(pack));
-        match self.marking.unnamed() {
+        let (unpublished, _) = self.repository.store().index().read_unpublished();
+        match self.marking.unnamed().or(unpublished) {
             Some(id) if !self.named_by_none(&unnamed)?.is_empty() => {
                 let reason = format!(
-                    "no table names object {id}, which a revision needs, and packs are there that none names"
+                    "no table names a good copy of object {id}, which a revision needs, and packs are there that none names"
                 );
                 Err(Corrupt::new("the index", reason).into())
             }

@@ -51,7 +51,6 @@ impl Gc<'_> {
                 }
                 written => written?,
             };
-            one_at_a_time = false;
             let is_deleted = self.delete(written.packs)?;
             self.report.bytes_freed = self.report.bytes_freed.saturating_sub(written.bytes);
             if !is_deleted {

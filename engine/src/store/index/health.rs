@@ -93,6 +93,11 @@ impl Index {
         self.table_lost.load(Ordering::Relaxed)
     }
 
+    /// Whether packs that no table names are asked, as tables are damaged or may be lost.
+    pub(crate) fn asks_unnamed_packs(&self) -> bool {
+        self.has_missed_tables() || self.read_set().is_some_and(|set| set.is_incomplete())
+    }
+
     /// Whether a table names an object, or one that is damaged may.
     pub(crate) fn is_named(&self, id: &ObjectId) -> Result<bool> {
         let set = self.tables()?;
