@@ -46,6 +46,7 @@ impl Gc<'_> {
                         self.note_unwritten(&packs);
                         return Ok(());
                     }
+                    // To the end: what a round has published before it failed stays until the next gc.
                     one_at_a_time = true;
                     continue;
                 }
