@@ -326,6 +326,9 @@ pub(crate) fn damage_hint(object: &str) -> &'static str {
             "put it back from a copy of the repository; other revisions are not affected. `treering check --repair` \
              gives up one that is gone, and sets a damaged one aside: then the revision is lost"
         }
+        "all revisions" => {
+            "put them back from a copy of the repository; without one, `treering stream delete` gives the stream up"
+        }
         "labels" => {
             "put the file in labels/ back from a copy of the repository, or give it up by `treering check --repair`: only tags \
              and protection are lost with it"
@@ -342,7 +345,7 @@ pub(crate) fn damage_hint(object: &str) -> &'static str {
         }
         "gc" => {
             "`treering scrub` tells what is damaged; heal it by a backup, put back what is missing, or forget it; `treering check --repair` gives \
-             up records that are lost or damaged. `treering gc --despite-damage` frees what only lies below it, which is lost then"
+             up records that are lost or damaged, `treering stream delete` a stream that has lost them all. `treering gc --despite-damage` frees what only lies below it, which is lost then"
         }
         "copy-target" => "`treering copy --to REPO --remember` makes it anew",
         "packs" => {
@@ -364,7 +367,8 @@ fn place_of(object: &str) -> &str {
         ["condemned" | "dropped", "gc", ..] => "lists of gc",
         ["what revisions need", ..] => "gc",
         ["copy-target" | "the remembered target of copies", ..] => "copy-target",
-        [_, area @ ("streams" | "revisions" | "labels" | "index"), ..] => area,
+        [_, "revisions", ..] => "all revisions",
+        [_, area @ ("streams" | "labels" | "index"), ..] => area,
         [_, stream, area @ ("revisions" | "labels" | "trash")] if StreamId::parse(stream).is_some() => area,
         [_, "data" | "metadata", "packs"] => "packs",
         _ if object.starts_with("stream ") => "streams",

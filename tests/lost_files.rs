@@ -633,3 +633,51 @@ fn a_good_copy_that_no_table_names_is_neither_deleted_nor_relied_upon() {
     of_lost_table.for_each(|pack| fs::remove_file(pack).unwrap());
     assert!(world.dump("vm") == content);
 }
+
+/// A healed chunk: its old copy is rotten, and the table of the good one is lost. gc looked only whether tables name it,
+/// and deleted the good one.
+#[test]
+fn gc_deletes_no_pack_without_a_table_that_has_the_only_good_copy() {
+    let world = World::new();
+    world.image_with_seeds("vm.img", &(0..40).collect::<Vec<_>>());
+    world.backup("vm.img", "vm");
+    let (tables, packs) = (world.stored_files("index"), world.stored_files("packs"));
+    world.damage_data_packs();
+    world.fails(4, &["scrub"], &[]);
+    world.json(&["backup", "vm.img", "vm", "--force-read"]);
+    world.ok(&["scrub"]);
+    let is_new = |table: &PathBuf| !tables.contains(table);
+    world.stored_files("index").into_iter().filter(is_new).for_each(|table| fs::remove_file(table).unwrap());
+    let content = fs::read(world.path("vm.img")).unwrap();
+    assert!(world.dump("vm@1") == content);
+    let before = world.stored_files("packs");
+    assert_ne!(before, packs);
+    for dry_run in [&["--dry-run"][..], &[]] {
+        world.fails(1, &[&["gc"], dry_run].concat(), &["no table names a good copy", "check --repair"]);
+    }
+    assert_eq!(world.stored_files("packs"), before);
+    world.ok(&["check", "--repair"]);
+    world.ok(&["gc"]);
+    for revision in ["vm@0", "vm@1"] {
+        assert!(world.dump(revision) == content);
+    }
+    world.ok(&["scrub"]);
+}
+
+/// Nothing could be done about it: no command took the stream, and gc waited for ever.
+#[test]
+fn a_stream_that_has_lost_all_its_revisions_can_be_deleted() {
+    let world = world();
+    let records = world.stored_files("revisions").into_iter();
+    let id = file_name(&file_of(&world, "vm1"));
+    records
+        .filter(|file| file.to_str().unwrap().contains(&id))
+        .for_each(|file| fs::remove_file(file).unwrap());
+    world.fails(1, &["gc"], &["stream delete"]);
+    world.fails(1, &["backup", "vm1.img", "vm1"], &["`treering stream delete` gives the stream up"]);
+    world.ok(&["stream", "delete", "vm1", "--yes"]);
+    world.backup("vm1.img", "vm1");
+    world.ok(&["gc"]);
+    world.ok(&["check"]);
+    world.assert_same("vm1", &world.path("vm1.img"));
+}

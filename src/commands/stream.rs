@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use treering_engine::operations::forget::delete_stream;
-use treering_engine::{Error, Repository, Stream, split_revision};
+use treering_engine::{Error, LostPart, Repository, Stream, split_revision};
 
 use super::Context;
 use crate::exit::{Code, CommandOutcome, Failure};
@@ -105,6 +105,16 @@ fn find_whole(repository: &Repository, named: &str) -> Result<Stream, Failure> {
     }
 }
 
+/// The stream of a name that has lost all its revisions: who knows that they do not come back deletes it.
+fn find_lost(repository: &Repository, named: &str) -> Result<Option<Stream>, Failure> {
+    let list = repository.list_streams()?;
+    let has_lost_all = |stream: &Stream| {
+        let own = list.damaged.iter().find(|damaged| damaged.id == stream.id);
+        own.is_some_and(|damaged| damaged.lost == LostPart::Revisions)
+    };
+    Ok(list.streams.iter().find(|stream| stream.name == named && has_lost_all(stream)).cloned())
+}
+
 fn rename(context: &Context<'_>, args: &RenameArgs) -> CommandOutcome {
     let during = |failure: Failure| failure.during(format_args!("rename stream '{}'", args.stream));
     let repository = context.repository()?;
@@ -134,7 +144,10 @@ fn not_renamed(args: &RenameArgs, error: Error) -> Failure {
 fn delete(context: &Context<'_>, args: &DeleteArgs) -> CommandOutcome {
     let during = |failure: Failure| failure.during(format_args!("delete stream '{}'", args.stream));
     let repository = context.repository()?;
-    let stream = find_whole(&repository, &args.stream).map_err(during)?;
+    let stream = match find_lost(&repository, &args.stream)? {
+        Some(stream) => stream,
+        None => find_whole(&repository, &args.stream).map_err(during)?,
+    };
     let revisions = repository.revisions(&stream)?.len() as u64;
     if !args.yes && !is_confirmed(context, &repository, &args.stream, revisions)? {
         return Err(

@@ -110,6 +110,10 @@ impl Repository {
     /// [`Error::UncertainCommit`] if the record is there, and may not be durable.
     pub(crate) fn create_record(&self, stream: &Stream, key: &RecordKey, sealed: &[u8]) -> Result<()> {
         match self.backend().create(&Key::record(stream.id, key), sealed) {
+            // Somebody has brought the very same back from the trash.
+            Err(error) if is_there_already(&error) && self.record_bytes(stream, key)?.1 == sealed => {
+                self.backend().sync_area(&Area::revisions(stream.id))
+            }
             // Once it has its name, the record counts: nothing that it reaches is taken back.
             Err(error) if self.record(stream, key).is_ok() => Err(Error::UncertainCommit {
                 revision: format!("{}@{}", stream.name, key.name),
@@ -155,6 +159,10 @@ impl Repository {
     pub fn open_tree(&self, record: &Record) -> Result<TreeReader> {
         TreeReader::open(self, record, record.tree()?)
     }
+}
+
+fn is_there_already(error: &Error) -> bool {
+    matches!(error, Error::Io { source, .. } if source.kind() == std::io::ErrorKind::AlreadyExists)
 }
 
 /// The error of a record that can't be read: one that is not there was forgotten.

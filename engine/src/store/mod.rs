@@ -180,10 +180,7 @@ impl Store {
             };
             for location in locations {
                 match read(&location) {
-                    Ok(value) => {
-                        self.index.note_read(id, &location)?;
-                        return Ok(value);
-                    }
+                    Ok(value) => return Ok(value),
                     Err(error) => {
                         // What is open may have been replaced by a good copy meanwhile.
                         self.packs.forget(location.pack);

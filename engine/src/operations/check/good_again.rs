@@ -8,36 +8,33 @@ use super::{Check, Packs};
 use crate::error::Result;
 use crate::format::{BadObject, PackKind};
 use crate::id::{ObjectId, PackId};
+use crate::store::read_condemned;
 
 impl Check<'_> {
-    /// The damage list without those objects of which all copies were verified that tables name, as a scrub does it; and
-    /// these. Any of them may be the one on which a backup relies, and the one that gc leaves.
+    /// The damage list without those objects that revisions need, and of which a copy was verified that tables name; and
+    /// these. A copy that no table names, or that gc has condemned, does not count: no backup would rely on it, but on the
+    /// bad one. What nobody needs stays listed, as gc may leave any copy of it.
     pub(super) fn listed_bad(
         &self,
         packs: &Packs,
         reached: &Reached,
     ) -> Result<(Vec<BadObject>, Vec<ObjectId>)> {
         let listed = self.repository.damage()?.objects;
-        if packs.has_too_many_unnamed() {
-            // Nothing was followed either.
-            return Ok((listed, Vec::new()));
-        }
-        let doubtful = listed.iter().map(|object| object.id).filter(|id| !reached.bad.contains_key(id));
-        let good = self.verified(packs, doubtful)?;
-        let (again, bad) = listed.into_iter().partition(|object| good.contains(&object.id));
-        let again: Vec<BadObject> = again;
+        let needed = reached.listed.iter().filter(|id| !reached.bad.contains_key(*id)).copied();
+        let good = self.verified(packs, needed)?;
+        let (again, bad): (Vec<_>, Vec<_>) = listed.into_iter().partition(|object| good.contains(&object.id));
         Ok((bad, again.into_iter().map(|object| object.id).collect()))
     }
 
-    /// Those of the objects that are as they were written in all packs that tables name for them, but for packs that are gone.
+    /// Those of the objects that a sound pack has as they were written.
     fn verified(&self, packs: &Packs, ids: impl Iterator<Item = ObjectId>) -> Result<HashSet<ObjectId>> {
-        let (wanted, mut good) = self.copies_of(packs, ids)?;
+        let mut good = HashSet::new();
+        let wanted = self.packs_with(packs, ids)?;
         if !wanted.is_empty() {
             self.monitor.begin("reading again what was bad", None);
         }
         for (&(pack, kind), ids) in &wanted {
-            let intact = self.intact_in(pack, kind, ids)?;
-            ids.iter().filter(|id| !intact.contains(*id)).for_each(|id| _ = good.remove(id));
+            good.extend(self.intact_in(pack, kind, ids)?);
         }
         Ok(good)
     }
@@ -60,25 +57,31 @@ impl Check<'_> {
         Ok(intact)
     }
 
-    /// Which of these objects each pack has, and those that are in sound packs alone, and in one at least.
-    fn copies_of(&self, packs: &Packs, ids: impl Iterator<Item = ObjectId>) -> Result<Copies> {
+    /// The sound packs on which a backup may rely that have any of these objects, and which.
+    fn packs_with(
+        &self,
+        packs: &Packs,
+        ids: impl Iterator<Item = ObjectId>,
+    ) -> Result<HashMap<(PackId, PackKind), HashSet<ObjectId>>> {
         let index = self.repository.store().index();
-        let (mut wanted, mut in_sound) = (HashMap::<_, HashSet<ObjectId>>::new(), HashSet::new());
+        let condemned = self.condemned()?;
+        let mut wanted: HashMap<(PackId, PackKind), HashSet<ObjectId>> = HashMap::new();
         for id in ids {
             self.go_on()?;
-            let mut places = index.published_places(&id)?;
-            places.retain(|place| packs.damaged.get(&place.pack).is_none_or(|damaged| damaged.is_there));
-            if places.is_empty() || !places.iter().all(|place| packs.sound.contains(&place.pack)) {
-                continue;
-            }
-            in_sound.insert(id);
-            for place in places {
-                wanted.entry((place.pack, place.kind)).or_default().insert(id);
+            for place in index.published_places(&id)? {
+                if packs.sound.contains(&place.pack) && !condemned.contains(&place.pack) {
+                    wanted.entry((place.pack, place.kind)).or_default().insert(id);
+                }
             }
         }
-        Ok((wanted, in_sound))
+        Ok(wanted)
+    }
+
+    /// The packs that gc has condemned. A list that rotted condemns nothing.
+    fn condemned(&self) -> Result<HashSet<PackId>> {
+        match read_condemned(self.repository.backend().as_ref()) {
+            Err(error) if error.is_damage() => Ok(HashSet::new()),
+            list => Ok(list?.unwrap_or_default().packs.iter().map(|(pack, _)| pack).collect()),
+        }
     }
 }
-
-/// Packs, with the objects that are wanted of each; and all these objects.
-type Copies = (HashMap<(PackId, PackKind), HashSet<ObjectId>>, HashSet<ObjectId>);

@@ -29,6 +29,8 @@ pub(super) struct Reached {
     pub(super) bad: BTreeMap<ObjectId, (ObjectType, String)>,
     /// Whether there are more of these than are kept.
     pub(super) too_many: bool,
+    /// Objects of the damage list that revisions need.
+    pub(super) listed: HashSet<ObjectId>,
     /// An object that no table names, though a pack has it: tables are lost.
     pub(super) unnamed: Option<ObjectId>,
     /// Damaged packs in which something lies, or lay, that is needed and is in no sound one.
@@ -49,6 +51,8 @@ struct Walk<'a> {
     chunks: Recent<()>,
     batch: Vec<(ObjectId, ObjectType)>,
     found: Mutex<Reached>,
+    /// The damage list.
+    listed: HashSet<ObjectId>,
     /// Packs that came while this runs, and whether they are in order.
     newer: Mutex<HashMap<PackId, bool>>,
 }
@@ -64,6 +68,7 @@ impl Check<'_> {
             chunks: Recent::default(),
             batch: Vec::new(),
             found: Mutex::default(),
+            listed: self.repository.damage()?.objects.iter().map(|object| object.id).collect(),
             newer: Mutex::default(),
         };
         let mut reached = Reached { is_cut_short: files.is_cut_short, ..Reached::default() };
@@ -104,6 +109,7 @@ impl Reached {
             }
         }
         self.too_many |= other.too_many;
+        self.listed.extend(other.listed);
         self.unnamed = self.unnamed.or(other.unnamed);
         self.missed_packs.extend(other.missed_packs);
         self.is_cut_short |= other.is_cut_short;
@@ -156,6 +162,9 @@ impl Walk<'_> {
         };
         if !seen.insert(id, ()) {
             return Ok(false);
+        }
+        if self.listed.contains(id) {
+            lock(&self.found).listed.insert(*id);
         }
         self.batch.push((*id, object_type));
         if self.batch.len() >= BATCH_OBJECTS {

@@ -13,9 +13,13 @@ pub(super) struct Side {
     pub(super) object: StreamObject,
     /// Its revisions, the oldest first.
     pub(super) keys: Vec<RecordKey>,
+    /// Those that were forgotten there and can be brought back; of the source nobody asks.
+    pub(super) forgotten: Vec<RecordKey>,
 }
 
 const DIVERGED: &str = "two histories can't be made one: copy to another repository, or delete the stream there (`treering stream delete`)";
+
+const IN_TRASH: &str = "`treering gc` there takes it for good, and then it is in nobody's way; to keep it, copy to another repository";
 
 const WENT_ON: &str = "the target went on by itself: copy from it to here instead, or to another repository";
 
@@ -48,7 +52,12 @@ pub(super) fn refuse_other_history(source: &Side, target: &Side, place: &str) ->
             None => {}
         }
     }
-    Ok(())
+    // Brought back, it would have the place of another one.
+    let has_place = |key: &&RecordKey| sequences.contains(&key.sequence) || names.contains(key.name.as_str());
+    match target.forgotten.iter().filter(|key| !by_id.contains_key(&key.id)).find(has_place) {
+        Some(key) => refuse(key, "was forgotten, and has the place of another one here", IN_TRASH),
+        None => Ok(()),
+    }
 }
 
 /// What is to be done about the revisions that were asked for, each list with the oldest first.
@@ -115,7 +124,7 @@ mod tests {
             revisions: Vec::new(),
             retired_names: retired.iter().map(|&sequence| key(sequence).name).collect(),
         };
-        Side { object, keys: sequences.into_iter().map(key).collect() }
+        Side { object, keys: sequences.into_iter().map(key).collect(), forgotten: Vec::new() }
     }
 
     fn refusal(source: &Side, target: &Side) -> Option<&'static str> {
@@ -131,6 +140,20 @@ mod tests {
         for target in [vec![], vec![3], vec![1, 2, 3, 4], vec![3, 5, 6, 7]] {
             assert_eq!(refusal(&source, &side(target, 0, &[])), None);
         }
+    }
+
+    /// It could be brought back beside the one that had come into its place: two had one number.
+    #[test]
+    fn what_was_forgotten_in_the_place_of_another_one_is_in_the_way() {
+        let source = side([1, 2], 2, &[]);
+        let mut target = side([1], 2, &[2]);
+        target.forgotten = vec![key(2)];
+        assert_eq!(refusal(&source, &target), None, "the same one");
+        target.forgotten[0].id = RevisionId::from_bytes([9; 16]);
+        assert_eq!(refusal(&source, &target), Some(IN_TRASH));
+        target.forgotten[0].sequence = 3;
+        target.forgotten[0].name = "another".to_owned();
+        assert_eq!(refusal(&source, &target), None, "of no place here");
     }
 
     #[test]

@@ -33,7 +33,8 @@ impl Place {
         };
         let lock = target.lock_stream(stream.id, &stream.name, &session, wait)?;
         let bad = known_damage(run)?;
-        let side = Side { object: target.object_of_locked(&stream)?, keys: target.revisions(&stream)? };
+        let (object, keys) = (target.object_of_locked(&stream)?, target.revisions(&stream)?);
+        let side = Side { object, keys, forgotten: target.forgotten_revisions(&stream)? };
         refuse_other_history(source, &side, &target.location())?;
         Ok(Self { stream, side, bad, session, _lock: lock })
     }

@@ -46,7 +46,7 @@ impl<'a> StreamRun<'a> {
     pub(super) fn copy(&self, copied: &mut StreamCopy) -> Result<()> {
         let stream = &self.request.stream;
         let object = self.source.stream_object(stream.id)?;
-        let source = Side { object, keys: self.source.revisions(stream)? };
+        let source = Side { object, keys: self.source.revisions(stream)?, forgotten: Vec::new() };
         let labels = self.source.all_labels(stream)?;
         copied.damaged_files = labels.damaged;
         copied.damaged_files.extend(self.lost_revisions()?);

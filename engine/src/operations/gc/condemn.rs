@@ -53,8 +53,8 @@ impl Gc<'_> {
         let mut needed = self.marking.mark_new()?;
         self.refuse_damage()?;
         needed.extend(in_use);
-        // What could be read nowhere else.
-        needed.extend(self.repository.store().index().read_unpublished().1);
+        // Of a backup that healed something and has ended since, say.
+        needed.extend(self.only_copies_in(list.packs.iter())?.into_iter().map(|(pack, _)| pack));
         let doomed: PackNames = list.packs.iter().filter(|(pack, _)| !needed.contains(pack)).collect();
         self.drop_packs(&doomed)?;
         remove_condemned(self.repository.backend().as_ref())?;

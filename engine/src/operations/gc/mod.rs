@@ -7,6 +7,7 @@
 mod condemn;
 mod leftovers;
 mod mark;
+mod only_copies;
 mod rewrite;
 mod trash;
 
@@ -182,8 +183,9 @@ impl Gc<'_> {
         let mut unnamed = self.repository.store().index().list_packs()?;
         let known = self.marking.live.knows_packs();
         unnamed.retain(|pack, _| !uses.contains_key(pack) && !known.contains(pack));
-        let (unpublished, _) = self.repository.store().index().read_unpublished();
-        match self.marking.unnamed().or(unpublished) {
+        let packs = unnamed.iter().map(|(pack, (kind, _))| (*pack, *kind));
+        let only_copy = self.only_copies_in(packs)?.first().map(|(_, object)| *object);
+        match self.marking.unnamed().or(only_copy) {
             Some(id) if !self.named_by_none(&unnamed)?.is_empty() => {
                 let reason = format!(
                     "no table names a good copy of object {id}, which a revision needs, and packs are there that none names"

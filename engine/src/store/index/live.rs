@@ -134,6 +134,15 @@ impl LiveSet {
             .any(|named| named.2 == place && self.has_bit(named)))
     }
 
+    /// The places of an object at which it is in use; none if it is not.
+    ///
+    /// # Errors
+    /// Damage if a table is not whole.
+    pub(crate) fn used_places(&self, id: &ObjectId) -> Result<Vec<Location>> {
+        let named = self.find(id, &mut Cursor::default())?;
+        Ok(named.iter().filter(|entry| self.has_bit(entry)).map(|(.., place)| *place).collect())
+    }
+
     /// All packs that tables name, also those that were deleted.
     pub(crate) fn knows_packs(&self) -> HashSet<PackId> {
         self.tables.iter().flat_map(|(table, _)| table.packs()).map(|pack| pack.pack).collect()

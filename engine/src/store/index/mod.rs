@@ -72,15 +72,6 @@ pub(crate) struct Index {
     /// Of tables with damaged blocks, what these may have named.
     salvaged_blocks: Mutex<HashMap<TableId, Arc<Salvaged>>>,
     losses: Losses,
-    unpublished: Mutex<Unpublished>,
-}
-
-/// What was read in packs that no table names.
-#[derive(Default)]
-struct Unpublished {
-    /// One of the objects.
-    object: Option<ObjectId>,
-    packs: HashSet<PackId>,
 }
 
 /// Tables that were found to be damaged. Each is reported once.
@@ -131,7 +122,6 @@ impl Index {
             salvage: Mutex::default(),
             salvaged_blocks: Mutex::default(),
             losses: Losses::default(),
-            unpublished: Mutex::default(),
         }
     }
 
@@ -189,23 +179,6 @@ impl Index {
         let set = self.tables()?;
         let told = set.tables.iter().filter(|table| table.may_contain(id));
         Ok(told.flat_map(|table| table.look_up(id).places).filter(|place| set.has(place)).collect())
-    }
-
-    /// Notes that an object was read at a place: if no table tells of it, its pack must stay.
-    pub(super) fn note_read(&self, id: &ObjectId, place: &Location) -> Result<()> {
-        if self.asks_unnamed_packs() && !self.published_places(id)?.contains(place) {
-            let mut unpublished = lock(&self.unpublished);
-            unpublished.object.get_or_insert(*id);
-            unpublished.packs.insert(place.pack);
-        }
-        Ok(())
-    }
-
-    /// An object of which a copy was read that no table tells of, and the packs in which there were such; some of them may
-    /// have got their table since.
-    pub(crate) fn read_unpublished(&self) -> (Option<ObjectId>, HashSet<PackId>) {
-        let unpublished = lock(&self.unpublished);
-        (unpublished.object, unpublished.packs.clone())
     }
 
     /// All known places of an object after the tables were listed anew; if it is missed even so, a table may have been
