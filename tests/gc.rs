@@ -475,3 +475,26 @@ fn what_is_bad_and_forgotten_leaves_the_damage_list() {
     assert_eq!(world.json(&["status"])["repository"]["damaged_objects"], json!(0));
     assert_clean(&world);
 }
+
+/// What lay in it only its table knew, which may come back from a copy.
+#[test]
+fn a_pack_that_no_table_names_and_that_says_nothing_itself_is_left_to_a_repair() {
+    let world = world(1);
+    let table = world.stored_files("index").remove(0);
+    let packs = world.stored_files("packs/data");
+    write_image(&world, 16, 2);
+    world.backup("vm.img", "vm");
+    world.ok(&["forget", "vm@0"]);
+    let is_new = |file: &std::path::PathBuf| !packs.contains(file) && *file != table;
+    let new_table = world.stored_files("index").into_iter().find(is_new).unwrap();
+    fs::remove_file(new_table).unwrap();
+    let pack = world.stored_files("packs/data").into_iter().find(is_new).unwrap();
+    let whole = fs::metadata(&pack).unwrap().len();
+    fs::File::options().write(true).open(&pack).unwrap().set_len(whole - 1).unwrap();
+    world.ok(&["gc"]).says(&["which no table names", "check --repair"]);
+    assert!(pack.exists());
+    world.ok(&["check", "--repair"]);
+    assert!(!pack.exists() && world.stored_files("quarantine").len() == 1);
+    world.ok(&["gc"]);
+    assert_clean(&world);
+}

@@ -183,6 +183,7 @@ impl Gc<'_> {
         let mut unnamed = self.repository.store().index().list_packs()?;
         let known = self.marking.live.knows_packs();
         unnamed.retain(|pack, _| !uses.contains_key(pack) && !known.contains(pack));
+        self.leave_silent(&mut unnamed)?;
         let packs = unnamed.iter().map(|(pack, (kind, _))| (*pack, *kind));
         let only_copy = self.only_copies_in(packs)?.first().map(|(_, object)| *object);
         match self.marking.unnamed().or(only_copy) {

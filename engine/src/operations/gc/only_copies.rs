@@ -1,6 +1,6 @@
 //! Packs that no table names, and that have the only good copy of something: what tables tell of it rotted, or is gone.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::Gc;
 use crate::error::Result;
@@ -23,6 +23,26 @@ impl Gc<'_> {
             found.extend(object.map(|object| (pack, object)));
         }
         Ok(found)
+    }
+
+    /// Leaves packs out that no table names and that don't say themselves what lies in them: nobody knows whether anything
+    /// does that is needed. They rotted, as no pack has its name before it is whole and durable.
+    pub(super) fn leave_silent(&self, packs: &mut HashMap<PackId, (PackKind, u64)>) -> Result<()> {
+        let mut silent = Vec::new();
+        for (&pack, &(kind, _)) in packs.iter() {
+            self.go_on()?;
+            if self.repository.store().directory_of_pack(kind, pack)?.is_none() {
+                silent.push(pack);
+            }
+        }
+        for pack in silent {
+            packs.remove(&pack);
+            self.monitor.warn(&format!(
+                "pack {pack}, which no table names, is damaged, and what lies in it is not known: it is left; \
+                 `treering check --repair` sets it aside"
+            ));
+        }
+        Ok(())
     }
 
     /// `good` are objects of which a copy in use was read.
