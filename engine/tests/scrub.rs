@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use treering_engine::operations::backup::{BackupOptions, backup};
+use treering_engine::operations::forget::{ForgetScope, forget};
 use treering_engine::operations::scrub::{
     BadFinding, ScrubOptions, ScrubReport, ScrubScope, UnfinishedScrub, scrub,
 };
@@ -384,10 +385,12 @@ fn world_with_leftovers() -> (World, PathBuf, Vec<u8>) {
         files_below(&world.root()).into_iter().filter(|file| !before.contains(file)).collect();
     let below =
         |area: &str| new.iter().find(|file| file.starts_with(world.root().join(area))).unwrap().clone();
-    let (record, pack) = (below("revisions"), below("packs/data"));
-    // The newest revision would be missed.
+    let pack = below("packs/data");
     world.back_up(&world.content);
-    fs::remove_file(record).unwrap();
+    let repository = world.repository();
+    let stream = repository.stream("vm").unwrap();
+    let second = &repository.revisions(&stream).unwrap()[1..2];
+    forget(&repository, &stream, &ForgetScope::Revisions(second), false).unwrap();
     (world, pack, content)
 }
 

@@ -1,5 +1,7 @@
 //! Every stored file that is neither a pack nor a table: what those say that can be read, and which can't.
 
+use std::collections::HashSet;
+
 use crate::backend::{Area, Key};
 use crate::error::{Corrupt, Error, Result};
 use crate::format::{Header, Kind, MAX_SEALED_SIZE, Record, RecordKey, open};
@@ -62,8 +64,11 @@ impl Repository {
             go_on()?;
             let lost = self.lost_revisions(stream)?;
             files.is_cut_short |= !lost.is_empty();
-            files.lost.extend(lost.into_iter().map(|lost| (lost.file, lost.reason)));
             self.read_records(stream, go_on, &mut files)?;
+            // What lies in the place of a record and is no file was told.
+            let told: HashSet<String> = files.damaged.iter().map(|(key, _)| key.to_string()).collect();
+            let untold = lost.into_iter().filter(|lost| !told.contains(&lost.file));
+            files.lost.extend(untold.map(|lost| (lost.file, lost.reason)));
             self.read_labels(stream, &mut files)?;
         }
         self.read_trash(go_on, &mut files)?;
